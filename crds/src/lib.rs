@@ -1,0 +1,1 @@
+//! The API of Gapless: types, names and rules.

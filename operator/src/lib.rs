@@ -1,0 +1,1 @@
+//! The Gapless operator: observe, validate, build, apply, report.

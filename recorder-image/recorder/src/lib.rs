@@ -1,0 +1,6 @@
+//! The recorder (streams in, segments out, playback) and the replicator, the sidecar that keeps the peer's copy.
+
+pub mod local;
+pub mod recorder;
+pub mod replicator;
+pub mod wire;

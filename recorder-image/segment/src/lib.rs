@@ -1,0 +1,1 @@
+//! What the bytes on disk mean, and how to prove them.

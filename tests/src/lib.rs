@@ -1,0 +1,1 @@
+//! Tests of the promises of Gapless, on a real cluster.

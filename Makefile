@@ -1,0 +1,99 @@
+# Gapless: `make demo` shows it, `make test` proves it, `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Build output and downloads live in one cache, so that a fresh clone on a used machine is quick.
+export GAPLESS_CACHE ?= $(HOME)/.cache/gapless
+export CARGO_TARGET_DIR ?= $(GAPLESS_CACHE)/target
+TRIPLE := x86_64-unknown-linux-gnu
+BIN := $(CARGO_TARGET_DIR)/$(TRIPLE)/debug
+export GAPLESS_BIN_DIR ?= $(BIN)
+TESTBED := $(GAPLESS_CACHE)/bin/testbed
+DENY_VERSION := 0.20.2
+DENY := $(GAPLESS_CACHE)/tools/bin/cargo-deny
+TAG ?= dev
+IMAGES := $(GAPLESS_CACHE)/images
+# How long the seeded simulation of authority looks for a schedule with two holders, in seconds.
+SIM_SECONDS ?= 180
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing
+	@hack/setup
+
+.PHONY: demo
+demo: setup cluster-up images ## Record, cut the power of a node, count every frame (leaves the cluster running)
+	@cargo run -q -p e2e --bin demo
+
+.PHONY: test
+test: setup build ## Run every test
+	@$(MAKE) lint
+	@$(MAKE) unit
+	@$(MAKE) crash
+	@$(MAKE) e2e
+
+.PHONY: build
+build: ## Build every program, debug profile
+	@cargo build -p crds -p operator -p recorder -q
+	@cargo build -p e2e --bins -q
+
+.PHONY: lint
+lint: setup $(DENY) ## Format, clippy, docs, licences, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -q -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps -q
+	$(DENY) --log-level error check bans licenses sources
+	@$(MAKE) gen-check
+	cd tests/cluster && test -z "$$(gofmt -l .)" && go vet ./...
+
+$(DENY):
+	@echo "building cargo-deny $(DENY_VERSION)"
+	@cd / && cargo install -q --locked --root $(GAPLESS_CACHE)/tools cargo-deny@$(DENY_VERSION)
+
+.PHONY: gen
+gen: ## Write the generated files: CRDs
+	@cargo run -q -p crds --bin crdgen
+
+.PHONY: gen-check
+gen-check: gen
+	@git diff --exit-code -- crds/generated charts || { echo "generated files are stale: run 'make gen' and commit"; exit 1; }
+
+.PHONY: unit
+unit: ## Run the tests that need nothing but this machine's memory and disk
+	GAPLESS_SIM_SECONDS=$(SIM_SECONDS) cargo test --workspace --exclude e2e --all-features --no-fail-fast
+	cargo test -p e2e --lib --no-fail-fast
+	cd tests/cluster && go test ./...
+
+.PHONY: sim
+sim: ## Search schedules for two holders of authority: SIM_SECONDS=n
+	cargo run -p failover --features sim --example sim -- --seconds $(SIM_SECONDS)
+
+.PHONY: crash
+crash: setup build ## Kill and cut the power of real processes, without a cluster
+	cargo test -p e2e --test process --no-fail-fast -- --test-threads=1 --nocapture
+
+.PHONY: e2e
+e2e: setup cluster-up images ## Run the promises on a real cluster
+	cargo test -p e2e --test promises --no-fail-fast -- --test-threads=1 --nocapture
+
+.PHONY: images
+images: build $(TESTBED) ## Build the container images and load them into the cluster
+	@hack/images $(BIN) $(IMAGES) $(TAG)
+
+$(TESTBED): $(wildcard tests/cluster/*.go) tests/cluster/go.mod
+	@mkdir -p $(@D)
+	@cd tests/cluster && CGO_ENABLED=0 go build -trimpath -o $@ .
+
+.PHONY: cluster-up
+cluster-up: setup $(TESTBED) ## Start the test cluster, from any earlier state
+	@$(TESTBED) build
+	@$(TESTBED) up
+
+.PHONY: cluster-down
+cluster-down: $(TESTBED) ## Stop the test cluster and leave nothing behind
+	@$(TESTBED) down

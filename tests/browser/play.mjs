@@ -1,0 +1,75 @@
+// usage: node play.mjs PLAYLIST_URL [SCREENSHOT.png]
+//
+// Plays a recording in Chromium with hls.js, from its first to its last picture, and prints one JSON line:
+//   {duration_s, buffered: [[from, to]...], frames, dropped, ended, errors: [...]}
+// Exits 1 if playback does not reach the end or hls.js reports a fatal error. The page is served on loopback by this
+// program, which passes the member's answers on, so that the browser's own rules about origins stay in force.
+import http from 'node:http';
+import { readFile, mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { chromium } from 'playwright-core';
+
+const LIMIT_MS = 120_000;
+const [playlist, screenshot] = process.argv.slice(2);
+if (!playlist) {
+  console.error('usage: node play.mjs PLAYLIST_URL [SCREENSHOT.png]');
+  process.exit(2);
+}
+const source = new URL(playlist);
+const hlsScript = await readFile(createRequire(import.meta.url).resolve('hls.js/dist/hls.min.js'));
+
+const page = (src) => `<!doctype html><meta charset="utf-8"><title>play</title>
+<body style="margin:0;background:#222"><video id="v" muted playsinline width="640"></video>
+<script src="/hls.js"></script><script>
+const v = document.getElementById('v'); const errors = []; window.errors = errors;
+const hls = new Hls({maxBufferLength: 3600, maxMaxBufferLength: 3600, maxBufferSize: 1e9});
+hls.on(Hls.Events.ERROR, (_, e) => errors.push({type: e.type, details: e.details, fatal: e.fatal, reason: e.reason ?? e.error?.message}));
+hls.loadSource(${JSON.stringify(src)}); hls.attachMedia(v); v.playbackRate = 4;
+hls.on(Hls.Events.MANIFEST_PARSED, () => v.play());
+</script>`;
+
+/** Serves the page, the player and, under any other path, what the member answers. */
+function serve() {
+  return http.createServer((req, res) => {
+    const local = { '/': ['text/html', page(source.pathname + source.search)], '/hls.js': ['text/javascript', hlsScript] }[req.url];
+    if (local) return res.writeHead(200, { 'content-type': local[0] }).end(local[1]);
+    const headers = req.headers.range ? { range: req.headers.range } : {};
+    http.get({ host: source.hostname, port: source.port, path: req.url, headers }, (upstream) => {
+      res.writeHead(upstream.statusCode, upstream.headers);
+      upstream.pipe(res);
+    }).on('error', (e) => res.writeHead(502).end(String(e)));
+  });
+}
+
+const server = serve().listen(0, '127.0.0.1');
+await new Promise((resolve) => server.once('listening', resolve));
+const profile = await mkdtemp(path.join(os.tmpdir(), 'gapless-browser-'));
+const browser = await chromium.launchPersistentContext(profile, {
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
+});
+let failed = true;
+try {
+  const tab = await browser.newPage();
+  await tab.goto(`http://127.0.0.1:${server.address().port}/`);
+  await tab.waitForFunction(() => window.v.ended || window.errors.some((e) => e.fatal), null, { timeout: LIMIT_MS }).catch(() => {});
+  const seen = await tab.evaluate(() => {
+    const v = window.v;
+    const q = v.getVideoPlaybackQuality();
+    return {
+      duration_s: v.duration, at_s: v.currentTime, ended: v.ended, frames: q.totalVideoFrames, dropped: q.droppedVideoFrames,
+      buffered: Array.from({ length: v.buffered.length }, (_, i) => [v.buffered.start(i), v.buffered.end(i)]), errors: window.errors,
+    };
+  });
+  if (screenshot) await tab.screenshot({ path: screenshot });
+  console.log(JSON.stringify(seen));
+  failed = !seen.ended || seen.errors.some((e) => e.fatal);
+} finally {
+  await browser.close();
+  server.close();
+  await rm(profile, { recursive: true, force: true });
+}
+process.exit(failed ? 1 : 0);

@@ -1,1 +1,37 @@
-//! Placeholder.
+//! What the two processes of one pod say to each other: `recorder` listens on a unix socket in the run folder,
+//! `replicator` dials it.
+//!
+//! Each message is a big-endian `u32` length followed by that many bytes of CBOR. Either side survives the death
+//! of the other: the replicator dials again, and the recorder greets each connection with [`ToReplicator::Hello`]
+//! followed by an [`ToReplicator::Opened`] and an [`ToReplicator::Appended`] for each segment that is open.
+
+mod codec;
+mod ids;
+mod message;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use codec::{LocalError, MAX_MESSAGE, Receiver, Sender, dial, listen, split};
+pub use ids::{SealedEntry, SegmentId, StreamUid};
+pub use message::{
+    Authority, Disk, ErrorCode, FrameMark, Peer, Role, StreamError, StreamHealth, StreamState, Ticket,
+    ToRecorder, ToReplicator,
+};
+
+/// How often the recorder's writer loop sends a [`Ticket`].
+pub const TICKET_PERIOD: Duration = Duration::from_millis(50);
+
+/// The socket that the recorder listens on, in the run folder `run`.
+pub fn socket_path(run: &Path) -> PathBuf {
+    run.join("recorder.sock")
+}
+
+/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the one clock that both processes of a pod share
+/// for deadlines of authority.
+pub fn boottime_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    (t.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(t.tv_nsec as u64)
+}

@@ -1,1 +1,1 @@
-//! Placeholder.
+//! The recorder: streams in, segments out, playback.

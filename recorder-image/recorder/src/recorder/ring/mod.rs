@@ -1,0 +1,261 @@
+//! The ring of one stream: every frame stays in memory until it is durable on this member's volume (I12).
+//!
+//! A pure data structure: time is passed in, nothing waits, nothing is written. It holds whole groups of pictures,
+//! bounded in bytes. A frame is durable when this member's own write of it was synced, or when a whole received
+//! group of pictures with the same run of frame hashes is durable here (see [`matching`]).
+//!
+//! The writer reads it through a cursor: [`Ring::start`], [`Ring::take`], [`Ring::durable`], [`Ring::stop`].
+
+mod gop;
+pub mod matching;
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::gop::Gop;
+use self::matching::{Received, WholeGop};
+use super::frame::Frame;
+
+/// How much a ring keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes in memory.
+    pub max_bytes: usize,
+    /// How long a durable group of pictures is kept.
+    pub preroll: Duration,
+}
+
+/// Frames that left, or never entered, although they are not durable here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many frames.
+    pub frames: u64,
+    /// Wall clock of the first, microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// Wall clock of the last.
+    pub end_us: i64,
+}
+
+impl Dropped {
+    fn join(one: Option<Self>, other: Self) -> Self {
+        one.map_or(other, |one| Self {
+            frames: one.frames + other.frames,
+            start_us: one.start_us.min(other.start_us),
+            end_us: one.end_us.max(other.end_us),
+        })
+    }
+}
+
+/// What is not durable yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// When the first frame of the oldest group of pictures that is not durable was received.
+    pub oldest: Option<Duration>,
+    /// Length of the longest closed group of pictures in the ring.
+    pub longest_gop: Duration,
+    /// Bytes of the groups that are not durable.
+    pub bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ring {
+    limits: Limits,
+    gops: VecDeque<Gop>,
+    next_seq: u64,
+    bytes: usize,
+    /// The next frame that the writer takes; `None` while it does not write.
+    cursor: Option<u64>,
+    /// The head of the open group was dropped, so the rest of it is of no use.
+    skip_to_key: bool,
+    received: Received,
+}
+
+impl Ring {
+    /// An empty ring.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            gops: VecDeque::new(),
+            next_seq: 0,
+            bytes: 0,
+            cursor: None,
+            skip_to_key: true,
+            received: Received::default(),
+        }
+    }
+
+    /// Other limits, from a changed configuration. Takes effect with the next frame.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The groups' frames, oldest first; for tests and for viewers.
+    pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.gops.iter().flat_map(Gop::held)
+    }
+
+    /// Adds a frame. A key frame closes the group before it. A frame that follows no key frame is not taken: it is
+    /// returned as dropped, like whatever had to leave at the cap.
+    pub fn push(&mut self, frame: Frame) -> Option<Dropped> {
+        let mut dropped = None;
+        if frame.key {
+            self.close_gop();
+            self.skip_to_key = false;
+            self.gops.push_back(Gop::new(self.next_seq));
+        } else if self.skip_to_key || self.gops.back().is_none_or(|g| g.closed) {
+            return Some(Dropped { frames: 1, start_us: frame.wallclock_us, end_us: frame.wallclock_us });
+        }
+        self.trim(frame.received);
+        if let Some(gop) = self.gops.back_mut() {
+            self.bytes += frame.cost();
+            self.next_seq += 1;
+            gop.push(Arc::new(frame));
+        }
+        while self.bytes > self.limits.max_bytes {
+            match self.make_room() {
+                Some(d) => dropped = Some(Dropped::join(dropped, d)),
+                None if self.gops.is_empty() => break,
+                None => {}
+            }
+        }
+        dropped
+    }
+
+    /// Ends the open group of pictures: the session broke, or a new run begins.
+    pub fn close_gop(&mut self) {
+        if let Some(gop) = self.gops.back_mut()
+            && !gop.closed
+        {
+            gop.closed = true;
+            self.match_received();
+        }
+        self.skip_to_key = true;
+    }
+
+    /// Forgets durable groups older than the pre-roll.
+    pub fn trim(&mut self, now: Duration) {
+        while let Some(gop) = self.gops.front() {
+            let old = gop.last_received().is_none_or(|at| now.saturating_sub(at) > self.limits.preroll);
+            if !(gop.is_durable() && old) {
+                break;
+            }
+            self.remove(0);
+        }
+    }
+
+    /// What is not durable yet.
+    pub fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
+        for gop in &self.gops {
+            if gop.closed {
+                backlog.longest_gop = backlog.longest_gop.max(gop.span());
+            }
+            if !gop.is_durable() {
+                backlog.bytes += gop.bytes;
+                backlog.oldest = backlog.oldest.or(gop.first_received());
+            }
+        }
+        backlog
+    }
+
+    /// Lets the writer begin with the oldest group that is not durable.
+    pub fn start(&mut self) {
+        let first = self.gops.iter().find(|g| !g.is_durable()).map(|g| g.first_seq);
+        self.cursor = Some(first.unwrap_or(self.next_seq));
+    }
+
+    /// Ends writing if the cursor stands between two groups of pictures. Returns whether it did.
+    pub fn stop(&mut self) -> bool {
+        let Some(cursor) = self.cursor else { return true };
+        let inside = self.gops.iter().any(|g| g.holds_inside(cursor));
+        if !inside {
+            self.cursor = None;
+        }
+        !inside
+    }
+
+    /// Whether the writer reads.
+    pub fn is_writing(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// The next frames for the writer, with their sequence numbers, up to about `max_bytes`. They stay in the ring.
+    pub fn take(&mut self, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
+        let Some(mut cursor) = self.cursor else { return Vec::new() };
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        'all: for gop in self.gops.iter().filter(|g| g.end_seq() > cursor) {
+            for (seq, frame) in gop.from(cursor) {
+                if bytes >= max_bytes {
+                    break 'all;
+                }
+                bytes += frame.cost();
+                cursor = seq + 1;
+                taken.push((seq, Arc::clone(frame)));
+            }
+        }
+        self.cursor = Some(cursor);
+        taken
+    }
+
+    /// The own write of the frames `from..end` was synced.
+    pub fn durable(&mut self, from: u64, end: u64) {
+        for gop in self.gops.iter_mut().filter(|g| g.first_seq < end && g.end_seq() > from) {
+            gop.written(from, end);
+        }
+    }
+
+    /// The volume refused what was taken: the writer will begin again with the oldest group that is not durable.
+    pub fn rewind(&mut self) {
+        if self.cursor.is_some() {
+            self.start();
+        }
+    }
+
+    /// Notes a whole received group of pictures that is durable here, and matches it.
+    pub fn received(&mut self, gop: WholeGop) {
+        self.received.add(gop);
+        self.match_received();
+    }
+
+    fn match_received(&mut self) {
+        let open: Vec<_> = self.gops.iter().map(Gop::candidate).collect();
+        for index in self.received.matches(&open) {
+            self.gops[index].by_peer = true;
+        }
+    }
+
+    /// One step towards the cap: a durable group, else the durable head of the group being written, else the oldest
+    /// whole group.
+    fn make_room(&mut self) -> Option<Dropped> {
+        if let Some(index) = self.gops.iter().position(Gop::is_durable) {
+            self.remove(index);
+            return None;
+        }
+        if let Some(gop) = self.gops.iter_mut().find(|g| g.can_release()) {
+            self.bytes -= gop.release();
+            return None;
+        }
+        let was_open = self.gops.front().is_some_and(|g| !g.closed);
+        let gop = self.remove(0)?;
+        self.skip_to_key |= was_open;
+        gop.lost()
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Gop> {
+        let gop = self.gops.remove(index)?;
+        self.bytes -= gop.bytes;
+        Some(gop)
+    }
+}

@@ -114,7 +114,11 @@ impl Ring {
             self.skip_to_key = false;
             self.gops.push_back(Gop::new(self.next_seq));
         } else if self.skip_to_key || self.gops.back().is_none_or(|g| g.closed) {
-            return Some(Dropped { frames: 1, start_us: frame.wallclock_us, end_us: frame.wallclock_us });
+            return Some(Dropped {
+                frames: 1,
+                start_us: frame.wallclock_us,
+                end_us: frame.wallclock_us,
+            });
         }
         self.trim(frame.received);
         if let Some(gop) = self.gops.back_mut() {
@@ -146,7 +150,9 @@ impl Ring {
     /// Forgets durable groups older than the pre-roll.
     pub fn trim(&mut self, now: Duration) {
         while let Some(gop) = self.gops.front() {
-            let old = gop.last_received().is_none_or(|at| now.saturating_sub(at) > self.limits.preroll);
+            let old = gop
+                .last_received()
+                .is_none_or(|at| now.saturating_sub(at) > self.limits.preroll);
             if !(gop.is_durable() && old) {
                 break;
             }
@@ -192,11 +198,12 @@ impl Ring {
 
     /// The next frames for the writer, with their sequence numbers, up to about `max_bytes`. They stay in the ring.
     pub fn take(&mut self, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
-        let Some(mut cursor) = self.cursor else { return Vec::new() };
+        let Some(start) = self.cursor else { return Vec::new() };
+        let mut cursor = start;
         let mut taken = Vec::new();
         let mut bytes = 0;
-        'all: for gop in self.gops.iter().filter(|g| g.end_seq() > cursor) {
-            for (seq, frame) in gop.from(cursor) {
+        'all: for gop in self.gops.iter().filter(|g| g.end_seq() > start) {
+            for (seq, frame) in gop.from(start) {
                 if bytes >= max_bytes {
                     break 'all;
                 }
@@ -211,7 +218,11 @@ impl Ring {
 
     /// The own write of the frames `from..end` was synced.
     pub fn durable(&mut self, from: u64, end: u64) {
-        for gop in self.gops.iter_mut().filter(|g| g.first_seq < end && g.end_seq() > from) {
+        for gop in self
+            .gops
+            .iter_mut()
+            .filter(|g| g.first_seq < end && g.end_seq() > from)
+        {
             gop.written(from, end);
         }
     }

@@ -1,0 +1,136 @@
+//! Whether this member writes a stream: a pure function (I6, I9, I12).
+
+use std::time::Duration;
+
+use super::ring::Backlog;
+
+/// How long a group of pictures may wait for the peer's copy before this member writes it itself.
+pub const HOLD: Duration = Duration::from_secs(5);
+/// The most that long groups of pictures add to [`HOLD`].
+const MAX_GOP_GRACE: Duration = Duration::from_secs(25);
+
+/// The peer, as the replicator told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerView {
+    /// Heard, and not suspected. False also when the replicator is silent.
+    pub heard: bool,
+    /// Claims a running deadline.
+    pub claims_authority: bool,
+    /// Says that it is fit.
+    pub fit: bool,
+    /// Says that it does not receive, or cannot write, this stream.
+    pub stream_broken: bool,
+}
+
+impl PeerView {
+    /// Whether the peer can be trusted to write the stream.
+    fn writes(self) -> bool {
+        self.heard && self.claims_authority && self.fit && !self.stream_broken
+    }
+}
+
+/// Why this member writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// No peer is known to write it.
+    PeerDoesNot,
+    /// The oldest group of pictures is not durable here after [`HOLD`].
+    TooOld,
+    /// More than half of the ring is not durable here.
+    TooMuch,
+}
+
+/// Whether to write the stream now. A group of pictures can be matched only as a whole, so streams with long groups
+/// are given the length of one group more.
+pub fn should_write(peer: PeerView, backlog: &Backlog, now: Duration, max_bytes: usize) -> Option<Why> {
+    if !peer.writes() {
+        return Some(Why::PeerDoesNot);
+    }
+    let hold = HOLD + backlog.longest_gop.min(MAX_GOP_GRACE);
+    if backlog.oldest.is_some_and(|at| now.saturating_sub(at) > hold) {
+        return Some(Why::TooOld);
+    }
+    (backlog.bytes > max_bytes / 2).then_some(Why::TooMuch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: PeerView = PeerView {
+        heard: true,
+        claims_authority: true,
+        fit: true,
+        stream_broken: false,
+    };
+    const NOTHING: Backlog = Backlog {
+        oldest: None,
+        longest_gop: Duration::ZERO,
+        bytes: 0,
+    };
+    const NOW: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn i12_the_table_of_reasons() {
+        let old = |s| Backlog {
+            oldest: Some(NOW - Duration::from_secs(s)),
+            ..NOTHING
+        };
+        let much = |bytes| Backlog { bytes, ..NOTHING };
+        let long = Backlog {
+            longest_gop: Duration::from_secs(4),
+            ..old(8)
+        };
+        let table = [
+            (GOOD, NOTHING, None),
+            (PeerView { heard: false, ..GOOD }, NOTHING, Some(Why::PeerDoesNot)),
+            (
+                PeerView {
+                    claims_authority: false,
+                    ..GOOD
+                },
+                NOTHING,
+                Some(Why::PeerDoesNot),
+            ),
+            (PeerView { fit: false, ..GOOD }, NOTHING, Some(Why::PeerDoesNot)),
+            (
+                PeerView {
+                    stream_broken: true,
+                    ..GOOD
+                },
+                NOTHING,
+                Some(Why::PeerDoesNot),
+            ),
+            (PeerView::default(), NOTHING, Some(Why::PeerDoesNot)),
+            (GOOD, old(5), None),
+            (GOOD, old(6), Some(Why::TooOld)),
+            (GOOD, long, None),
+            (
+                GOOD,
+                Backlog {
+                    oldest: Some(NOW - Duration::from_secs(10)),
+                    ..long
+                },
+                Some(Why::TooOld),
+            ),
+            (GOOD, much(500), None),
+            (GOOD, much(501), Some(Why::TooMuch)),
+        ];
+        for (peer, backlog, want) in table {
+            assert_eq!(
+                should_write(peer, &backlog, NOW, 1000),
+                want,
+                "{peer:?} {backlog:?}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
+            let peer = PeerView { heard: false, claims_authority: claims, fit, stream_broken: broken };
+            let backlog = Backlog { bytes, ..NOTHING };
+            proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());
+        }
+    }
+}

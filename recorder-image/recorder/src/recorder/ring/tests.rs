@@ -1,0 +1,231 @@
+//! The ring's rules one by one.
+
+use super::*;
+use crate::recorder::frame::Run;
+
+const SECOND_US: i64 = 1_000_000;
+
+pub(super) fn run() -> Arc<Run> {
+    Arc::new(Run {
+        id: uuid::Uuid::nil(),
+        sample_entry: bytes::Bytes::new(),
+        width: 16,
+        height: 16,
+        hevc: false,
+    })
+}
+
+pub(super) fn frame(run: &Arc<Run>, n: u64, key: bool, len: usize) -> Frame {
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&n.to_le_bytes());
+    Frame {
+        data: vec![0; len].into(),
+        key,
+        hash,
+        dts: n as i64 * 3600,
+        cts: 0,
+        wallclock_us: n as i64 * 40_000,
+        received: Duration::from_millis(n * 40),
+        run: Arc::clone(run),
+    }
+}
+
+fn limits(max_bytes: usize) -> Limits {
+    Limits {
+        max_bytes,
+        preroll: Duration::from_secs(2),
+    }
+}
+
+/// A ring that got frames `0..n`, a key frame at each multiple of 25.
+fn filled(n: u64) -> Ring {
+    let run = run();
+    let mut ring = Ring::new(limits(10 << 20));
+    for i in 0..n {
+        assert_eq!(ring.push(frame(&run, i, i % 25 == 0, 1000)), None);
+    }
+    ring
+}
+
+fn gop_of(first: u64, shift_us: i64) -> WholeGop {
+    let run = run();
+    let hashes = (first..first + 25)
+        .map(|i| frame(&run, i, false, 0).hash)
+        .collect();
+    WholeGop {
+        start_us: first as i64 * 40_000 + shift_us,
+        hashes,
+    }
+}
+
+#[test]
+fn frames_before_the_first_key_frame_are_not_taken() {
+    let mut ring = Ring::new(limits(1 << 20));
+    let dropped = ring.push(frame(&run(), 3, false, 10));
+    assert_eq!(dropped.map(|d| d.frames), Some(1));
+    assert_eq!(ring.frames().count(), 0);
+}
+
+#[test]
+fn i12_frames_stay_until_they_are_durable() {
+    let mut ring = filled(250);
+    ring.trim(Duration::from_secs(3600));
+    assert_eq!(ring.frames().count(), 250);
+    ring.start();
+    assert_eq!(ring.take(usize::MAX).len(), 250);
+    ring.durable(0, 110);
+    ring.trim(Duration::from_secs(3600));
+    assert_eq!(
+        ring.frames().count(),
+        150,
+        "whole durable groups leave, the half durable one stays"
+    );
+}
+
+#[test]
+fn durable_groups_stay_for_the_preroll() {
+    let mut ring = filled(100);
+    ring.start();
+    ring.take(usize::MAX);
+    ring.durable(0, 100);
+    ring.trim(Duration::from_millis(99 * 40));
+    assert_eq!(
+        ring.frames().count(),
+        75,
+        "the oldest group ended 3 s ago, the second 2 s ago"
+    );
+}
+
+#[test]
+fn writing_starts_with_the_oldest_group_that_is_not_durable() {
+    let mut ring = filled(100);
+    ring.received(gop_of(0, 0));
+    ring.start();
+    let taken = ring.take(usize::MAX);
+    assert_eq!(taken.first().map(|t| t.0), Some(25));
+    assert_eq!(taken.len(), 75);
+}
+
+#[test]
+fn writing_stops_at_a_border_only() {
+    let mut ring = filled(60);
+    ring.start();
+    ring.take(usize::MAX);
+    assert!(!ring.stop(), "inside the third group");
+    let run = run();
+    for i in 60..75 {
+        ring.push(frame(&run, i, false, 10));
+    }
+    ring.take(usize::MAX);
+    assert!(
+        !ring.stop(),
+        "all frames so far are taken, but the group is not closed"
+    );
+    ring.push(frame(&run, 75, true, 10));
+    assert!(ring.stop());
+    assert!(!ring.is_writing());
+}
+
+#[test]
+fn a_received_group_counts_only_whole_and_near() {
+    let mut ring = filled(51);
+    ring.received(gop_of(0, 3 * SECOND_US));
+    assert_eq!(ring.backlog().oldest, Some(Duration::ZERO), "three seconds away");
+    let mut short = gop_of(0, 0);
+    short.hashes.pop();
+    ring.received(short);
+    assert_eq!(ring.backlog().oldest, Some(Duration::ZERO), "one frame missing");
+    ring.received(gop_of(0, SECOND_US));
+    assert_eq!(ring.backlog().oldest, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_received_group_may_come_before_its_twin_is_closed() {
+    let mut ring = filled(10);
+    ring.received(gop_of(0, 0));
+    let run = run();
+    for i in 10..26 {
+        ring.push(frame(&run, i, i == 25, 10));
+    }
+    assert_eq!(ring.backlog().oldest, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn repeated_content_is_ambiguous_and_matches_nothing() {
+    let run = run();
+    let mut ring = Ring::new(limits(1 << 20));
+    for i in 0..76 {
+        let mut f = frame(&run, i, i % 25 == 0, 10);
+        f.hash = [9; 16];
+        ring.push(f);
+    }
+    let still = WholeGop {
+        start_us: SECOND_US,
+        hashes: vec![[9; 16]; 25],
+    };
+    ring.received(still);
+    assert_eq!(ring.backlog().oldest, Some(Duration::ZERO));
+}
+
+#[test]
+fn at_the_cap_durable_groups_leave_first_then_the_oldest_whole_one() {
+    let run = run();
+    let cost = frame(&run, 0, true, 1000).cost();
+    let mut ring = Ring::new(limits(cost * 60));
+    let push = |ring: &mut Ring, i: u64| ring.push(frame(&run, i, i.is_multiple_of(25), 1000));
+    for i in 0..50 {
+        assert_eq!(push(&mut ring, i), None);
+    }
+    ring.received(gop_of(25, 0));
+    for i in 50..75 {
+        push(&mut ring, i);
+    }
+    ring.received(gop_of(25, 0));
+    let dropped: Vec<_> = (75..90).filter_map(|i| push(&mut ring, i)).collect();
+    assert_eq!(
+        dropped,
+        vec![Dropped {
+            frames: 25,
+            start_us: 0,
+            end_us: 24 * 40_000
+        }]
+    );
+}
+
+#[test]
+fn a_group_larger_than_the_cap_is_dropped_and_counted_to_its_last_frame() {
+    let run = run();
+    let cost = frame(&run, 0, true, 1000).cost();
+    let mut ring = Ring::new(limits(cost * 10));
+    let lost: u64 = (0..40)
+        .filter_map(|i| ring.push(frame(&run, i, i == 0, 1000)))
+        .map(|d| d.frames)
+        .sum();
+    assert_eq!(lost, 40);
+    assert_eq!(ring.bytes(), 0);
+}
+
+#[test]
+fn the_durable_head_of_an_endless_group_is_released() {
+    let run = run();
+    let cost = frame(&run, 0, true, 1000).cost();
+    let mut ring = Ring::new(limits(cost * 10));
+    ring.start();
+    for i in 0..1000 {
+        assert_eq!(ring.push(frame(&run, i, i == 0, 1000)), None);
+        for (seq, _) in ring.take(usize::MAX) {
+            ring.durable(seq, seq + 1);
+        }
+    }
+    assert!(ring.bytes() <= cost * 10);
+}
+
+#[test]
+fn after_a_refusal_writing_begins_again_with_the_whole_group() {
+    let mut ring = filled(40);
+    ring.start();
+    ring.take(usize::MAX);
+    ring.durable(0, 30);
+    ring.rewind();
+    assert_eq!(ring.take(usize::MAX).first().map(|t| t.0), Some(25));
+}

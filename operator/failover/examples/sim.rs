@@ -1,0 +1,2 @@
+//! Searches random schedules for two holders of authority.
+fn main() {}

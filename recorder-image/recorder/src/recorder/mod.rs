@@ -2,4 +2,7 @@
 
 pub mod decide;
 pub mod frame;
+pub mod nal;
 pub mod ring;
+pub mod session;
+pub mod stream;

@@ -198,7 +198,9 @@ impl Ring {
 
     /// The next frames for the writer, with their sequence numbers, up to about `max_bytes`. They stay in the ring.
     pub fn take(&mut self, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
-        let Some(start) = self.cursor else { return Vec::new() };
+        let Some(start) = self.cursor else {
+            return Vec::new();
+        };
         let mut cursor = start;
         let mut taken = Vec::new();
         let mut bytes = 0;

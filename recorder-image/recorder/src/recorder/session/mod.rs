@@ -1,0 +1,10 @@
+//! One isolated task per stream: RTSP session, access units, gaps.
+
+pub mod backoff;
+pub mod cadence;
+pub mod classify;
+pub mod clock;
+pub mod intake;
+pub mod rtsp;
+pub mod source;
+pub mod supervise;

@@ -1,0 +1,361 @@
+//! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::frame::Frame;
+use super::ring::matching::Collector;
+use super::ring::{Dropped, Limits, Ring};
+use crate::local::{StreamError, StreamHealth, StreamState, StreamUid};
+
+/// The most notices that wait for the writer. When the disk hangs for long, the oldest gaps are joined.
+const MAX_NOTICES: usize = 256;
+/// Over which time frame rate and bit rate are measured.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// Frames that this member does not hold, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapNotice {
+    /// End of the last frame before, microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// The first frame after; `None` while it lasts.
+    pub end_us: Option<i64>,
+    /// A short word: `Watchdog`, `PacketLoss`, `Disconnected`, `NotHeldHere`...
+    pub cause: String,
+    /// What was seen, for people.
+    pub evidence: String,
+    /// How many frames, where it can be told.
+    pub frames: Option<u64>,
+}
+
+/// Something for the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A gap began, or ended.
+    Gap(GapNotice),
+    /// A new run began, or another remark.
+    Note(String),
+}
+
+/// The part under the lock. Every section is short and waits for nothing.
+#[derive(Debug)]
+pub struct Inner {
+    /// The frames.
+    pub ring: Ring,
+    /// Received frames on their way to whole groups.
+    pub collector: Collector,
+    /// The gap that lasts now.
+    pub open_gap: Option<GapNotice>,
+    notices: VecDeque<Notice>,
+    health: Health,
+}
+
+#[derive(Debug)]
+struct Health {
+    state: StreamState,
+    error: Option<StreamError>,
+    warning: Option<StreamError>,
+    disk_error: Option<StreamError>,
+    last_frame: Option<(Duration, i64)>,
+    last_end_us: Option<i64>,
+    window: Duration,
+    frames: u64,
+    bytes: u64,
+    fps: f32,
+    bitrate: u64,
+    gaps: u64,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its name in the pair; unique, but reused over time.
+    pub name: String,
+    /// Its UID; never reused.
+    pub uid: StreamUid,
+    inner: Mutex<Inner>,
+}
+
+impl Stream {
+    /// A stream that was not heard yet.
+    pub fn new(name: String, uid: StreamUid, limits: Limits) -> Self {
+        let health = Health {
+            state: StreamState::Connecting,
+            error: None,
+            warning: None,
+            disk_error: None,
+            last_frame: None,
+            last_end_us: None,
+            window: Duration::ZERO,
+            frames: 0,
+            bytes: 0,
+            fps: 0.0,
+            bitrate: 0,
+            gaps: 0,
+        };
+        let inner = Inner {
+            ring: Ring::new(limits),
+            collector: Collector::default(),
+            open_gap: None,
+            notices: VecDeque::new(),
+            health,
+        };
+        Self {
+            name,
+            uid,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The inner part. A panic of the stream's task must not poison the writer, so poison is ignored: the ring is
+    /// left consistent by each of its methods or loses its newest frame.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its health now.
+    pub fn health(&self, now: Duration) -> StreamHealth {
+        let inner = self.lock();
+        let h = &inner.health;
+        let stale = h
+            .last_frame
+            .is_none_or(|(at, _)| now.saturating_sub(at) > RATE_WINDOW * 2);
+        StreamHealth {
+            name: self.name.clone(),
+            uid: self.uid,
+            state: h.state,
+            error: h
+                .error
+                .clone()
+                .or_else(|| h.disk_error.clone())
+                .or_else(|| h.warning.clone()),
+            last_frame_unix_ms: h.last_frame.map(|(_, us)| us / 1000),
+            fps: if stale { 0.0 } else { h.fps },
+            bitrate: if stale { 0 } else { h.bitrate },
+            writing: inner.ring.is_writing(),
+            gaps: h.gaps,
+        }
+    }
+}
+
+impl Inner {
+    /// A frame arrived: into the ring; counts it, and ends a gap that lasted until it.
+    pub fn push(&mut self, frame: Frame, interval_us: i64) {
+        let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
+        self.health.frame(at, us, frame.data.len());
+        self.health.last_end_us = Some(us + interval_us);
+        if key {
+            self.end_gap(us, interval_us);
+        }
+        if let Some(dropped) = self.ring.push(frame) {
+            self.not_held(
+                dropped,
+                "the ring is full and the volume does not take frames in time",
+            );
+        }
+    }
+
+    /// Frames left the ring without being durable here.
+    fn not_held(&mut self, dropped: Dropped, evidence: &str) {
+        self.notice(Notice::Gap(GapNotice {
+            start_us: dropped.start_us,
+            end_us: Some(dropped.end_us),
+            cause: "NotHeldHere".into(),
+            evidence: evidence.into(),
+            frames: Some(dropped.frames),
+        }));
+    }
+
+    /// A gap begins where the last frame ended, unless one lasts already. Without a frame before there is none.
+    pub fn begin_gap(&mut self, cause: &str, evidence: &str) {
+        let Some(start_us) = self.health.last_end_us.filter(|_| self.open_gap.is_none()) else {
+            return;
+        };
+        let gap = GapNotice {
+            start_us,
+            end_us: None,
+            cause: cause.into(),
+            evidence: evidence.into(),
+            frames: None,
+        };
+        self.open_gap = Some(gap.clone());
+        self.notice(Notice::Gap(gap));
+    }
+
+    fn end_gap(&mut self, end_us: i64, interval_us: i64) {
+        let Some(mut gap) = self.open_gap.take() else {
+            return;
+        };
+        gap.end_us = Some(end_us.max(gap.start_us));
+        gap.frames = (interval_us > 0)
+            .then(|| ((end_us - gap.start_us + interval_us / 2).max(0) / interval_us).cast_unsigned());
+        self.notice(Notice::Gap(gap));
+    }
+
+    /// The recording went on elsewhere, or before, until `end_us`: a gap that began then lasts now.
+    pub fn resume_after(&mut self, end_us: i64, evidence: &str) {
+        self.health.last_end_us = Some(end_us);
+        self.begin_gap("RecorderRestart", evidence);
+    }
+
+    /// Keeps a notice for the writer.
+    pub fn notice(&mut self, notice: Notice) {
+        if let Notice::Gap(gap) = &notice {
+            self.health.gaps += u64::from(gap.end_us.is_some());
+            if let Some(Notice::Gap(last)) = self.notices.back_mut()
+                && joins(last, gap)
+            {
+                last.end_us = gap.end_us;
+                last.frames = last.frames.zip(gap.frames).map(|(a, b)| a + b);
+                return;
+            }
+        }
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+
+    /// The notices for the ledger, oldest first.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.notices.drain(..).collect()
+    }
+
+    /// Notices that could not be written go back.
+    pub fn put_back(&mut self, notices: Vec<Notice>) {
+        for notice in notices.into_iter().rev() {
+            self.notices.push_front(notice);
+        }
+        self.notices.truncate(MAX_NOTICES);
+    }
+
+    /// The session ended.
+    pub fn failed(&mut self, error: StreamError) {
+        self.health.state = StreamState::Failed;
+        self.health.error = Some(error);
+    }
+
+    /// Frames come.
+    pub fn receiving(&mut self) {
+        self.health.state = StreamState::Receiving;
+        self.health.error = None;
+    }
+
+    /// A remark that stays while frames come, for example about tracks that are not recorded.
+    pub fn set_warning(&mut self, warning: Option<StreamError>) {
+        self.health.warning = warning;
+    }
+
+    /// Whether the volume refuses the frames of this stream.
+    pub fn set_disk_error(&mut self, error: Option<StreamError>) {
+        self.health.disk_error = error;
+    }
+
+    /// When the newest frame arrived, on `CLOCK_BOOTTIME`.
+    pub fn last_frame(&self) -> Option<Duration> {
+        self.health.last_frame.map(|(at, _)| at)
+    }
+}
+
+impl Health {
+    fn frame(&mut self, at: Duration, us: i64, bytes: usize) {
+        self.last_frame = Some((at, us));
+        self.frames += 1;
+        self.bytes += bytes as u64;
+        let passed = at.saturating_sub(self.window);
+        if passed >= RATE_WINDOW {
+            let seconds = passed.as_secs_f64();
+            if passed < RATE_WINDOW * 2 {
+                self.fps = (self.frames as f64 / seconds) as f32;
+                self.bitrate = (self.bytes as f64 * 8.0 / seconds) as u64;
+            }
+            (self.window, self.frames, self.bytes) = (at, 0, 0);
+        }
+    }
+}
+
+/// Two drops in a row, of groups that follow each other, are one gap.
+fn joins(last: &GapNotice, next: &GapNotice) -> bool {
+    const NEAR_US: i64 = 2_000_000;
+    last.cause == "NotHeldHere"
+        && next.cause == last.cause
+        && last
+            .end_us
+            .is_some_and(|end| (next.start_us - end).abs() < NEAR_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::recorder::frame::Run;
+
+    fn frame(n: u64, key: bool) -> Frame {
+        let run = Run {
+            id: uuid::Uuid::nil(),
+            sample_entry: bytes::Bytes::new(),
+            width: 1,
+            height: 1,
+            hevc: false,
+        };
+        Frame {
+            data: vec![0; 100].into(),
+            key,
+            hash: [0; 16],
+            dts: 0,
+            cts: 0,
+            wallclock_us: n.cast_signed() * 40_000,
+            received: Duration::from_millis(n * 40),
+            run: Arc::new(run),
+        }
+    }
+
+    fn stream() -> Stream {
+        let limits = Limits {
+            max_bytes: 1 << 20,
+            preroll: Duration::ZERO,
+        };
+        Stream::new("door".into(), StreamUid::default(), limits)
+    }
+
+    #[test]
+    fn a_gap_is_noted_when_it_begins_and_when_it_ends() {
+        let stream = stream();
+        let mut inner = stream.lock();
+        inner.begin_gap("Disconnected", "nothing was before");
+        inner.push(frame(0, true), 40_000);
+        assert_eq!(inner.take_notices(), vec![]);
+        inner.push(frame(1, false), 40_000);
+        inner.begin_gap("Watchdog", "no frame for 2 s");
+        inner.begin_gap("Disconnected", "and then the connection");
+        let begun = inner.take_notices();
+        assert!(matches!(&begun[..], [Notice::Gap(g)] if g.start_us == 80_000 && g.end_us.is_none()));
+        inner.push(frame(60, true), 40_000);
+        let ended = inner.take_notices();
+        let Notice::Gap(gap) = &ended[0] else {
+            panic!("{ended:?}")
+        };
+        assert_eq!(
+            (gap.end_us, gap.frames, gap.cause.as_str()),
+            (Some(2_400_000), Some(58), "Watchdog")
+        );
+    }
+
+    #[test]
+    fn rates_are_measured() {
+        let stream = stream();
+        for n in 0..200 {
+            stream.lock().push(frame(n, n % 25 == 0), 40_000);
+        }
+        let health = stream.health(Duration::from_secs(8));
+        assert!((health.fps - 25.0).abs() < 1.0, "{}", health.fps);
+        assert!(
+            (health.bitrate as f64 - 20_000.0).abs() < 1000.0,
+            "{}",
+            health.bitrate
+        );
+        assert!(stream.health(Duration::from_secs(60)).fps < 0.1);
+    }
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// A cut is kept in the node's folder, because the cable is not part of the
+// machine: it stays cut while the node is off and when it is on again.
+
+// cut is the direction in which a link drops packets.
+type cut string
+
+const (
+	cutIn   cut = "in"   // packets to the node
+	cutOut  cut = "out"  // packets from the node
+	cutBoth cut = "both" // all
+)
+
+// cuts maps the name of a link to its cut.
+type cuts map[string]cut
+
+// linkMatches returns the iptables matches of the packets on a link that leave
+// the node. Packets that arrive match the same with source and destination exchanged.
+//
+// What is on the wire has its real addresses: kube-proxy has translated those of
+// services before, and pods are not hidden behind their node.
+func linkMatches(cfg Config, link string) ([][]string, error) {
+	tcp := func(side string, port int) []string {
+		return []string{"-p", "tcp", "-d", hostIP, side, strconv.Itoa(port)}
+	}
+	switch {
+	case link == "all":
+		return [][]string{nil}, nil
+	case link == "cameras":
+		return [][]string{{"-d", camsIP}}, nil
+	case link == "api":
+		// Both ways of the control plane: clients of the API, and the API's
+		// calls to the kubelet. The host is not cut off otherwise.
+		return [][]string{tcp("--dport", apiPort), tcp("--sport", kubeletPort)}, nil
+	}
+	name, ok := strings.CutPrefix(link, "peer:")
+	if !ok {
+		return nil, fmt.Errorf("no link %q: api, peer:NODE, cameras or all", link)
+	}
+	peer, err := cfg.nodeNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	return [][]string{{"-d", peer.IP()}, {"-d", peer.PodCIDR()}}, nil
+}
+
+// mirrored exchanges source and destination.
+func mirrored(match []string) []string {
+	other := map[string]string{"-d": "-s", "-s": "-d", "--dport": "--sport", "--sport": "--dport"}
+	out := make([]string, len(match))
+	for i, word := range match {
+		out[i] = word
+		if o, ok := other[word]; ok {
+			out[i] = o
+		}
+	}
+	return out
+}
+
+// cutChain is the name of the test bed's own chain, in both tables.
+const cutChain = "TESTBED-CUT"
+
+// restoreInput returns the input of iptables-restore that makes the given cuts
+// and no others. The chains are flushed and filled in one step per table.
+//
+// Arriving packets are dropped before anything else sees them, leaving ones
+// after everything else: in the tables raw and mangle, which know no
+// connections, so what is open already is cut as well.
+func restoreInput(cfg Config, all cuts) (string, error) {
+	links := make([]string, 0, len(all))
+	for link := range all {
+		links = append(links, link)
+	}
+	sort.Strings(links)
+	in, out := "*raw\n:"+cutChain+" - [0:0]\n", "*mangle\n:"+cutChain+" - [0:0]\n"
+	for _, link := range links {
+		matches, err := linkMatches(cfg, link)
+		if err != nil {
+			return "", err
+		}
+		for _, match := range matches {
+			if all[link] != cutIn {
+				out += strings.Join(append([]string{"-A", cutChain, "-o", "eth0"}, append(match, "-j DROP\n")...), " ")
+			}
+			if all[link] != cutOut {
+				in += strings.Join(append([]string{"-A", cutChain, "-i", "eth0"}, append(mirrored(match), "-j DROP\n")...), " ")
+			}
+		}
+	}
+	return in + "COMMIT\n" + out + "COMMIT\n", nil
+}
+
+func (n Node) readCuts() (cuts, error) {
+	all := cuts{}
+	content, err := os.ReadFile(n.path("links.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all, json.Unmarshal(content, &all)
+}
+
+// applyLinks makes the node's network drop what its cuts say.
+func (n Node) applyLinks() error {
+	all, err := n.readCuts()
+	if err != nil {
+		return err
+	}
+	input, err := restoreInput(n.cfg, all)
+	if err != nil {
+		return err
+	}
+	if err := n.restore(input); err != nil {
+		return err
+	}
+	for table, hook := range map[string]string{"raw": "PREROUTING", "mangle": "POSTROUTING"} {
+		if n.iptables("-t", table, "-C", hook, "-j", cutChain) == nil {
+			continue
+		}
+		if err := n.iptables("-t", table, "-I", hook, "-j", cutChain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cmdLink returns the command that cuts or mends a link.
+func cmdLink(verb string) func(Config, []string) error {
+	return func(cfg Config, args []string) error {
+		fs := flag.NewFlagSet("link "+verb, flag.ContinueOnError)
+		direction := fs.String("direction", string(cutBoth), "of the packets that are dropped, as the node sees it: in, out or both")
+		least := 2
+		if verb == "mend" {
+			least = 1
+		}
+		args, err := parseArgs(fs, args, least, 2)
+		if err != nil {
+			return err
+		}
+		n, err := cfg.nodeNamed(args[0])
+		if err != nil {
+			return err
+		}
+		if len(args) == 1 {
+			return n.mendAll()
+		}
+		if _, err := linkMatches(cfg, args[1]); err != nil {
+			return err
+		}
+		unlock, err := lock(n.Name())
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if verb == "mend" {
+			return n.setCut(args[1], "")
+		}
+		switch d := cut(*direction); d {
+		case cutIn, cutOut, cutBoth:
+			return n.setCut(args[1], d)
+		}
+		return fmt.Errorf("no direction %q: in, out or both", *direction)
+	}
+}
+
+// setCut cuts a link, or mends it if the direction is empty.
+func (n Node) setCut(link string, direction cut) error {
+	if _, err := os.Stat(n.path()); err != nil {
+		return fmt.Errorf("%s does not exist", n)
+	}
+	all, err := n.readCuts()
+	if err != nil {
+		return err
+	}
+	if direction == "" {
+		delete(all, link)
+	} else {
+		all[link] = direction
+	}
+	return n.writeCuts(all)
+}
+
+// mendAll mends every link of the node.
+func (n Node) mendAll() error {
+	unlock, err := lock(n.Name())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return n.writeCuts(cuts{})
+}
+
+func (n Node) writeCuts(all cuts) error {
+	content, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := writeFileAtomic(n.path("links.json"), content, 0o644); err != nil {
+		return err
+	}
+	if !n.isOn() {
+		return nil
+	}
+	return n.applyLinks()
+}

@@ -1,0 +1,3 @@
+package main
+
+func cmdSelftest(cfg Config, args []string) error { return nil }

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cmdUp makes the cluster be there and whole. What runs already is kept; what
+// is missing, off or cut is mended; and what cannot be mended makes it start
+// again from nothing.
+func cmdUp(cfg Config, args []string) error {
+	fs := flag.NewFlagSet("up", flag.ContinueOnError)
+	count := fs.Int("nodes", 3, "number of nodes")
+	keep := fs.Bool("keep", false, "when the cluster cannot be mended, fail and leave it as it is")
+	if _, err := parseArgs(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *count < 1 || *count > maxNodes {
+		return fmt.Errorf("1 to %d nodes, not %d", maxNodes, *count)
+	}
+	if err := errors.Join(checkHost(cfg), checkBuilt(cfg)); err != nil {
+		return err
+	}
+	unlock, err := lock("cluster")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	start := time.Now()
+	if err := up(cfg, *count, *keep); err != nil {
+		return err
+	}
+	fmt.Printf("up: %d nodes Ready in %.1f s; eval \"$(testbed env)\"\n", *count, time.Since(start).Seconds())
+	return nil
+}
+
+// checkHost fails where the test bed cannot work.
+func checkHost(cfg Config) error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root")
+	}
+	for _, hidden := range append([]string{"/run", "/var/run", "/var/log", "/proc", "/sys"}, hostDirs...) {
+		if within(cfg.State, hidden) {
+			return fmt.Errorf("GAPLESS_STATE must not be in %s: nodes have their own", hidden)
+		}
+	}
+	_, err := controllers()
+	return err
+}
+
+func up(cfg Config, count int, keep bool) error {
+	if isStale(cfg, count) {
+		if err := down(cfg); err != nil {
+			return err
+		}
+	} else {
+		err := converge(cfg, count)
+		if err == nil || keep {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "testbed: cannot mend the cluster, starting anew: %v\n", err)
+		if err := down(cfg); err != nil {
+			return err
+		}
+	}
+	return converge(cfg, count)
+}
+
+// isStale tells whether what is left of an earlier cluster cannot be continued:
+// it was never complete, the machine has booted since, or nothing of it is left but litter.
+func isStale(cfg Config, count int) bool {
+	content, err := os.ReadFile(cfg.path("boot-id"))
+	if err != nil {
+		return true
+	}
+	return string(content) != hostBootID() || len(cfg.nodes()) > count
+}
+
+func hostBootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(id)
+}
+
+// converge starts and mends whatever is missing. Every step may find its work done.
+func converge(cfg Config, count int) error {
+	if err := prepareHost(cfg); err != nil {
+		return err
+	}
+	var nodes []Node
+	for i := 1; i <= count; i++ {
+		nodes = append(nodes, cfg.node(i))
+	}
+	// The nodes come up beside the control plane: containerd and the images take as long.
+	booted := make(chan error, 1)
+	go func() { booted <- parallel(nodes, revive) }()
+	err := startControlPlane(cfg)
+	if err == nil {
+		err = createBootstrapObjects(cfg)
+	}
+	if err = errors.Join(err, <-booted); err != nil {
+		return err
+	}
+	if err := serviceRoute(nodes[0]); err != nil {
+		return err
+	}
+	if err := applyCluster(cfg); err != nil {
+		return err
+	}
+	if err := parallel(nodes, func(n Node) error { return n.waitReady(60 * time.Second) }); err != nil {
+		return err
+	}
+	if err := waitDNS(cfg, count); err != nil {
+		return err
+	}
+	return os.WriteFile(cfg.path("boot-id"), []byte(hostBootID()), 0o644)
+}
+
+// prepareHost makes the shared folder, the network and the keys.
+func prepareHost(cfg Config) error {
+	if err := shareState(cfg); err != nil {
+		return err
+	}
+	if err := saveHost(cfg); err != nil {
+		return err
+	}
+	if err := makeBridge(); err != nil {
+		return err
+	}
+	if err := makeCams(); err != nil {
+		return err
+	}
+	for _, p := range programs {
+		if p.image == "" {
+			continue
+		}
+		if err := keepImage(cfg, cfg.bin(p.name+".tar")); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(cfg.pki("complete")); err == nil {
+		return nil
+	}
+	if err := writePKI(cfg); err != nil {
+		return err
+	}
+	return os.WriteFile(cfg.pki("complete"), nil, 0o644)
+}
+
+// revive turns a node on, thaws its containers, mends its links and frees its disks.
+func revive(n Node) error {
+	unlock, err := lock(n.Name())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if n.isOn() {
+		if err := n.writeCuts(cuts{}); err != nil {
+			return err
+		}
+		thawAll(n.Cgroup())
+	} else {
+		// It may have ended without a power cut, and left its mounts behind.
+		if err := n.halt(); err != nil {
+			return err
+		}
+		if err := n.unmountDisks(); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(n.path("links.json")); err != nil {
+			return err
+		}
+		if err := n.boot(); err != nil {
+			return err
+		}
+	}
+	for _, v := range n.volumes() {
+		if err := v.disk().free(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createBootstrapObjects waits for what the API server itself creates a moment
+// after it is ready, and which the kubelets and kube-proxies need.
+func createBootstrapObjects(cfg Config) error {
+	a, err := newAPI(cfg)
+	if err != nil {
+		return err
+	}
+	return poll(30*time.Second, 50*time.Millisecond, func() error {
+		return errors.Join(
+			a.get("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:node-proxier", nil),
+			a.get("/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical", nil),
+			a.get("/api/v1/namespaces/kube-system", nil))
+	})
+}
+
+// applyCluster makes the cluster hold DNS, storage classes and the nodes' volumes.
+func applyCluster(cfg Config) error {
+	nodes := cfg.nodes()
+	text, err := render("cluster.yaml", map[string]any{
+		"Nodes": len(nodes), "CoreDNSImage": coreDNSImage, "DNS": dnsIP,
+	})
+	if err != nil {
+		return err
+	}
+	volumes, err := volumeManifests(nodes)
+	if err != nil {
+		return err
+	}
+	return apply(cfg, text+volumes)
+}
+
+// waitDNS waits until CoreDNS is Ready on every node and the host can ask it
+// at its service address.
+func waitDNS(cfg Config, count int) error {
+	a, err := newAPI(cfg)
+	if err != nil {
+		return err
+	}
+	var deployment struct {
+		Metadata struct{ Generation int }
+		Status   struct{ ObservedGeneration, ReadyReplicas, UpdatedReplicas int }
+	}
+	err = poll(60*time.Second, 50*time.Millisecond, func() error {
+		if err := a.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns", &deployment); err != nil {
+			return err
+		}
+		st := deployment.Status
+		if st.ObservedGeneration < deployment.Metadata.Generation || st.ReadyReplicas < count || st.UpdatedReplicas < count {
+			return fmt.Errorf("CoreDNS: %d of %d are Ready", st.ReadyReplicas, count)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return poll(20*time.Second, 50*time.Millisecond, func() error {
+		_, err := lookup("kubernetes.default.svc.cluster.local")
+		return err
+	})
+}
+
+// lookup asks the cluster's DNS for the addresses of a name.
+func lookup(name string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(dnsIP, "53"))
+	}}
+	return r.LookupHost(ctx, name)
+}
+
+// The kubelets set these for the whole machine; down sets them back.
+var hostSettings = []string{"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
+	"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"}
+
+// saveHost notes what a cluster changes on the host outside its own folder, once.
+func saveHost(cfg Config) error {
+	if _, err := os.Stat(cfg.path("host", "saved")); err == nil {
+		return nil
+	}
+	for _, name := range hostSettings {
+		value, err := os.ReadFile("/proc/sys/" + name)
+		if err != nil {
+			continue // this kernel has no such setting
+		}
+		if err := writeFileAtomic(cfg.path("host", "sysctl", name), value, 0o644); err != nil {
+			return err
+		}
+	}
+	for _, dir := range hostDirs {
+		if _, err := os.Stat(dir); err == nil {
+			continue
+		}
+		if err := writeFileAtomic(cfg.path("host", "made", dir), nil, 0o644); err != nil {
+			return err
+		}
+	}
+	return writeFileAtomic(cfg.path("host", "saved"), nil, 0o644)
+}
+
+// restoreHost undoes what saveHost noted.
+func restoreHost(cfg Config) error {
+	var errs []error
+	for _, name := range hostSettings {
+		if value, err := os.ReadFile(cfg.path("host", "sysctl", name)); err == nil {
+			errs = append(errs, os.WriteFile("/proc/sys/"+name, []byte(strings.TrimSpace(string(value))), 0o644))
+		}
+	}
+	for _, dir := range hostDirs {
+		if _, err := os.Stat(cfg.path("host", "made", dir)); err != nil {
+			continue
+		}
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// cmdRoute chooses the node through which the host reaches services.
+func cmdRoute(cfg Config, args []string) error {
+	args, err := parseArgs(flag.NewFlagSet("route", flag.ContinueOnError), args, 1, 1)
+	if err != nil {
+		return err
+	}
+	n, err := cfg.nodeNamed(args[0])
+	if err != nil {
+		return err
+	}
+	return serviceRoute(n)
+}
+
+func cmdKubeconfig(cfg Config, args []string) error {
+	if err := noArgs("kubeconfig", args); err != nil {
+		return err
+	}
+	fmt.Println(cfg.kubeconfig())
+	return nil
+}
+
+func cmdEnv(cfg Config, args []string) error {
+	if err := noArgs("env", args); err != nil {
+		return err
+	}
+	fmt.Printf("export KUBECONFIG='%s'\n", cfg.kubeconfig())
+	if !strings.Contains(string(filepath.ListSeparator)+os.Getenv("PATH"), string(filepath.ListSeparator)+cfg.Bin) {
+		fmt.Printf("export PATH='%s':\"$PATH\"\n", cfg.Bin)
+	}
+	return nil
+}

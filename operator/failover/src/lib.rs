@@ -11,6 +11,7 @@ pub mod member;
 pub mod message;
 pub mod name;
 pub mod report;
+mod rules;
 pub mod settings;
 pub mod time;
 
@@ -21,5 +22,7 @@ pub use member::{Config, Member};
 pub use message::{Answer, Health, Release, Request};
 pub use name::{Epoch, Incarnation, MemberName, MemberRef, NameError, StoreId, Version};
 pub use report::{PeerReport, Report, Role};
+#[cfg(feature = "sabotage")]
+pub use rules::Sabotage;
 pub use settings::{Settings, SettingsError};
 pub use time::BootTime;

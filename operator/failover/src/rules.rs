@@ -1,0 +1,128 @@
+//! The rules that are broken on purpose in a build with the `sabotage` feature, and nowhere else.
+
+use std::time::Duration;
+
+use crate::time::BootTime;
+
+/// A rule that is broken on purpose. The simulation has to find every one of them.
+#[cfg(feature = "sabotage")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Whoever takes waits 0.5 leashes instead of 1.25.
+    HalfWait,
+    /// The deadline counts from the receipt of the answer instead of the sending of the request.
+    CountFromReceipt,
+    /// A longer deadline is kept after a shorter leash was written.
+    KeepLongerDeadline,
+    /// A restarted holder resumes without taking again.
+    HolderResumes,
+    /// Authority is acted on before its epoch is synced.
+    ActBeforeSync,
+    /// A member goes on answering the primary while it takes.
+    AnswerWhileTaking,
+    /// The one that released goes on as before when its follower answers once more.
+    ReleasedResumes,
+    /// The recorder is handed a whole short leash whatever is left of the deadline.
+    GrantTooLong,
+    /// A swap does not name the version that it expects. Done by the driver.
+    SwapUnconditionally,
+}
+
+/// Which rules hold: all of them, unless one is broken on purpose.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    #[cfg(feature = "sabotage")]
+    broken: Option<Sabotage>,
+}
+
+#[cfg(feature = "sabotage")]
+impl Rules {
+    pub(crate) fn without(broken: Sabotage) -> Self {
+        Self { broken: Some(broken) }
+    }
+
+    fn lacks(self, rule: Sabotage) -> bool {
+        self.broken == Some(rule)
+    }
+
+    pub(crate) fn keeps_longer_deadline(self) -> bool {
+        self.lacks(Sabotage::KeepLongerDeadline)
+    }
+
+    pub(crate) fn holder_resumes(self) -> bool {
+        self.lacks(Sabotage::HolderResumes)
+    }
+
+    pub(crate) fn acts_before_sync(self) -> bool {
+        self.lacks(Sabotage::ActBeforeSync)
+    }
+
+    pub(crate) fn answers_while_taking(self) -> bool {
+        self.lacks(Sabotage::AnswerWhileTaking)
+    }
+
+    pub(crate) fn released_resumes(self) -> bool {
+        self.lacks(Sabotage::ReleasedResumes)
+    }
+
+    pub(crate) fn grants_too_long(self) -> bool {
+        self.lacks(Sabotage::GrantTooLong)
+    }
+
+    pub(crate) fn wait(self, leash: Duration) -> Duration {
+        if self.lacks(Sabotage::HalfWait) {
+            leash / 2
+        } else {
+            leash * 5 / 4
+        }
+    }
+
+    pub(crate) fn counts_from(self, sent: BootTime, received: BootTime) -> BootTime {
+        if self.lacks(Sabotage::CountFromReceipt) {
+            received
+        } else {
+            sent
+        }
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+#[allow(
+    clippy::unused_self,
+    reason = "the same calls as in a build that can break them"
+)]
+impl Rules {
+    pub(crate) const fn keeps_longer_deadline(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn holder_resumes(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn acts_before_sync(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn answers_while_taking(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn released_resumes(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn grants_too_long(self) -> bool {
+        false
+    }
+
+    /// Two clocks' rates differ by a ratio of at most 1.2; 1.25 leaves a margin.
+    pub(crate) fn wait(self, leash: Duration) -> Duration {
+        leash * 5 / 4
+    }
+
+    /// From the sending, never from the receipt: the follower's wait counts from its answer.
+    pub(crate) const fn counts_from(self, sent: BootTime, _received: BootTime) -> BootTime {
+        sent
+    }
+}

@@ -95,17 +95,11 @@ impl Member {
             return;
         }
         let Some(tenure) = self.tenure() else { return };
-        let Some(follower) = tenure.lease.record.follower.clone() else {
-            return;
-        };
         let (epoch, version) = (tenure.epoch, tenure.lease.version.clone());
-        let to = self
-            .peers
-            .iter()
-            .find(|peer| peer.store.as_ref() == Some(&follower));
-        let Some(to) = to.map(|peer| peer.name.clone()) else {
-            return;
-        };
+        let follower = tenure.lease.record.follower.clone();
+        let mut named = self.peers.iter().filter(|peer| peer.store.is_some());
+        let to = named.find(|peer| peer.store == follower);
+        let to = to.map(|peer| peer.name.clone());
         // I6: the own deadline is dropped before anyone is told.
         if !self.rules.released_resumes() {
             self.end_tenure(now, LossReason::Released);
@@ -113,14 +107,16 @@ impl Member {
             tenure.handover = None;
         }
         self.primary_heard = Some(now);
-        self.released = Some(Released {
-            to,
-            store: follower,
-            epoch,
-            version,
-            repeats: REPEATS,
-        });
-        self.send_release();
+        if let (Some(to), Some(store)) = (to, follower) {
+            self.released = Some(Released {
+                to,
+                store,
+                epoch,
+                version,
+                repeats: REPEATS,
+            });
+            self.send_release();
+        }
     }
 
     /// Names what was released, some heartbeats long.

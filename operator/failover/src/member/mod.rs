@@ -8,7 +8,6 @@ mod taking;
 mod tenure;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::effect::{Authority, Effect};
 use crate::event::{Event, OpId, OrderOutcome, ReadResult, SwapResult};
@@ -367,21 +366,15 @@ impl Member {
         let due = [
             Some(self.next_beat),
             self.suspicion_due(),
-            self.fitness_due(),
+            self.recorder.fit_until(self.settings.ticket_timeout),
             self.state_due(),
             self.pending
                 .as_ref()
                 .map(|call| call.sent + self.settings.api_timeout * LOST_AFTER),
             (self.learn_wanted && self.pending.is_none()).then_some(self.next_learn),
         ];
-        let earliest = due.into_iter().flatten().min();
-        earliest.map(|due| due.max(self.now + Duration::from_millis(1)))
-    }
-
-    fn fitness_due(&self) -> Option<BootTime> {
-        self.recorder
-            .fit_until(self.settings.ticket_timeout)
-            .filter(|until| *until > self.now)
+        // What was due at the last step waits for more than time.
+        due.into_iter().flatten().filter(|due| *due > self.now).min()
     }
 
     fn state_due(&self) -> Option<BootTime> {

@@ -233,6 +233,7 @@ impl Member {
                 self.set_phase(Phase::Syncing { lease, sent });
                 self.finish_taking(now);
             }
+            _ if self.hears_primary(now) => self.stand_down(now, StandDown::PrimaryHeard),
             SwapResult::NotSent => {
                 let retry_at = sent + self.settings.retry_interval;
                 self.set_phase(Phase::Reading { retry_at });

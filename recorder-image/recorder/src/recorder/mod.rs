@@ -1,8 +1,14 @@
 //! The recorder: streams in, segments out, playback.
 
+pub mod config;
 pub mod decide;
 pub mod frame;
+pub mod http;
+pub mod metrics;
 pub mod nal;
+pub mod pair;
+pub mod registry;
 pub mod ring;
 pub mod session;
 pub mod stream;
+pub mod writer;

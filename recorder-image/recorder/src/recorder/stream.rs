@@ -1,13 +1,14 @@
 //! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::frame::Frame;
+use super::metrics::{ErrorLabel, GapLabel, Metrics, label};
 use super::ring::matching::Collector;
 use super::ring::{Dropped, Limits, Ring};
-use crate::local::{StreamError, StreamHealth, StreamState, StreamUid};
+use crate::local::{ErrorCode, StreamError, StreamHealth, StreamState, StreamUid};
 
 /// The most notices that wait for the writer. When the disk hangs for long, the oldest gaps are joined.
 const MAX_NOTICES: usize = 256;
@@ -74,12 +75,71 @@ pub struct Stream {
     pub name: String,
     /// Its UID; never reused.
     pub uid: StreamUid,
+    /// Its metrics.
+    pub counters: Counters,
     inner: Mutex<Inner>,
+}
+
+/// The metrics of one stream.
+#[derive(Clone, Debug)]
+pub struct Counters(Arc<Metrics>);
+
+impl Counters {
+    /// A session ended.
+    pub fn session_error(&self, stream: &str, code: ErrorCode) {
+        let label = ErrorLabel {
+            stream: stream.to_owned(),
+            code: format!("{code:?}"),
+        };
+        self.0.session_errors.get_or_create(&label).inc();
+    }
+
+    fn received(&self, stream: &str, bytes: usize) {
+        self.0.frames_received.get_or_create(&label(stream)).inc();
+        self.0
+            .bytes_received
+            .get_or_create(&label(stream))
+            .inc_by(bytes as u64);
+    }
+
+    /// Frames whose own write was synced.
+    pub fn written(&self, stream: &str, frames: u64) {
+        self.0.frames_written.get_or_create(&label(stream)).inc_by(frames);
+    }
+
+    /// A gap ended.
+    pub fn gap(&self, stream: &str, gap: &GapNotice) {
+        let Some(end_us) = gap.end_us else { return };
+        let label = GapLabel {
+            stream: stream.to_owned(),
+            cause: gap.cause.clone(),
+        };
+        self.0.gaps.get_or_create(&label).inc();
+        self.0
+            .gap_seconds
+            .get_or_create(&label)
+            .inc_by((end_us - gap.start_us).max(0) as f64 / 1e6);
+    }
+
+    /// What is true now.
+    pub fn gauges(&self, health: &StreamHealth, ring_bytes: usize) {
+        let label = label(&health.name);
+        self.0.ring_bytes.get_or_create(&label).set(ring_bytes as i64);
+        self.0
+            .stream_up
+            .get_or_create(&label)
+            .set(i64::from(health.state == StreamState::Receiving));
+        self.0
+            .stream_writing
+            .get_or_create(&label)
+            .set(i64::from(health.writing));
+        self.0.stream_fps.get_or_create(&label).set(f64::from(health.fps));
+    }
 }
 
 impl Stream {
     /// A stream that was not heard yet.
-    pub fn new(name: String, uid: StreamUid, limits: Limits) -> Self {
+    pub fn new(name: String, uid: StreamUid, limits: Limits, metrics: &Arc<Metrics>) -> Self {
         let health = Health {
             state: StreamState::Connecting,
             error: None,
@@ -104,6 +164,7 @@ impl Stream {
         Self {
             name,
             uid,
+            counters: Counters(Arc::clone(metrics)),
             inner: Mutex::new(inner),
         }
     }
@@ -112,6 +173,11 @@ impl Stream {
     /// left consistent by each of its methods or loses its newest frame.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame arrived.
+    pub fn count(&self, bytes: usize) {
+        self.counters.received(&self.name, bytes);
     }
 
     /// Its health now.
@@ -287,8 +353,6 @@ fn joins(last: &GapNotice, next: &GapNotice) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::recorder::frame::Run;
 
@@ -317,7 +381,12 @@ mod tests {
             max_bytes: 1 << 20,
             preroll: Duration::ZERO,
         };
-        Stream::new("door".into(), StreamUid::default(), limits)
+        Stream::new(
+            "door".into(),
+            StreamUid::default(),
+            limits,
+            &Arc::new(Metrics::new("front-0")),
+        )
     }
 
     #[test]

@@ -203,6 +203,7 @@ fn note_loss(inner: &mut Inner, start_us: i64, end_us: i64, lost: u16, missing: 
 mod tests {
     use super::*;
     use crate::local::StreamUid;
+    use crate::recorder::metrics::Metrics;
     use crate::recorder::ring::Limits;
     use crate::recorder::stream::Stream;
 
@@ -213,7 +214,12 @@ mod tests {
             max_bytes: 1 << 20,
             preroll: Duration::from_secs(60),
         };
-        Stream::new("door".into(), StreamUid::default(), limits)
+        Stream::new(
+            "door".into(),
+            StreamUid::default(),
+            limits,
+            &Arc::new(Metrics::new("front-0")),
+        )
     }
 
     fn unit(n: i64) -> Unit {

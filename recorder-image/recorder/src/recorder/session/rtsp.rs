@@ -181,6 +181,7 @@ impl<'a> Reception<'a> {
         if frame.has_new_parameters() || !self.intake.has_parameters() {
             self.learn_parameters();
         }
+        self.stream.count(frame.data().len());
         let at = arrival(frame.timestamp(), frame.end_ctx());
         let lost = frame.loss();
         let received = Duration::from_nanos(boottime_ns());

@@ -14,9 +14,9 @@ use crate::recorder::stream::Stream;
 pub struct Supervised(tokio::task::JoinHandle<()>);
 
 impl Supervised {
-    /// Whether the task ended by itself; it should not.
-    pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+    /// Ends the session.
+    pub fn abort(&self) {
+        self.0.abort();
     }
 }
 
@@ -69,6 +69,7 @@ impl Drop for AbortOnDrop {
 fn ended(stream: &Stream, source: &Source, fault: &Fault, began: Instant) -> Duration {
     let error = explain(&stream.name, &source.address, fault, &source.secrets);
     tracing::warn!(stream = %stream.name, code = ?error.code, "{}", error.message);
+    stream.counters.session_error(&stream.name, error.code);
     let now = Duration::from_nanos(crate::local::boottime_ns());
     let mut inner = stream.lock();
     inner.ring.close_gop();

@@ -1,0 +1,276 @@
+//! What the recorder counts, for Prometheus. Names begin with `gapless_`, units are base units.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+type FloatGauge = Gauge<f64, AtomicU64>;
+type FloatCounter = Counter<f64, AtomicU64>;
+
+/// The label of everything that is counted per stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StreamLabel {
+    /// Name of the stream.
+    pub stream: String,
+}
+
+/// A stream and why it lacks frames.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GapLabel {
+    /// Name of the stream.
+    pub stream: String,
+    /// The cause as it stands in the ledger.
+    pub cause: String,
+}
+
+/// A stream and the code of an error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabel {
+    /// Name of the stream.
+    pub stream: String,
+    /// The code, for example `Unauthorized`.
+    pub code: String,
+}
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Frames from the camera.
+    pub frames_received: Family<StreamLabel, Counter>,
+    /// Bytes of those frames.
+    pub bytes_received: Family<StreamLabel, Counter>,
+    /// Frames whose own write was synced.
+    pub frames_written: Family<StreamLabel, Counter>,
+    /// Length of the gaps that ended.
+    pub gap_seconds: Family<GapLabel, FloatCounter>,
+    /// Gaps that ended.
+    pub gaps: Family<GapLabel, Counter>,
+    /// Sessions that ended, by error code.
+    pub session_errors: Family<ErrorLabel, Counter>,
+    /// Bytes in the ring.
+    pub ring_bytes: Family<StreamLabel, Gauge>,
+    /// 1 while frames come.
+    pub stream_up: Family<StreamLabel, Gauge>,
+    /// 1 while this member writes the stream.
+    pub stream_writing: Family<StreamLabel, Gauge>,
+    /// Frames a second.
+    pub stream_fps: Family<StreamLabel, FloatGauge>,
+    /// Duration of a group commit.
+    pub commit_seconds: Histogram,
+    /// Group commits that failed, and writes that the volume refused.
+    pub disk_errors: Counter,
+    /// Size of the volume.
+    pub disk_total: Gauge,
+    /// Free space of the volume.
+    pub disk_free: Gauge,
+    /// 1 while the volume refuses frames.
+    pub disk_full: Gauge,
+    /// Segments sealed.
+    pub sealed: Counter,
+    /// Segments that retention removed.
+    pub evicted: Counter,
+    /// Bytes of the peer that were refused, as the replicator says.
+    pub refused: Counter,
+    /// Ledger records that could not be read at start.
+    pub ledger_truncations: Counter,
+    /// 1 while the configuration on disk is not usable.
+    pub config_broken: Gauge,
+    /// 1 while this member holds authority.
+    pub authority: Gauge,
+    /// Requests that were turned away because too many were in progress.
+    pub http_busy: Counter,
+}
+
+impl Metrics {
+    /// The metrics of `member`.
+    pub fn new(member: &str) -> Self {
+        let labels = [("member".into(), member.to_owned().into())];
+        let mut metrics = Self {
+            registry: Registry::with_prefix_and_labels("gapless", labels.into_iter()),
+            frames_received: Family::default(),
+            bytes_received: Family::default(),
+            frames_written: Family::default(),
+            gap_seconds: Family::default(),
+            gaps: Family::default(),
+            session_errors: Family::default(),
+            ring_bytes: Family::default(),
+            stream_up: Family::default(),
+            stream_writing: Family::default(),
+            stream_fps: Family::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            disk_errors: Counter::default(),
+            disk_total: Gauge::default(),
+            disk_free: Gauge::default(),
+            disk_full: Gauge::default(),
+            sealed: Counter::default(),
+            evicted: Counter::default(),
+            refused: Counter::default(),
+            ledger_truncations: Counter::default(),
+            config_broken: Gauge::default(),
+            authority: Gauge::default(),
+            http_busy: Counter::default(),
+        };
+        metrics.register_streams();
+        metrics.register_process();
+        metrics
+    }
+
+    fn register_streams(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "frames_received",
+            "Frames from the camera",
+            self.frames_received.clone(),
+        );
+        r.register_with_unit(
+            "received",
+            "Bytes from the camera",
+            Unit::Bytes,
+            self.bytes_received.clone(),
+        );
+        r.register(
+            "frames_written",
+            "Frames whose own write was synced",
+            self.frames_written.clone(),
+        );
+        r.register_with_unit(
+            "gap",
+            "Length of gaps that ended",
+            Unit::Seconds,
+            self.gap_seconds.clone(),
+        );
+        r.register("gaps", "Gaps that ended", self.gaps.clone());
+        r.register(
+            "session_errors",
+            "Sessions that ended, by error",
+            self.session_errors.clone(),
+        );
+        r.register_with_unit("ring", "Bytes in the ring", Unit::Bytes, self.ring_bytes.clone());
+        r.register("stream_up", "1 while frames come", self.stream_up.clone());
+        r.register(
+            "stream_writing",
+            "1 while this member writes the stream",
+            self.stream_writing.clone(),
+        );
+        r.register(
+            "stream_frames_per_second",
+            "Frames a second",
+            self.stream_fps.clone(),
+        );
+    }
+
+    fn register_process(&mut self) {
+        let r = &mut self.registry;
+        r.register_with_unit(
+            "commit",
+            "Duration of a group commit",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        r.register(
+            "disk_errors",
+            "Writes and syncs that the volume refused",
+            self.disk_errors.clone(),
+        );
+        r.register_with_unit(
+            "disk_total",
+            "Size of the volume",
+            Unit::Bytes,
+            self.disk_total.clone(),
+        );
+        r.register_with_unit(
+            "disk_free",
+            "Free space of the volume",
+            Unit::Bytes,
+            self.disk_free.clone(),
+        );
+        r.register(
+            "disk_full",
+            "1 while the volume refuses frames",
+            self.disk_full.clone(),
+        );
+        r.register("segments_sealed", "Segments sealed", self.sealed.clone());
+        r.register(
+            "segments_evicted",
+            "Segments removed by retention",
+            self.evicted.clone(),
+        );
+        r.register("refused", "Refusals of the peer's media", self.refused.clone());
+        r.register(
+            "ledger_truncations",
+            "Ledgers truncated at start",
+            self.ledger_truncations.clone(),
+        );
+        r.register(
+            "config_broken",
+            "1 while the configuration is not usable",
+            self.config_broken.clone(),
+        );
+        r.register(
+            "authority",
+            "1 while this member holds authority",
+            self.authority.clone(),
+        );
+        r.register("http_busy", "Requests turned away", self.http_busy.clone());
+    }
+
+    /// Forgets a stream that left the configuration.
+    pub fn forget(&self, stream: &str) {
+        let label = label(stream);
+        self.frames_received.remove(&label);
+        self.bytes_received.remove(&label);
+        self.frames_written.remove(&label);
+        self.ring_bytes.remove(&label);
+        self.stream_up.remove(&label);
+        self.stream_writing.remove(&label);
+        self.stream_fps.remove(&label);
+    }
+
+    /// The text for a scrape.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// The label of a stream.
+pub fn label(stream: &str) -> StreamLabel {
+    StreamLabel {
+        stream: stream.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_prefix_member_and_unit() {
+        let metrics = Metrics::new("front-0");
+        metrics.frames_received.get_or_create(&label("door")).inc_by(3);
+        let gap = GapLabel {
+            stream: "door".into(),
+            cause: "Watchdog".into(),
+        };
+        metrics.gap_seconds.get_or_create(&gap).inc_by(1.5);
+        let text = metrics.encode();
+        assert!(
+            text.contains(r#"gapless_frames_received_total{member="front-0",stream="door"} 3"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"gapless_gap_seconds_total{member="front-0",stream="door",cause="Watchdog"} 1.5"#
+            )
+        );
+        metrics.forget("door");
+        assert!(!metrics.encode().contains("frames_received_total{"));
+    }
+}

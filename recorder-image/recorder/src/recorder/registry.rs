@@ -1,0 +1,144 @@
+//! The configured streams and their sessions. A changed configuration touches only the streams that changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::{Settings, StreamSpec};
+use super::metrics::Metrics;
+use super::session::classify::Fault;
+use super::session::source::Source;
+use super::session::supervise::{Supervised, supervise};
+use super::stream::Stream;
+use crate::local::StreamUid;
+
+#[derive(Debug)]
+struct Entry {
+    spec: StreamSpec,
+    stream: Arc<Stream>,
+    session: Supervised,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Registry {
+    entries: Mutex<BTreeMap<StreamUid, Entry>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a changed configuration did, for the log and for tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names of new streams.
+    pub added: Vec<String>,
+    /// Names of streams that left.
+    pub removed: Vec<String>,
+    /// Names of streams whose session was started again.
+    pub restarted: Vec<String>,
+}
+
+impl Registry {
+    /// Without streams.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            entries: Mutex::default(),
+            metrics,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamUid, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The streams, in the order of their UIDs.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.lock().values().map(|e| Arc::clone(&e.stream)).collect()
+    }
+
+    /// The stream with this UID.
+    pub fn get(&self, uid: StreamUid) -> Option<Arc<Stream>> {
+        self.lock().get(&uid).map(|e| Arc::clone(&e.stream))
+    }
+
+    /// The stream of this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Stream>> {
+        self.lock()
+            .values()
+            .find(|e| e.stream.name == name)
+            .map(|e| Arc::clone(&e.stream))
+    }
+
+    /// Brings the sessions in line with the settings; must be called within a tokio runtime.
+    /// `prepare` sees each new stream before its session starts.
+    pub fn apply(&self, settings: &Settings, prepare: &dyn Fn(&Stream)) -> Changes {
+        let mut changes = Changes::default();
+        let mut entries = self.lock();
+        entries.retain(|uid, entry| {
+            let stays = settings
+                .streams
+                .iter()
+                .any(|s| s.uid == *uid && s.name == entry.spec.name);
+            if !stays {
+                entry.stream.lock().ring.close_gop();
+                self.metrics.forget(&entry.stream.name);
+                changes.removed.push(entry.stream.name.clone());
+            }
+            stays
+        });
+        for spec in &settings.streams {
+            match entries.get_mut(&spec.uid) {
+                None => {
+                    entries.insert(spec.uid, self.begin(spec, settings, prepare));
+                    changes.added.push(spec.name.clone());
+                }
+                Some(entry) => {
+                    entry.stream.lock().ring.set_limits(settings.ring);
+                    if entry.spec != *spec {
+                        entry.restart(spec);
+                        changes.restarted.push(spec.name.clone());
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    fn begin(&self, spec: &StreamSpec, settings: &Settings, prepare: &dyn Fn(&Stream)) -> Entry {
+        let stream = Arc::new(Stream::new(
+            spec.name.clone(),
+            spec.uid,
+            settings.ring,
+            &self.metrics,
+        ));
+        prepare(&stream);
+        let session = supervise(Arc::clone(&stream), source(spec));
+        Entry {
+            spec: spec.clone(),
+            stream,
+            session,
+        }
+    }
+
+    /// Ends all sessions: the process is about to exit.
+    pub fn stop(&self) {
+        for entry in self.lock().values_mut() {
+            entry.session.abort();
+            entry.stream.lock().ring.close_gop();
+        }
+    }
+}
+
+impl Entry {
+    fn restart(&mut self, spec: &StreamSpec) {
+        self.session.abort();
+        let mut inner = self.stream.lock();
+        inner.ring.close_gop();
+        inner.begin_gap("Reconfigured", "the stream's address or credentials changed");
+        drop(inner);
+        self.session = supervise(Arc::clone(&self.stream), source(spec));
+        self.spec = spec.clone();
+    }
+}
+
+fn source(spec: &StreamSpec) -> Result<Source, Fault> {
+    Source::new(&spec.url, spec.username.as_deref(), spec.password())
+}

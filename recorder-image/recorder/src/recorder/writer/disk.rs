@@ -1,0 +1,118 @@
+//! Whether the volume takes frames. Pure: its size is passed in.
+
+use std::time::Duration;
+
+use crate::local::Disk;
+
+/// The reserve that frames never use: ledgers, epochs and seals must always fit. 1/200 of the volume, within these
+/// bounds, bytes.
+const RESERVE: (u64, u64) = (16 << 20, 1 << 30);
+/// How long to wait before the next attempt after a refusal.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Guard {
+    total: u64,
+    free: u64,
+    refused: Option<(Duration, String)>,
+    low: bool,
+}
+
+impl Guard {
+    /// The volume has `total` bytes, of which `free` are free. Below the reserve frames are refused; they are taken
+    /// again above one and a half of it.
+    pub fn measured(&mut self, total: u64, free: u64) {
+        (self.total, self.free) = (total, free);
+        let reserve = (total / 200).clamp(RESERVE.0, RESERVE.1).min(total / 4);
+        self.low = if self.low {
+            free < reserve + reserve / 2
+        } else {
+            free < reserve
+        };
+    }
+
+    /// A write or a sync failed at `now`.
+    pub fn refused(&mut self, now: Duration, why: &str) {
+        self.refused = Some((now, why.to_owned()));
+    }
+
+    /// A group of writes was synced: the volume works.
+    pub fn worked(&mut self) {
+        self.refused = None;
+    }
+
+    /// Whether frames may be written now. After a refusal there is an attempt each second.
+    pub fn takes(&self, now: Duration) -> bool {
+        !self.low
+            && self
+                .refused
+                .as_ref()
+                .is_none_or(|(at, _)| now.saturating_sub(*at) >= RETRY)
+    }
+
+    /// Why frames are refused, for people.
+    pub fn why(&self) -> Option<String> {
+        let low = || {
+            format!(
+                "the volume has {} MiB left, which is its reserve",
+                self.free >> 20
+            )
+        };
+        self.refused
+            .as_ref()
+            .map(|(_, why)| format!("the volume refuses writes: {why}"))
+            .or(self.low.then(low))
+    }
+
+    /// For the ticket.
+    pub fn report(&self) -> Disk {
+        Disk {
+            total_bytes: self.total,
+            free_bytes: self.free,
+            full: self.low || self.refused.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1 << 30;
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_reserve_has_hysteresis() {
+        let mut guard = Guard::default();
+        guard.measured(20 * GB, 10 * GB);
+        assert!(guard.takes(S) && guard.why().is_none());
+        guard.measured(20 * GB, GB / 11);
+        assert!(!guard.takes(S) && guard.report().full);
+        guard.measured(20 * GB, GB / 9);
+        assert!(!guard.takes(S), "not yet");
+        guard.measured(20 * GB, GB / 6);
+        assert!(guard.takes(S));
+    }
+
+    #[test]
+    fn a_refusal_is_retried_and_forgotten_after_success() {
+        let mut guard = Guard::default();
+        guard.measured(20 * GB, 10 * GB);
+        guard.refused(S, "No space left on device");
+        assert!(!guard.takes(S) && guard.report().full);
+        assert!(guard.takes(S * 2));
+        assert!(guard.report().full, "until it worked");
+        guard.worked();
+        assert!(!guard.report().full);
+    }
+
+    #[test]
+    fn a_tiny_volume_has_a_small_reserve() {
+        let mut guard = Guard::default();
+        guard.measured(40 << 20, 11 << 20);
+        assert!(guard.takes(S));
+        guard.measured(40 << 20, 9 << 20);
+        assert!(!guard.takes(S));
+    }
+}

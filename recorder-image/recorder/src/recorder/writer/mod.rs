@@ -1,0 +1,4 @@
+//! The one loop that does all work on the volume.
+
+pub mod disk;
+pub mod fragment;

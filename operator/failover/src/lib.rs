@@ -10,6 +10,7 @@ pub mod lease;
 pub mod member;
 pub mod message;
 pub mod name;
+pub mod plan;
 pub mod report;
 mod rules;
 pub mod settings;
@@ -21,6 +22,7 @@ pub use lease::{LONGEST_LEASH, Lease, LeaseError, LeaseRecord, recreate_lease};
 pub use member::{Config, Member};
 pub use message::{Answer, Health, Release, Request};
 pub use name::{Epoch, Incarnation, MemberName, MemberRef, NameError, StoreId, Version};
+pub use plan::{Decision, Observed, plan};
 pub use report::{PeerReport, Report, Role};
 #[cfg(feature = "sabotage")]
 pub use rules::Sabotage;

@@ -14,6 +14,8 @@ pub mod plan;
 pub mod report;
 mod rules;
 pub mod settings;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod time;
 
 pub use effect::{Authority, Effect, LossReason, Note, StandDown};

@@ -1,0 +1,109 @@
+//! The operator in the simulation: the real plan over what it could see.
+
+use std::collections::BTreeSet;
+
+use crate::event::ReadResult;
+use crate::name::{Epoch, MemberName};
+use crate::plan::{
+    Container, Decision, LeaseWatch, MemberState, Observed, Pod, Policy, Running, ServeTarget, plan,
+};
+use crate::report::Report;
+use crate::sim::node::Node;
+use crate::time::BootTime;
+
+/// What the operator remembers between two passes.
+#[derive(Debug, Default)]
+pub(super) struct Manager {
+    pub(super) down_until: u64,
+    watch: LeaseWatch,
+    reports: [Option<(BootTime, Report)>; 2],
+    ran: [Option<Running>; 2],
+    serving: Option<ServeTarget>,
+}
+
+impl Manager {
+    /// Starts again with nothing but what status says: the epoch that is served.
+    pub(super) fn restart(&mut self, down_until: u64) {
+        let serving = self.serving.take();
+        *self = Self {
+            down_until,
+            serving,
+            ..Self::default()
+        };
+    }
+
+    /// One pass at true time `now`, which is its clock. `seen` says which nodes it reaches.
+    pub(super) fn pass(
+        &mut self,
+        now: u64,
+        read: &ReadResult,
+        nodes: &[Node; 2],
+        names: &[MemberName; 2],
+        seen: [bool; 2],
+    ) -> Vec<Decision> {
+        let at = BootTime(now);
+        let policy = Policy::default();
+        self.watch.read(at, read, policy.longest_gap);
+        for index in [0, 1] {
+            self.look(index, now, &nodes[index], seen[index]);
+        }
+        let members = [0, 1].map(|index| self.member(index, &nodes[index], &names[index]));
+        let decisions = plan(&self.observed(policy, members.to_vec()), at);
+        for decision in &decisions {
+            if let Decision::Serve(target) = decision {
+                self.serving = Some(target.clone());
+            }
+        }
+        decisions
+    }
+
+    /// Whom it points the Service at.
+    pub(super) fn serving(&self) -> Option<Epoch> {
+        self.serving.as_ref().map(|target| target.epoch)
+    }
+
+    fn observed(&self, policy: Policy, members: Vec<MemberState>) -> Observed {
+        Observed {
+            policy,
+            lease: self.watch.clone(),
+            members,
+            lost: BTreeSet::new(),
+            known_epoch: self.serving().unwrap_or_default(),
+            switchover: None,
+            serving: self.serving.clone(),
+        }
+    }
+
+    fn look(&mut self, index: usize, now: u64, node: &Node, seen: bool) {
+        let awake = now >= node.frozen_until;
+        let Some(member) = node.member.as_ref().filter(|_| seen && awake) else {
+            return;
+        };
+        self.reports[index] = Some((BootTime(now), member.report(node.clock.local(now))));
+        let containers = BTreeSet::from([node.start.to_string()]);
+        self.ran[index] = Some(Running {
+            pod_uid: "pod".to_owned(),
+            containers,
+        });
+    }
+
+    fn member(&self, index: usize, node: &Node, name: &MemberName) -> MemberState {
+        let container = Container {
+            id: node.start.to_string(),
+            terminated: node.member.is_none(),
+        };
+        MemberState {
+            name: name.clone(),
+            pod: Some(Pod {
+                uid: "pod".to_owned(),
+                node: None,
+                containers: vec![container],
+                outdated: false,
+                deleting: false,
+            }),
+            was_running: self.ran[index].clone(),
+            report: self.reports[index].clone(),
+            in_sync: true,
+        }
+    }
+}

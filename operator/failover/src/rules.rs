@@ -18,8 +18,10 @@ pub enum Sabotage {
     HolderResumes,
     /// Authority is acted on before its epoch is synced.
     ActBeforeSync,
-    /// A member goes on answering the primary while it takes.
+    /// A member that takes and hears the primary answers it and goes on taking.
     AnswerWhileTaking,
+    /// Whoever takes waits one leash by its own clock, as if no two clocks differed.
+    NoMargin,
     /// The one that released goes on as before when its follower answers once more.
     ReleasedResumes,
     /// The recorder is handed a whole short leash whatever is left of the deadline.
@@ -70,10 +72,10 @@ impl Rules {
     }
 
     pub(crate) fn wait(self, leash: Duration) -> Duration {
-        if self.lacks(Sabotage::HalfWait) {
-            leash / 2
-        } else {
-            leash * 5 / 4
+        match self.broken {
+            Some(Sabotage::HalfWait) => leash / 2,
+            Some(Sabotage::NoMargin) => leash,
+            _ => leash * 5 / 4,
         }
     }
 

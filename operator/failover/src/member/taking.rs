@@ -84,7 +84,8 @@ impl Member {
         let State::Taking(taking) = &self.state else {
             return;
         };
-        if matches!(taking.phase, Phase::Reading { .. } | Phase::Waiting { .. }) {
+        let early = matches!(taking.phase, Phase::Reading { .. } | Phase::Waiting { .. });
+        if early && !self.rules.answers_while_taking() {
             self.stand_down(now, StandDown::PrimaryHeard);
         }
     }

@@ -15,7 +15,8 @@ pub enum Decision {
         /// Epoch and reason.
         order: TakeOrder,
     },
-    /// Create the Lease again; it must not exist.
+    /// Create the Lease again; it must not exist. Its epoch is written to status *before* it is created: an operator
+    /// that forgot it might otherwise create the next one below it (I5).
     RecreateLease {
         /// What it says: no holder.
         record: LeaseRecord,

@@ -193,7 +193,8 @@ pub struct Observed {
     pub members: Vec<MemberState>,
     /// The stores whose volumes are lost for good. A node that is off has lost nothing.
     pub lost: BTreeSet<StoreId>,
-    /// The highest epoch that status, or any volume that was reached, ever told.
+    /// The highest epoch that status, or any volume that was reached, ever told. Status keeps the highest epoch that
+    /// was ever read from the Lease, or was about to be written to it (I5).
     pub known_epoch: Epoch,
     /// The switchover that was asked for and is not done.
     pub switchover: Option<Switchover>,

@@ -19,15 +19,18 @@ pub(super) struct Manager {
     reports: [Option<(BootTime, Report)>; 2],
     ran: [Option<Running>; 2],
     serving: Option<ServeTarget>,
+    /// The highest epoch in status: written before a Lease is created with it.
+    status: Epoch,
 }
 
 impl Manager {
-    /// Starts again with nothing but what status says: the epoch that is served.
+    /// Starts again with nothing but what status says.
     pub(super) fn restart(&mut self, down_until: u64) {
-        let serving = self.serving.take();
+        let (serving, status) = (self.serving.take(), self.status);
         *self = Self {
             down_until,
             serving,
+            status,
             ..Self::default()
         };
     }
@@ -49,17 +52,20 @@ impl Manager {
         }
         let members = [0, 1].map(|index| self.member(index, &nodes[index], &names[index]));
         let decisions = plan(&self.observed(policy, members.to_vec()), at);
-        for decision in &decisions {
-            if let Decision::Serve(target) = decision {
-                self.serving = Some(target.clone());
-            }
-        }
+        self.write_status(&decisions);
         decisions
     }
 
-    /// Whom it points the Service at.
-    pub(super) fn serving(&self) -> Option<Epoch> {
-        self.serving.as_ref().map(|target| target.epoch)
+    fn write_status(&mut self, decisions: &[Decision]) {
+        let read = self.watch.lease().map_or(Epoch(0), |lease| lease.record.epoch);
+        self.status = self.status.max(read);
+        for decision in decisions {
+            match decision {
+                Decision::Serve(target) => self.serving = Some(target.clone()),
+                Decision::RecreateLease { record } => self.status = self.status.max(record.epoch),
+                _ => {}
+            }
+        }
     }
 
     fn observed(&self, policy: Policy, members: Vec<MemberState>) -> Observed {
@@ -68,7 +74,7 @@ impl Manager {
             lease: self.watch.clone(),
             members,
             lost: BTreeSet::new(),
-            known_epoch: self.serving().unwrap_or_default(),
+            known_epoch: self.status,
             switchover: None,
             serving: self.serving.clone(),
         }

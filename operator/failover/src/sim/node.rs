@@ -19,7 +19,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn local(&self, now: u64) -> BootTime {
-        BootTime(self.offset + (now - self.booted) * self.rate / 1000)
+        BootTime(self.offset + now.saturating_sub(self.booted) * self.rate / 1000)
     }
 
     /// The first true moment at which the clock shows at least `local`.

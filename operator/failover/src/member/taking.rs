@@ -141,7 +141,8 @@ impl Member {
             let retry_at = sent + self.settings.retry_interval;
             return self.set_phase(Phase::Reading { retry_at });
         };
-        if self.rules.holder_resumes() && self.is_mine(&lease.record) {
+        let resumes = self.rules.holder_resumes() && self.synced >= lease.record.epoch;
+        if resumes && self.is_mine(&lease.record) {
             return self.begin_tenure(now, lease, now);
         }
         if !self.may_take(&lease.record) {

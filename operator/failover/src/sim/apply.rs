@@ -335,13 +335,11 @@ impl World {
                 at_decision: true,
             } => self.nodes[node].freeze_next = span,
             Fault::Freeze { node, span, .. } => self.freeze(node, span),
-            Fault::CrashReplicator { node, down } => {
-                self.nodes[node].kill_replicator();
-                self.after(down, What::StartReplicator(node));
-            }
+            Fault::CrashReplicator { node, down } => self.crash_replicator(node, down),
             Fault::CrashRecorder { node, down } => self.crash_recorder(node, down),
             Fault::HangRecorder { node, span } => self.nodes[node].recorder.hung_until = now + span,
             Fault::PowerOff { node, down } => self.power_off(node, down),
+            Fault::LoseVolume { node, down } => self.lose_volume(node, down),
             Fault::SlowDisk { node, span } => self.nodes[node].slow_disk_until = now + span,
             Fault::DeleteLease => self.api.lease = None,
             Fault::OperatorDown { span } => self.manager.restart(now + span),
@@ -351,6 +349,14 @@ impl World {
                 self.deliver(node, Event::SettingsChanged(*settings));
             }
         }
+    }
+
+    fn lose_volume(&mut self, node: usize, down: u64) {
+        self.power_off(node, down);
+        let fresh = format!("store-{node}-{}", self.lost.len());
+        let fresh = crate::StoreId::new(&fresh).expect("a plain name");
+        self.lost.insert(std::mem::replace(&mut self.stores[node], fresh));
+        self.nodes[node].disk = crate::Epoch(0);
     }
 
     fn cut_peers(&mut self, until: u64) {
@@ -368,7 +374,12 @@ impl World {
         }
     }
 
-    fn crash_recorder(&mut self, node: usize, down: u64) {
+    pub(super) fn crash_replicator(&mut self, node: usize, down: u64) {
+        self.nodes[node].kill_replicator();
+        self.after(down, What::StartReplicator(node));
+    }
+
+    pub(super) fn crash_recorder(&mut self, node: usize, down: u64) {
         self.nodes[node].kill_recorder();
         let start = self.nodes[node].start;
         self.after(5 * MS, What::Local(node, start, Event::RecorderDied));
@@ -401,6 +412,10 @@ impl World {
             Decision::RecreateLease { record } if reached => {
                 self.note(|_| format!("operator recreates the Lease: {record:?}"));
                 self.api.create(record);
+            }
+            Decision::NameFollower { expected, record, .. } if reached => {
+                let result = self.api.swap(&expected, record);
+                self.note(|_| format!("operator names another follower: {result:?}"));
             }
             _ => {}
         }

@@ -47,6 +47,8 @@ pub(super) enum Fault {
     HangRecorder { node: usize, span: u64 },
     /// The node loses power, and gets it back.
     PowerOff { node: usize, down: u64 },
+    /// The node loses power, and its volume for good; it comes back with a new, empty one.
+    LoseVolume { node: usize, down: u64 },
     /// The next syncs of this node take long.
     SlowDisk { node: usize, span: u64 },
     /// Someone deletes the Lease.
@@ -95,8 +97,8 @@ impl Schedule {
         }
     }
 
-    /// Default settings, 2 % loss, and one power cut of whoever is primary.
-    pub(super) fn power_cut(rng: &mut Rng) -> Self {
+    /// Default settings, 2 % loss, and no faults.
+    pub(super) fn quiet(rng: &mut Rng) -> Self {
         Self {
             settings: Settings::default(),
             rates: rates(rng),
@@ -164,7 +166,7 @@ fn span(rng: &mut Rng) -> u64 {
 fn fault(rng: &mut Rng, settings: &Settings, span: u64) -> Fault {
     let node = rng.range(0, 2) as usize;
     let (requests, replies) = *rng.pick(&[(true, true), (true, false), (false, true)]);
-    match rng.range(0, 44) {
+    match rng.range(0, 46) {
         0..=3 => Fault::CutPeer { from: node, span },
         4..=6 => Fault::Partition { span },
         7..=12 => Fault::Isolate {
@@ -211,6 +213,7 @@ fn fault(rng: &mut Rng, settings: &Settings, span: u64) -> Fault {
         },
         37 => Fault::DeleteLease,
         38 => Fault::OperatorDown { span },
+        44 => Fault::LoseVolume { node, down: span },
         39..=41 => Fault::Switchover {
             through_standby: rng.chance(500),
         },

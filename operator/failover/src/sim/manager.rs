@@ -3,13 +3,23 @@
 use std::collections::BTreeSet;
 
 use crate::event::ReadResult;
-use crate::name::{Epoch, MemberName};
+use crate::name::{Epoch, MemberName, StoreId};
 use crate::plan::{
     Container, Decision, LeaseWatch, MemberState, Observed, Pod, Policy, Running, ServeTarget, plan,
 };
 use crate::report::Report;
 use crate::sim::node::Node;
 use crate::time::BootTime;
+
+/// What it can see in one pass.
+pub(super) struct Sight<'a> {
+    pub(super) read: &'a ReadResult,
+    pub(super) nodes: &'a [Node; 2],
+    pub(super) names: &'a [MemberName; 2],
+    pub(super) lost: &'a BTreeSet<StoreId>,
+    /// Which nodes it reaches.
+    pub(super) seen: [bool; 2],
+}
 
 /// What the operator remembers between two passes.
 #[derive(Debug, Default)]
@@ -35,23 +45,16 @@ impl Manager {
         };
     }
 
-    /// One pass at true time `now`, which is its clock. `seen` says which nodes it reaches.
-    pub(super) fn pass(
-        &mut self,
-        now: u64,
-        read: &ReadResult,
-        nodes: &[Node; 2],
-        names: &[MemberName; 2],
-        seen: [bool; 2],
-    ) -> Vec<Decision> {
+    /// One pass at true time `now`, which is its clock.
+    pub(super) fn pass(&mut self, now: u64, sight: &Sight<'_>) -> Vec<Decision> {
         let at = BootTime(now);
         let policy = Policy::default();
-        self.watch.read(at, read, policy.longest_gap);
+        self.watch.read(at, sight.read, policy.longest_gap);
         for index in [0, 1] {
-            self.look(index, now, &nodes[index], seen[index]);
+            self.look(index, now, &sight.nodes[index], sight.seen[index]);
         }
-        let members = [0, 1].map(|index| self.member(index, &nodes[index], &names[index]));
-        let decisions = plan(&self.observed(policy, members.to_vec()), at);
+        let members = [0, 1].map(|index| self.member(index, &sight.nodes[index], &sight.names[index]));
+        let decisions = plan(&self.observed(policy, members.to_vec(), sight.lost), at);
         self.write_status(&decisions);
         decisions
     }
@@ -68,12 +71,12 @@ impl Manager {
         }
     }
 
-    fn observed(&self, policy: Policy, members: Vec<MemberState>) -> Observed {
+    fn observed(&self, policy: Policy, members: Vec<MemberState>, lost: &BTreeSet<StoreId>) -> Observed {
         Observed {
             policy,
             lease: self.watch.clone(),
             members,
-            lost: BTreeSet::new(),
+            lost: lost.clone(),
             known_epoch: self.status,
             switchover: None,
             serving: self.serving.clone(),

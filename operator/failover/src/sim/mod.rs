@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod faults;
 mod manager;
+mod measure;
 mod network;
 mod node;
 mod rng;
@@ -16,6 +17,7 @@ mod world;
 use std::time::Duration;
 
 pub use check::Violation;
+pub use measure::{Cause, Takeover, quiet, takeover};
 
 use faults::Schedule;
 use rng::Rng;
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub held: Duration,
     /// How long the schedule was.
     pub length: Duration,
+    /// How long after the last fault authority was held for good.
+    pub recovered: Duration,
     /// Events that were handled.
     pub events: u64,
     /// What happened, where it was asked for.
@@ -62,27 +66,4 @@ pub fn run(options: Options) -> Outcome {
     let mut world = World::new(options, rng, schedule);
     let violation = world.run_schedule().err();
     world.outcome(violation)
-}
-
-/// How long a takeover took after the primary's power was cut.
-#[derive(Debug, Clone, Copy)]
-pub struct Takeover {
-    /// Until the swap was stored.
-    pub swapped: Duration,
-    /// Until the other member held authority.
-    pub serving: Duration,
-}
-
-/// Cuts the primary's power at default settings with 2 % of the messages lost; `None` where nobody took over in 30 s.
-///
-/// # Errors
-/// [`Violation`], as for a random schedule.
-pub fn power_cut(seed: u64) -> Result<Option<Takeover>, Violation> {
-    let mut rng = Rng::new(seed);
-    let schedule = Schedule::power_cut(&mut rng);
-    let options = Options {
-        seed,
-        ..Options::default()
-    };
-    World::new(options, rng, schedule).run_power_cut()
 }

@@ -1,7 +1,7 @@
 //! The world: a queue of events in true time, and what each of them does.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::event::{Event, OpId, ReadResult, SwapResult};
@@ -12,11 +12,11 @@ use crate::settings::Settings;
 use crate::sim::api::Api;
 use crate::sim::check::{Checks, Violation};
 use crate::sim::faults::Schedule;
-use crate::sim::manager::Manager;
+use crate::sim::manager::{Manager, Sight};
 use crate::sim::network::Link;
 use crate::sim::node::{Clock, Node};
 use crate::sim::rng::Rng;
-use crate::sim::{MS, Options, Outcome, SECOND, Takeover};
+use crate::sim::{MS, Options, Outcome, SECOND};
 
 /// After the faults, somebody has to hold authority for this long within [`PATIENCE`].
 const STEADY: u64 = SECOND;
@@ -124,6 +124,8 @@ pub(super) struct World {
     pub(super) nodes: [Node; 2],
     pub(super) names: [MemberName; 2],
     pub(super) stores: [StoreId; 2],
+    /// Stores of volumes that are gone for good.
+    pub(super) lost: BTreeSet<StoreId>,
     pub(super) settings: [Settings; 2],
     pub(super) api: Api,
     pub(super) api_down_until: u64,
@@ -156,6 +158,7 @@ impl World {
             nodes,
             names: ["left", "right"].map(|name| MemberName::new(name).expect("a plain name")),
             stores: ["store-l", "store-r"].map(|name| StoreId::new(name).expect("a plain name")),
+            lost: BTreeSet::new(),
             settings: [settings.clone(), settings.clone()],
             api: Api::default(),
             api_down_until: 0,
@@ -221,6 +224,11 @@ impl World {
         while self.now < end {
             self.run_until(self.now + 200 * MS)?;
             if self.held_since.is_some_and(|since| self.now - since >= STEADY) {
+                let since = self
+                    .held_since
+                    .unwrap_or_default()
+                    .saturating_sub(self.schedule.healed);
+                self.outcome.recovered = Duration::from_nanos(since);
                 return Ok(());
             }
         }
@@ -241,31 +249,6 @@ impl World {
         }
     }
 
-    /// Runs until somebody holds authority, cuts its power, and waits for the other.
-    pub(super) fn run_power_cut(mut self) -> Result<Option<Takeover>, Violation> {
-        self.run_until(self.schedule.healed)?;
-        let Some(dead) = (0..2).find(|node| self.nodes[*node].authority(self.now).is_some()) else {
-            return Ok(None);
-        };
-        let (cut, writes) = (self.now, self.api.highest);
-        self.power_off(dead, 600 * SECOND);
-        let mut swapped = None;
-        while self.now < cut + 30 * SECOND {
-            self.step()?;
-            if self.api.highest > writes {
-                swapped.get_or_insert(self.now - cut);
-            }
-            if self.nodes[1 - dead].authority(self.now).is_some() {
-                let swapped = Duration::from_nanos(swapped.unwrap_or_default());
-                return Ok(Some(Takeover {
-                    swapped,
-                    serving: Duration::from_nanos(self.now - cut),
-                }));
-            }
-        }
-        Ok(None)
-    }
-
     pub(super) fn run_until(&mut self, end: u64) -> Result<(), Violation> {
         while self.queue.peek().is_some_and(|next| next.0.at <= end) {
             self.step()?;
@@ -274,7 +257,7 @@ impl World {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<(), Violation> {
+    pub(super) fn step(&mut self) -> Result<(), Violation> {
         let Some(Reverse(next)) = self.queue.pop() else {
             return Ok(());
         };
@@ -413,7 +396,14 @@ impl World {
             ReadResult::Unavailable
         };
         let seen = [0, 1].map(|_| !self.rng.chance(50));
-        let decisions = self.manager.pass(self.now, &read, &self.nodes, &self.names, seen);
+        let sight = Sight {
+            read: &read,
+            nodes: &self.nodes,
+            names: &self.names,
+            lost: &self.lost,
+            seen,
+        };
+        let decisions = self.manager.pass(self.now, &sight);
         for decision in decisions {
             self.carry_out(decision, reached);
         }

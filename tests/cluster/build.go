@@ -183,18 +183,26 @@ func (p program) buildImage(cfg Config, file string) error {
 
 // removeOld deletes builds of earlier sources. Programs that run keep their file.
 func (p program) removeOld(cfg Config, keep string) error {
-	old, err := filepath.Glob(cfg.bin(p.name + "-????????????????*"))
+	files, err := os.ReadDir(cfg.Bin)
 	if err != nil {
 		return err
 	}
-	for _, file := range old {
-		if base := filepath.Base(file); base != keep && base != keep+".tar" {
-			if err := os.Remove(file); err != nil {
+	for _, file := range files {
+		name := file.Name()
+		if p.isBuild(name) && !strings.HasPrefix(name, keep) {
+			if err := os.Remove(cfg.bin(name)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// isBuild tells whether a file of the cache is a build of this program, or its image.
+func (p program) isBuild(file string) bool {
+	key, ok := strings.CutPrefix(strings.TrimSuffix(file, ".tar"), p.name+"-")
+	_, err := hex.DecodeString(key)
+	return ok && len(key) == 16 && err == nil
 }
 
 // checkBuilt fails unless every program is in the cache.

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const controlCgroup = "gapless/control"
@@ -134,10 +132,6 @@ func cmdControl(verb string) func(Config, []string) error {
 		case "thaw":
 			return setFreezer(freezer, "THAWED")
 		case "stop":
-			if err := readPid(cfg, name).signal(unix.SIGKILL); err != nil {
-				return err
-			}
-			thawAll(controlCgroup + "/" + name)
 			return stopDaemon(cfg, name)
 		}
 		return startControlPart(cfg, name)

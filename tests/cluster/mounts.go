@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -86,10 +88,11 @@ func shareState(cfg Config) error {
 	if err := os.MkdirAll(cfg.State, 0o755); err != nil {
 		return err
 	}
-	if mountedAt(cfg.State) == nil {
-		if err := unix.Mount(cfg.State, cfg.State, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("bind %s: %w", cfg.State, err)
-		}
+	if mountedAt(cfg.State) != nil {
+		return nil // doing it again would part it from the nodes
+	}
+	if err := unix.Mount(cfg.State, cfg.State, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", cfg.State, err)
 	}
 	// Private first: were the file system below shared, the two would be one group.
 	if err := unix.Mount("", cfg.State, "", unix.MS_PRIVATE, ""); err != nil {
@@ -150,10 +153,34 @@ func unmountElsewhere(device string) {
 		if err != nil {
 			continue
 		}
+		var points []string
 		for _, m := range mounts {
 			if m.device == device {
-				output("nsenter", "--mount=/proc/"+pid+"/ns/mnt", "umount", "-l", m.point) // best effort
+				points = append(points, m.point)
 			}
 		}
+		if len(points) > 0 {
+			detachIn(filepath.Join(dir, "ns", "mnt"), points) // best effort: the process may have ended
+		}
 	}
+}
+
+// detachIn detaches mounts in another mount namespace.
+func detachIn(namespace string, points []string) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		ns, err := os.Open(namespace)
+		if err != nil {
+			result <- err
+			return
+		}
+		defer ns.Close()
+		err = errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS))
+		for i := len(points) - 1; i >= 0 && err == nil; i-- {
+			err = unix.Unmount(points[i], unix.MNT_DETACH)
+		}
+		result <- err
+	}()
+	return <-result
 }

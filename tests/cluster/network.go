@@ -83,7 +83,22 @@ func (n Node) makeNetwork() error {
 	if err := ip("-n %s route replace %s via %s", n.Netns(), serviceCIDR, hostIP); err != nil {
 		return err
 	}
+	if err := n.rejectUntranslated(); err != nil {
+		return err
+	}
 	return ip("route replace %s via %s", n.PodCIDR(), n.IP())
+}
+
+// rejectUntranslated refuses packets to services that kube-proxy has not
+// translated. When a node starts, pods run a moment before kube-proxy has made
+// its rules; a connection that began then would hang until it times out.
+func (n Node) rejectUntranslated() error {
+	for _, chain := range []string{"FORWARD", "OUTPUT"} {
+		if err := n.iptables("-A", chain, "-d", serviceCIDR, "-j", "REJECT"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // plug creates a network namespace and joins it to the bridge with a cable whose host end is link.
@@ -159,6 +174,10 @@ func killNetns(name string) error {
 		return nil
 	})
 }
+
+// The main thread belongs to the main goroutine. It could not end after inNetns
+// and would stay in the namespace, as would the process in the eyes of others.
+func init() { runtime.LockOSThread() }
 
 // inNetns runs f with the thread in a network namespace. Sockets that f opens
 // belong to it for good.

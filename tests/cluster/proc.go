@@ -68,6 +68,9 @@ func (p procID) alive() bool {
 
 // signal sends sig to this process and to no other, even if the number was reused meanwhile.
 func (p procID) signal(sig unix.Signal) error {
+	if !p.alive() {
+		return nil
+	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -177,13 +180,14 @@ func readPid(cfg Config, name string) procID {
 	return id
 }
 
-// stop kills the daemon, waits for its end and forgets it.
+// stopDaemon kills the daemon, waits for its end and forgets it.
 func stopDaemon(cfg Config, name string) error {
 	id := readPid(cfg, name)
 	if id.alive() {
 		if err := id.signal(unix.SIGKILL); err != nil {
 			return err
 		}
+		thawAll(controlCgroup + "/" + name) // what is frozen does not die
 		if err := id.waitGone(10 * time.Second); err != nil {
 			return err
 		}

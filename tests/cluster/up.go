@@ -92,6 +92,8 @@ func hostBootID() string {
 
 // converge starts and mends whatever is missing. Every step may find its work done.
 func converge(cfg Config, count int) error {
+	start := time.Now()
+	step := func(what string) { fmt.Printf("up: %s (%.1f s)\n", what, time.Since(start).Seconds()) }
 	if err := prepareHost(cfg); err != nil {
 		return err
 	}
@@ -99,16 +101,19 @@ func converge(cfg Config, count int) error {
 	for i := 1; i <= count; i++ {
 		nodes = append(nodes, cfg.node(i))
 	}
+	step("host prepared")
 	// The nodes come up beside the control plane: containerd and the images take as long.
 	booted := make(chan error, 1)
 	go func() { booted <- parallel(nodes, revive) }()
 	err := startControlPlane(cfg)
+	step("control plane runs")
 	if err == nil {
-		err = createBootstrapObjects(cfg)
+		err = waitBootstrapObjects(cfg)
 	}
 	if err = errors.Join(err, <-booted); err != nil {
 		return err
 	}
+	step("nodes started")
 	if err := serviceRoute(nodes[0]); err != nil {
 		return err
 	}
@@ -118,6 +123,7 @@ func converge(cfg Config, count int) error {
 	if err := parallel(nodes, func(n Node) error { return n.waitReady(60 * time.Second) }); err != nil {
 		return err
 	}
+	step("nodes Ready")
 	if err := waitDNS(cfg, count); err != nil {
 		return err
 	}
@@ -190,9 +196,9 @@ func revive(n Node) error {
 	return nil
 }
 
-// createBootstrapObjects waits for what the API server itself creates a moment
+// waitBootstrapObjects waits for what the API server itself creates a moment
 // after it is ready, and which the kubelets and kube-proxies need.
-func createBootstrapObjects(cfg Config) error {
+func waitBootstrapObjects(cfg Config) error {
 	a, err := newAPI(cfg)
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func (v volume) manifest() map[string]any {
 		"metadata": map[string]any{"name": v.name, "labels": map[string]any{"testbed/node": v.node.Name()}},
 		"spec": map[string]any{
 			"capacity":                      map[string]any{"storage": fmt.Sprint(v.size)},
-			"accessModes":                   []string{"ReadWriteOnce", "ReadWriteOncePod"},
+			"accessModes":                   []string{"ReadWriteOncePod"}, // which admits no other mode beside it
 			"persistentVolumeReclaimPolicy": "Retain",
 			"storageClassName":              v.class,
 			"volumeMode":                    "Filesystem",

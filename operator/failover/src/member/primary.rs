@@ -229,6 +229,8 @@ impl Member {
             tenure.read_wanted = false;
             tenure.vacant = Some(lease);
         } else {
+            // Whoever took is given the time to be heard.
+            self.primary_heard = Some(now);
             self.end_tenure(now, LossReason::Superseded);
         }
     }

@@ -149,165 +149,121 @@ fn expired(observed: &mut Observed, seconds: u64) {
     observed.lease = seen(&ReadResult::Found(lease(Some("left"), Some("right"))), seconds);
 }
 
-type Case = (&'static str, fn(&mut Observed), Vec<Decision>);
+/// A primary that is gone, seen unchanged for so many seconds.
+fn gone_for(seconds: u64) -> Observed {
+    let mut observed = healthy();
+    primary_gone(&mut observed);
+    expired(&mut observed, seconds);
+    observed
+}
+
+/// A primary that is gone, and a container as its pod's status says.
+fn container(pod_uid: &str, id: &str, terminated: bool) -> Observed {
+    let mut observed = gone_for(1);
+    let pod = observed.members[0].pod.as_mut().unwrap();
+    pod.uid = pod_uid.to_owned();
+    pod.containers[0] = Container {
+        id: id.to_owned(),
+        terminated,
+    };
+    observed
+}
+
+fn switchover(to: Option<&str>, in_sync: bool, unclean: bool) -> Observed {
+    let mut observed = healthy();
+    observed.members[1].in_sync = in_sync;
+    observed.switchover = Some(Switchover {
+        to: to.map(name),
+        unclean,
+    });
+    observed
+}
+
+/// All is well, but for pods that are outdated and one more change.
+fn rolling(old: &[usize], change: fn(&mut Observed)) -> Observed {
+    let mut observed = healthy();
+    for index in old {
+        outdated(&mut observed, *index);
+    }
+    change(&mut observed);
+    observed
+}
+
+fn decides(cases: Vec<(&str, Observed, Vec<Decision>)>) {
+    for (what, observed, expected) in cases {
+        assert_eq!(plan(&observed, NOW), expected, "{what}");
+    }
+}
 
 #[test]
-fn each_state_has_its_decision() {
-    let cases: Vec<Case> = vec![
-        ("all is well", |_| {}, vec![]),
+fn who_is_told_to_take() {
+    let mut alive = healthy();
+    expired(&mut alive, 5);
+    let mut taking = gone_for(5);
+    taking.members[1].report.as_mut().unwrap().1.role = Role::Taking;
+    let mut missing = gone_for(1);
+    missing.members[0].pod = None;
+    decides(vec![
+        ("all is well", healthy(), vec![]),
         (
-            "expired, and the standby hears nobody",
-            |o| {
-                primary_gone(o);
-                expired(o, 5);
-            },
+            "expired, nobody is heard",
+            gone_for(5),
             take("right", TakeReason::Expired),
         ),
+        ("expired, but the primary is heard", alive, vec![]),
+        ("unchanged for less than its duration", gone_for(3), vec![]),
+        ("the standby takes already", taking, vec![]),
+        ("a missing pod proves nothing", missing, vec![]),
+    ]);
+}
+
+#[test]
+fn only_the_container_that_ran_proves_its_end() {
+    let taken = take("right", TakeReason::ContainerTerminated);
+    decides(vec![
+        ("terminated", container("uid-left", "left-1", true), taken),
+        ("still running", container("uid-left", "left-1", false), vec![]),
+        ("another container", container("uid-left", "left-0", true), vec![]),
+        ("another pod", container("uid-other", "left-1", true), vec![]),
+    ]);
+}
+
+#[test]
+fn a_switchover_goes_to_who_is_in_sync() {
+    let moved = || take("right", TakeReason::Switchover);
+    decides(vec![
+        ("to whoever can", switchover(None, true, false), moved()),
+        ("to the follower", switchover(Some("right"), true, false), moved()),
+        ("to the holder", switchover(Some("left"), true, false), vec![]),
+        ("not in sync", switchover(None, false, false), vec![]),
         (
-            "expired, but the standby hears the primary",
-            |o| expired(o, 5),
-            vec![],
+            "not in sync, and that will do",
+            switchover(None, false, true),
+            moved(),
         ),
+    ]);
+}
+
+#[test]
+fn a_rolling_update_never_takes_both_down() {
+    let unfit = |o: &mut Observed| o.members[0].report.as_mut().unwrap().1.health = Health::Unfit;
+    let deleting = |o: &mut Observed| o.members[1].pod.as_mut().unwrap().deleting = true;
+    decides(vec![
+        ("the standby", rolling(&[1], |_| {}), restart("right")),
         (
-            "unchanged for less than its duration",
-            |o| {
-                primary_gone(o);
-                expired(o, 3);
-            },
-            vec![],
-        ),
-        (
-            "expired, but the standby takes already",
-            |o| {
-                primary_gone(o);
-                expired(o, 5);
-                o.members[1].report.as_mut().unwrap().1.role = Role::Taking;
-            },
-            vec![],
-        ),
-        (
-            "a container of the primary is terminated",
-            |o| {
-                primary_gone(o);
-                o.members[0].pod.as_mut().unwrap().containers[0].terminated = true;
-            },
-            take("right", TakeReason::ContainerTerminated),
-        ),
-        (
-            "another container is terminated",
-            |o| {
-                primary_gone(o);
-                o.members[0].pod.as_mut().unwrap().containers[0] = Container {
-                    id: "older".to_owned(),
-                    terminated: true,
-                };
-            },
-            vec![],
-        ),
-        (
-            "the container of another pod is terminated",
-            |o| {
-                primary_gone(o);
-                let pod = o.members[0].pod.as_mut().unwrap();
-                pod.containers[0].terminated = true;
-                pod.uid = "another".to_owned();
-            },
-            vec![],
-        ),
-        (
-            "a missing pod proves nothing",
-            |o| {
-                primary_gone(o);
-                o.members[0].pod = None;
-            },
-            vec![],
-        ),
-        (
-            "a switchover",
-            |o| {
-                o.switchover = Some(Switchover {
-                    to: None,
-                    unclean: false,
-                })
-            },
-            take("right", TakeReason::Switchover),
-        ),
-        (
-            "a switchover to the holder",
-            |o| {
-                o.switchover = Some(Switchover {
-                    to: Some(name("left")),
-                    unclean: false,
-                })
-            },
-            vec![],
-        ),
-        (
-            "a switchover to who is not in sync",
-            |o| {
-                o.members[1].in_sync = false;
-                o.switchover = Some(Switchover {
-                    to: None,
-                    unclean: false,
-                });
-            },
-            vec![],
-        ),
-        (
-            "an unclean switchover",
-            |o| {
-                o.members[1].in_sync = false;
-                o.switchover = Some(Switchover {
-                    to: None,
-                    unclean: true,
-                });
-            },
-            take("right", TakeReason::Switchover),
-        ),
-        ("the standby is outdated", |o| outdated(o, 1), restart("right")),
-        (
-            "both are outdated: the standby first",
-            |o| {
-                outdated(o, 0);
-                outdated(o, 1);
-            },
+            "both: the standby first",
+            rolling(&[0, 1], |_| {}),
             restart("right"),
         ),
         (
-            "only the primary is outdated",
-            |o| outdated(o, 0),
+            "the primary moves first",
+            rolling(&[0], |_| {}),
             take("right", TakeReason::Switchover),
         ),
-        (
-            "the standby is outdated, the primary unfit",
-            |o| {
-                outdated(o, 1);
-                o.members[0].report.as_mut().unwrap().1.health = Health::Unfit;
-            },
-            vec![],
-        ),
-        (
-            "the primary is outdated, the standby down",
-            |o| {
-                outdated(o, 0);
-                silence(o, 1);
-            },
-            vec![],
-        ),
-        (
-            "the standby is outdated and being deleted",
-            |o| {
-                outdated(o, 1);
-                o.members[1].pod.as_mut().unwrap().deleting = true;
-            },
-            vec![],
-        ),
-    ];
-    for (what, change, expected) in cases {
-        let mut observed = healthy();
-        change(&mut observed);
-        assert_eq!(plan(&observed, NOW), expected, "{what}");
-    }
+        ("the other is unfit", rolling(&[1], unfit), vec![]),
+        ("the other is down", rolling(&[0], |o| silence(o, 1)), vec![]),
+        ("it is being deleted", rolling(&[1], deleting), vec![]),
+    ]);
 }
 
 #[test]
@@ -358,7 +314,7 @@ fn only_time_with_successful_reads_counts_towards_expiry() {
         &ReadResult::Unavailable,
         Duration::from_secs(2),
     );
-    watch.read(NOW + Duration::from_secs(60), &found, Duration::from_secs(2));
+    watch.read(NOW + Duration::from_mins(1), &found, Duration::from_secs(2));
     assert_eq!(watch.unchanged(), Duration::from_secs(2));
     // An operator that slept saw nothing either.
     watch.read(NOW + Duration::from_secs(90), &found, Duration::from_secs(2));

@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+"""Simulates IP cameras: N shared RTSP mounts /cam000... with H.264, every frame numbered. See README.md."""
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import gi
+
+gi.require_version("Gst", "1.0")
+from gi.repository import GLib, Gst  # noqa: E402
+
+from camsim import clip  # noqa: E402
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=1, metavar="N", help="number of cameras")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8554)
+    parser.add_argument("--clip", type=Path, default=clip.default_path(), help="H.264 Annex B file; made if missing")
+    parser.add_argument("--login", action="append", default=[], metavar="USER:PASSWORD[@FIRST[-LAST]]",
+                        help="these cameras (all, if none is named) want this login; may be repeated")
+    parser.add_argument("--user", help="with --password: one login for all cameras")
+    parser.add_argument("--password")
+    parser.add_argument("--control", metavar="SOCKET", help="Unix socket of the remote control")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="write the state here each second and at the end")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    clip.ensure(args.clip)
+    Gst.init(None)
+    from camsim import control, feed, keeper, logins, mounts  # need Gst.init first
+
+    wanted = [logins.Login.parse(text, args.streams) for text in args.login]
+    if args.user:
+        wanted.append(logins.Login(args.user, args.password or "", range(args.streams)))
+    access = logins.Logins(wanted)
+    ticker = feed.Feed(clip.load(args.clip), args.streams)
+    server = mounts.Server(args.address, args.port, ticker.cameras, access)
+    server.attach()
+    keep = keeper.Keeper(args.address, args.port, access)
+    if args.control:
+        control.Control(args.control, ticker, server, access, keep)
+    loop = GLib.MainLoop()
+
+    def warm() -> None:
+        try:
+            keep.start(args.streams)
+        except Exception as error:
+            print(f"cameras: {error!r}", file=sys.stderr, flush=True)
+            loop.quit()
+            return
+        ticker.mark()
+        print(json.dumps({"ready": True, "cameras": args.streams, "port": args.port}), flush=True)
+
+    def write_state() -> bool:
+        scratch = args.state.with_suffix(".tmp")
+        scratch.write_text(json.dumps(ticker.state()))
+        scratch.replace(args.state)
+        return GLib.SOURCE_CONTINUE
+
+    ticker.start()
+    threading.Thread(target=warm, name="warm", daemon=True).start()
+    if args.state:
+        GLib.timeout_add_seconds(1, write_state)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, loop.quit)
+    loop.run()
+    if args.state:
+        write_state()
+    sys.exit(0 if keep.sessions else 1)
+
+
+if __name__ == "__main__":
+    main()

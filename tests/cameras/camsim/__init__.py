@@ -1,0 +1,1 @@
+"""A simulator of IP cameras on top of gst-rtsp-server."""

@@ -1,0 +1,82 @@
+"""The remote control: a Unix socket, so that it works across network namespaces.
+
+One request per connection: a line of JSON with "op" and its arguments; the answer is a line of JSON, with
+"error" if it failed.
+
+    {"op": "state"}                                   counters pushed per camera, lateness
+    {"op": "freeze", "camera": 1}, "thaw"             the connection stays, no frame comes
+    {"op": "off", "camera": 1}, "on"                  the camera is gone and its clients disconnected
+    {"op": "disconnect", "camera": 1}                 its clients are disconnected once
+    {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
+"""
+
+import json
+import os
+import socketserver
+import threading
+
+from gi.repository import GLib
+
+
+class Control:
+    """Answers requests; what touches the RTSP server is done on the main loop's thread."""
+
+    def __init__(self, path: str, feed, server, logins, keeper):
+        self.feed, self.server, self.logins, self.keeper = feed, server, logins, keeper
+        if os.path.exists(path):
+            os.unlink(path)
+        control = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                self.wfile.write(json.dumps(control.answer(self.rfile.readline())).encode() + b"\n")
+
+        listener = socketserver.ThreadingUnixStreamServer(path, Handler)
+        listener.daemon_threads = True
+        threading.Thread(target=listener.serve_forever, name="control", daemon=True).start()
+
+    def answer(self, line: bytes) -> dict:
+        try:
+            request = json.loads(line)
+            return self._on_main_loop(lambda: self._do(request)) or {}
+        except Exception as error:  # the caller is a test: it wants to see whatever it was
+            return {"error": repr(error)}
+
+    def _do(self, request: dict) -> dict | None:
+        op, camera = request["op"], request.get("camera")
+        if op == "state":
+            return self.feed.state()
+        if op in ("freeze", "thaw"):
+            self.feed.cameras[camera].frozen = op == "freeze"
+        elif op == "off":
+            self.keeper.wanted.discard(camera)
+            self.server.off(camera)
+        elif op == "on":
+            self.server.on(camera)
+            self.keeper.wanted.add(camera)
+        elif op == "disconnect":
+            return {"disconnected": self.server.disconnect(camera)}
+        elif op == "password":
+            self.logins.change(request["user"], request["password"])
+        else:
+            raise ValueError(f"unknown op {op}")
+        return None
+
+    @staticmethod
+    def _on_main_loop(work):
+        done, result = threading.Event(), {}
+
+        def run():
+            try:
+                result["value"] = work()
+            except Exception as error:
+                result["error"] = error
+            done.set()
+            return GLib.SOURCE_REMOVE
+
+        GLib.idle_add(run)
+        if not done.wait(10):
+            raise TimeoutError("the main loop is busy")
+        if "error" in result:
+            raise result["error"]
+        return result["value"]

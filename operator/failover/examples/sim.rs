@@ -60,11 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64) -> bool {
-    let outcome = sim::run(Options {
-        seed,
-        trace: true,
-        ..Options::default()
-    });
+    let outcome = sim::run(Options::of(seed).traced());
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -88,10 +84,7 @@ fn search(arguments: &Arguments) -> bool {
     let mut recovered = Vec::new();
     while begun.elapsed() < limit && arguments.schedules.is_none_or(|most| schedules < most) {
         let seed = arguments.seed.wrapping_add(schedules);
-        let outcome = sim::run(Options {
-            seed,
-            ..Options::default()
-        });
+        let outcome = sim::run(Options::of(seed));
         if let Some(violation) = outcome.violation {
             println!("FOUND in seed {seed}: {violation}");
             println!("replay: cargo run -p failover --features sim --example sim -- --replay {seed}");

@@ -1,4 +1,5 @@
 //! What holds for one member whatever happens to it, in whatever order.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod rig;
 
@@ -56,7 +57,9 @@ impl Driver {
         let effects = driver
             .member
             .step(driver.now, Event::RecorderProgress { ticket: 9 });
-        effects.iter().for_each(|effect| driver.check(effect, None));
+        for effect in &effects {
+            driver.check(effect, None);
+        }
         driver.now = driver.now + MS * 150;
         driver.tell(Event::Tick);
         let (op, _) = driver.op.take().expect("a read");
@@ -128,12 +131,12 @@ impl Driver {
             sequence: self.sequence,
             claims,
             leash_ms: detail,
-            health: if detail % 5 == 0 {
+            health: if detail.is_multiple_of(5) {
                 Health::Unfit
             } else {
                 Health::Fit
             },
-            wants: (detail % 7 == 0).then_some(Epoch(detail % 10)),
+            wants: detail.is_multiple_of(7).then_some(Epoch(detail % 10)),
         }
     }
 

@@ -104,10 +104,7 @@ fn i5_i6_hold_in_every_schedule() {
     // Another stretch of seeds than the sabotages use, and than an earlier version of the rules was tried on.
     let mut seed = 1_000_000;
     while begun.elapsed() < limit {
-        let outcome = run(Options {
-            seed,
-            ..Options::default()
-        });
+        let outcome = run(Options::of(seed));
         if let Some(violation) = outcome.violation {
             panic!(
                 "{violation}\nreplay: cargo run -p failover --features sim --example sim -- --replay {seed}"

@@ -50,10 +50,7 @@ pub fn takeover(seed: u64, cause: Cause) -> Result<Option<Takeover>, Violation> 
 fn quiet_world(seed: u64) -> World {
     let mut rng = Rng::new(seed);
     let schedule = Schedule::quiet(&mut rng);
-    let options = Options {
-        seed,
-        ..Options::default()
-    };
+    let options = Options::of(seed);
     World::new(options, rng, schedule)
 }
 

@@ -40,6 +40,22 @@ pub struct Options {
     pub sabotage: Option<crate::Sabotage>,
 }
 
+impl Options {
+    /// The rules as they are, on the schedule of this seed.
+    pub fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
+    /// With a trace.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self { trace: true, ..self }
+    }
+}
+
 /// What came of a schedule.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {

@@ -135,7 +135,7 @@ impl Rig {
                 None
             }
         };
-        let found = self.effects.iter().filter_map(read).last();
+        let found = self.effects.iter().filter_map(read).next_back();
         self.effects.retain(|effect| read(effect).is_none());
         found
     }
@@ -146,7 +146,7 @@ impl Rig {
             Effect::SwapLease { op, expected, record } => Some((*op, expected.clone(), record.clone())),
             _ => None,
         };
-        let found = self.effects.iter().filter_map(swap).last();
+        let found = self.effects.iter().filter_map(swap).next_back();
         self.effects.retain(|effect| swap(effect).is_none());
         found
     }
@@ -188,7 +188,7 @@ impl Rig {
             .effects
             .iter()
             .filter_map(asked)
-            .last()
+            .next_back()
             .expect("an epoch is to be synced");
         self.effects.retain(|effect| asked(effect).is_none());
         self.step(Event::EpochPersisted(epoch));

@@ -1,7 +1,7 @@
 //! Who holds authority: pure decisions over what was observed.
 //!
 //! Authority decides which member *serves* and which *proposes*; it never decides whether a frame is recorded.
-//! [`Member`] is the state machine of one replicator; [`plan`] is what the operator does about what it sees.
+//! [`Member`] is the state machine of one replicator; [`plan()`] is what the operator does about what it sees.
 //! Both take time as an argument and give effects as data: there is no client, clock, file, task or chance here.
 
 pub mod effect;

@@ -109,8 +109,11 @@ func imageTags(r io.Reader) ([]string, error) {
 				return nil, err
 			}
 			for _, m := range index.Manifests {
-				if name := m.Annotations["io.containerd.image.name"]; name != "" {
-					tags = append(tags, name)
+				for _, key := range []string{"io.containerd.image.name", "org.opencontainers.image.ref.name"} {
+					if name := m.Annotations[key]; name != "" {
+						tags = append(tags, name)
+						break
+					}
 				}
 			}
 		}

@@ -78,6 +78,11 @@ func cmdBuild(cfg Config, args []string) error {
 	if err := os.MkdirAll(cfg.Bin, 0o755); err != nil {
 		return err
 	}
+	unlock, err := lock("build")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for _, p := range programs {
 		if err := p.build(cfg, src); err != nil {
 			return fmt.Errorf("build %s: %w", p.name, err)

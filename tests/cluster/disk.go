@@ -99,13 +99,16 @@ func (d disk) unmount() error {
 	return waitDetached(d.image, m.device)
 }
 
+// errHeld says that a program of the host keeps a file of a disk open.
+var errHeld = errors.New("a program holds it: is a file on it open?")
+
 // waitDetached waits until no loop device holds the file, and takes its mounts
 // out of foreign namespaces if need be.
 func waitDetached(image, device string) error {
 	gone := func() error {
 		held, err := loopsOf(func(file string) bool { return file == image })
 		if err == nil && len(held) > 0 {
-			err = fmt.Errorf("%s is held by %v: is a file on it open?", image, held)
+			err = fmt.Errorf("%s on %v: %w", image, held, errHeld)
 		}
 		return err
 	}
@@ -113,7 +116,7 @@ func waitDetached(image, device string) error {
 		return nil
 	}
 	unmountElsewhere(device)
-	return poll(3*time.Second, 20*time.Millisecond, gone)
+	return poll(time.Second, 20*time.Millisecond, gone)
 }
 
 // attachLoop gives a file to a free loop device that detaches itself at its last use.
@@ -185,14 +188,14 @@ func powerCut(root *os.File) error {
 // live with that folder.
 const fillerName = "lost+found/.testbed-filler"
 
-// fill takes all free space of a mounted disk, except leave bytes, down to its last block.
+// fill takes all free space of a mounted disk, except leave bytes, down to its
+// last block. It syncs nothing: what others wrote stays as durable as it was.
 func (d disk) fill(leave int64) error {
 	f, err := os.OpenFile(filepath.Join(d.point, fillerName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	unix.Sync() // delayed allocations would take their space later
 	end, err := f.Seek(0, 2)
 	if err != nil {
 		return err

@@ -102,9 +102,9 @@ func shareState(cfg Config) error {
 }
 
 // unmount takes away all that is mounted on a path. A file that someone holds
-// open there delays it; after two seconds the path is detached all the same.
+// open there delays it; after a second the path is detached all the same.
 func unmount(path string) error {
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(time.Second)
 	for mountedAt(path) != nil {
 		flags := 0
 		if time.Now().After(deadline) {

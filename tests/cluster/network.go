@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -34,7 +35,9 @@ func makeBridge() error {
 	if linkExists(bridgeName) {
 		return nil
 	}
-	if err := ip("link add %s type bridge", bridgeName); err != nil {
+	// A bridge without an address of its own takes one of its ports', another
+	// whenever a node comes or goes.
+	if err := ip("link add %s address %s type bridge", bridgeName, hardwareAddress(hostIP)); err != nil {
 		return err
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridgeName+"/disable_ipv6", []byte("1"), 0o644); err != nil && !os.IsNotExist(err) {
@@ -105,7 +108,7 @@ func (n Node) rejectUntranslated() error {
 func plug(netns, link, address string) error {
 	steps := []string{
 		fmt.Sprintf("netns add %s", netns),
-		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", link, netns),
+		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", link, hardwareAddress(address), netns),
 		fmt.Sprintf("link set %s master %s up", link, bridgeName),
 		fmt.Sprintf("-n %s link set lo up", netns),
 		fmt.Sprintf("-n %s addr add %s/24 dev eth0", netns, address),
@@ -131,6 +134,14 @@ func plug(netns, link, address string) error {
 		}
 		return nil
 	})
+}
+
+// hardwareAddress derives an Ethernet address from an IP address. As with a real
+// machine it stays the same when the node is started again, so that no neighbour
+// sends to an old one.
+func hardwareAddress(ip string) string {
+	b := net.ParseIP(ip).To4()
+	return fmt.Sprintf("02:67:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
 }
 
 // podRoute makes a network namespace send packets for a node's pods to that node.

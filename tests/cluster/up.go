@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // cmdUp makes the cluster be there and whole. What runs already is kept; what
@@ -19,7 +17,7 @@ import (
 // again from nothing.
 func cmdUp(cfg Config, args []string) error {
 	fs := flag.NewFlagSet("up", flag.ContinueOnError)
-	count := fs.Int("nodes", 3, "number of nodes")
+	count := fs.Int("nodes", 3, "least number of nodes; more that exist are kept")
 	keep := fs.Bool("keep", false, "when the cluster cannot be mended, fail and leave it as it is")
 	if _, err := parseArgs(fs, args, 0, 0); err != nil {
 		return err
@@ -39,26 +37,12 @@ func cmdUp(cfg Config, args []string) error {
 	if err := up(cfg, *count, *keep); err != nil {
 		return err
 	}
-	fmt.Printf("up: %d nodes Ready in %.1f s; eval \"$(testbed env)\"\n", *count, time.Since(start).Seconds())
+	fmt.Printf("up: %d nodes Ready in %.1f s; eval \"$(testbed env)\"\n", len(cfg.nodes()), time.Since(start).Seconds())
 	return nil
 }
 
-// checkHost fails where the test bed cannot work.
-func checkHost(cfg Config) error {
-	if os.Geteuid() != 0 {
-		return errors.New("needs root")
-	}
-	for _, hidden := range append([]string{"/run", "/var/run", "/var/log", "/proc", "/sys"}, hostDirs...) {
-		if within(cfg.State, hidden) {
-			return fmt.Errorf("GAPLESS_STATE must not be in %s: nodes have their own", hidden)
-		}
-	}
-	_, err := controllers()
-	return err
-}
-
 func up(cfg Config, count int, keep bool) error {
-	if isStale(cfg, count) {
+	if isStale(cfg) {
 		if err := down(cfg); err != nil {
 			return err
 		}
@@ -77,12 +61,12 @@ func up(cfg Config, count int, keep bool) error {
 
 // isStale tells whether what is left of an earlier cluster cannot be continued:
 // it was never complete, the machine has booted since, or nothing of it is left but litter.
-func isStale(cfg Config, count int) bool {
+func isStale(cfg Config) bool {
 	content, err := os.ReadFile(cfg.path("boot-id"))
 	if err != nil {
 		return true
 	}
-	return string(content) != hostBootID() || len(cfg.nodes()) > count
+	return string(content) != hostBootID()
 }
 
 func hostBootID() string {
@@ -97,10 +81,7 @@ func converge(cfg Config, count int) error {
 	if err := prepareHost(cfg); err != nil {
 		return err
 	}
-	var nodes []Node
-	for i := 1; i <= count; i++ {
-		nodes = append(nodes, cfg.node(i))
-	}
+	nodes := cfg.wanted(count)
 	step("host prepared")
 	// The nodes come up beside the control plane: containerd and the images take as long.
 	booted := make(chan error, 1)
@@ -124,10 +105,24 @@ func converge(cfg Config, count int) error {
 		return err
 	}
 	step("nodes Ready")
-	if err := waitDNS(cfg, count); err != nil {
+	if err := waitDNS(cfg, len(nodes)); err != nil {
 		return err
 	}
 	return os.WriteFile(cfg.path("boot-id"), []byte(hostBootID()), 0o644)
+}
+
+// wanted returns the first nodes, and those beyond them that exist.
+func (c Config) wanted(count int) []Node {
+	var list []Node
+	for i := 1; i <= count; i++ {
+		list = append(list, c.node(i))
+	}
+	for _, n := range c.nodes() {
+		if n.Index > count {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // prepareHost makes the shared folder, the network and the keys.
@@ -265,54 +260,6 @@ func lookup(name string) ([]string, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(dnsIP, "53"))
 	}}
 	return r.LookupHost(ctx, name)
-}
-
-// The kubelets set these for the whole machine; down sets them back.
-var hostSettings = []string{"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
-	"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"}
-
-// saveHost notes what a cluster changes on the host outside its own folder, once.
-func saveHost(cfg Config) error {
-	if _, err := os.Stat(cfg.path("host", "saved")); err == nil {
-		return nil
-	}
-	for _, name := range hostSettings {
-		value, err := os.ReadFile("/proc/sys/" + name)
-		if err != nil {
-			continue // this kernel has no such setting
-		}
-		if err := writeFileAtomic(cfg.path("host", "sysctl", name), value, 0o644); err != nil {
-			return err
-		}
-	}
-	for _, dir := range hostDirs {
-		if _, err := os.Stat(dir); err == nil {
-			continue
-		}
-		if err := writeFileAtomic(cfg.path("host", "made", dir), nil, 0o644); err != nil {
-			return err
-		}
-	}
-	return writeFileAtomic(cfg.path("host", "saved"), nil, 0o644)
-}
-
-// restoreHost undoes what saveHost noted.
-func restoreHost(cfg Config) error {
-	var errs []error
-	for _, name := range hostSettings {
-		if value, err := os.ReadFile(cfg.path("host", "sysctl", name)); err == nil {
-			errs = append(errs, os.WriteFile("/proc/sys/"+name, []byte(strings.TrimSpace(string(value))), 0o644))
-		}
-	}
-	for _, dir := range hostDirs {
-		if _, err := os.Stat(cfg.path("host", "made", dir)); err != nil {
-			continue
-		}
-		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // cmdRoute chooses the node through which the host reaches services.

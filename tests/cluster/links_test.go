@@ -1,0 +1,65 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCutsAsRules(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cuts cuts
+		want string
+	}{
+		{"none", cuts{}, `*raw
+:TESTBED-CUT - [0:0]
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+COMMIT
+`},
+		{"peer, both ways", cuts{"peer:n2": cutBoth}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -s 198.18.0.12 -j DROP
+-A TESTBED-CUT -i eth0 -s 198.18.102.0/24 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -o eth0 -d 198.18.0.12 -j DROP
+-A TESTBED-CUT -o eth0 -d 198.18.102.0/24 -j DROP
+COMMIT
+`},
+		{"one way each", cuts{"cameras": cutIn, "api": cutOut}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -s 198.18.0.2 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -o eth0 -p tcp -d 198.18.0.1 --dport 6443 -j DROP
+-A TESTBED-CUT -o eth0 -p tcp -d 198.18.0.1 --sport 10250 -j DROP
+COMMIT
+`},
+		{"everything", cuts{"all": cutBoth}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -o eth0 -j DROP
+COMMIT
+`},
+	} {
+		got, err := restoreInput(testConfig, c.cuts)
+		if err != nil || strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(c.want), " ") {
+			t.Errorf("%s: %v\n%s", c.name, err, got)
+		}
+	}
+}
+
+func TestUnknownLinks(t *testing.T) {
+	for _, link := range []string{"", "peer", "peer:", "peer:x", "internet"} {
+		if _, err := linkMatches(testConfig, link); err == nil {
+			t.Errorf("%q was accepted", link)
+		}
+	}
+}

@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--password")
     parser.add_argument("--control", metavar="SOCKET", help="Unix socket of the remote control")
     parser.add_argument("--state", type=Path, metavar="FILE", help="write the state here each second and at the end")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input ends: with the parent")
     return parser.parse_args()
 
 
@@ -71,6 +72,8 @@ def main() -> None:
         GLib.timeout_add_seconds(1, write_state)
     for number in (signal.SIGINT, signal.SIGTERM):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, loop.quit)
+    if args.until_eof:
+        threading.Thread(target=lambda: (sys.stdin.read(), loop.quit()), daemon=True).start()
     loop.run()
     if args.state:
         write_state()

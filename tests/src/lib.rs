@@ -3,5 +3,7 @@
 //!
 //! The oracle reads only what a user can read and shares no code with the recorder.
 
-// pub mod cameras;
+pub mod cameras;
+pub mod net;
 pub mod oracle;
+pub mod wait;

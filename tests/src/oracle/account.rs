@@ -97,12 +97,22 @@ impl Account {
     /// What lacks between the first and the last frame found.
     pub fn missing(&self) -> Vec<Span> {
         let held = self.held();
-        held.windows(2).map(|pair| Span { first: pair[0].last + 1, last: pair[1].first - 1 }).collect()
+        held.windows(2)
+            .map(|pair| Span {
+                first: pair[0].last + 1,
+                last: pair[1].first - 1,
+            })
+            .collect()
     }
 
     /// What lacks of what a camera pushed.
     pub fn missing_of(&self, pushed: &[Span]) -> Vec<Span> {
-        spans(pushed.iter().flat_map(|span| span.first..=span.last).filter(|n| !self.seen.contains_key(n)))
+        spans(
+            pushed
+                .iter()
+                .flat_map(|span| span.first..=span.last)
+                .filter(|n| !self.seen.contains_key(n)),
+        )
     }
 
     /// Adds another recording of the same camera: the union has a frame if either has it, and says nothing of order.
@@ -135,6 +145,10 @@ impl fmt::Display for Account {
         }
         write!(f, "; missing [{}]", list(self.missing()))?;
         write!(f, "; doubled [{}]", list(self.doubled()))?;
-        write!(f, "; out of order {:?}; unreadable {}", self.out_of_order, self.unreadable)
+        write!(
+            f,
+            "; out of order {:?}; unreadable {}",
+            self.out_of_order, self.unreadable
+        )
     }
 }

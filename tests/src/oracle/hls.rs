@@ -51,7 +51,11 @@ impl Playlist {
 
     /// How many seconds are marked as gaps.
     pub fn gap_seconds(&self) -> f64 {
-        self.entries.iter().filter(|entry| entry.gap).map(|entry| entry.duration).sum()
+        self.entries
+            .iter()
+            .filter(|entry| entry.gap)
+            .map(|entry| entry.duration)
+            .sum()
     }
 }
 
@@ -99,12 +103,11 @@ impl Reader {
 
     /// `length[@offset]`; without an offset it goes on where the segment before it ended.
     fn byte_range(&self, value: &str) -> Result<Range<u64>> {
-        let (len, start) = match value.split_once('@') {
-            Some((len, start)) => (len, start.parse()?),
-            None => {
-                let before = self.playlist.entries.last().and_then(|entry| entry.range.clone());
-                (value, before.context("a byte range without an offset")?.end)
-            }
+        let (len, start) = if let Some((len, start)) = value.split_once('@') {
+            (len, start.parse()?)
+        } else {
+            let before = self.playlist.entries.last().and_then(|entry| entry.range.clone());
+            (value, before.context("a byte range without an offset")?.end)
         };
         Ok(start..start + len.parse::<u64>()?)
     }
@@ -124,7 +127,10 @@ pub async fn canonical(source: &Source, url: &Url) -> Result<(Playlist, Account)
         let data = source.get(&url.join(uri)?, range.clone()).await?;
         let found = mp4::frames(&data).with_context(|| format!("{uri} {range:?}"))?;
         if found.torn > 0 {
-            bail!("{uri} {range:?}: {} bytes at the end are no whole fragment", found.torn);
+            bail!(
+                "{uri} {range:?}: {} bytes at the end are no whole fragment",
+                found.torn
+            );
         }
         found.account(&mut account);
     }

@@ -33,8 +33,12 @@ pub fn frames(data: &[u8]) -> Result<Frames> {
             b"mdat" => {
                 let (moof_at, samples) = pending.take().context("mdat without moof")?;
                 for sample in samples {
-                    let from = moof_at.checked_add_signed(sample.offset).context("offset before the file")?;
-                    let bytes = data.get(from..from + sample.len).context("a sample lies outside its mdat")?;
+                    let from = moof_at
+                        .checked_add_signed(sample.offset)
+                        .context("offset before the file")?;
+                    let bytes = data
+                        .get(from..from + sample.len)
+                        .context("a sample lies outside its mdat")?;
                     out.stamps.push(stamp(bytes)?);
                 }
             }
@@ -59,11 +63,18 @@ fn box_at(data: &[u8], at: usize) -> Option<Box<'_>> {
     let kind = head[4..8].try_into().ok()?;
     let (header, len) = match u32_at(head, 0)? {
         0 => (8, data.len() - at),
-        1 => (16, usize::try_from(u64::from_be_bytes(data.get(at + 8..at + 16)?.try_into().ok()?)).ok()?),
+        1 => (
+            16,
+            usize::try_from(u64::from_be_bytes(data.get(at + 8..at + 16)?.try_into().ok()?)).ok()?,
+        ),
         len => (8, len as usize),
     };
     let end = at.checked_add(len)?;
-    Some(Box { kind, body: data.get(at + header..end)?, end })
+    Some(Box {
+        kind,
+        body: data.get(at + header..end)?,
+        end,
+    })
 }
 
 struct Sample {
@@ -99,7 +110,10 @@ fn children(body: &[u8]) -> impl Iterator<Item = Box<'_>> {
 /// The default sample size of a track fragment header (8.8.7).
 fn tfhd(body: &[u8]) -> Result<Option<usize>> {
     let flags = u32_at(body, 0).context("tfhd is cut")?;
-    ensure!(flags & 0x01 == 0, "tfhd with a base data offset: offsets have to count from the moof");
+    ensure!(
+        flags & 0x01 == 0,
+        "tfhd with a base data offset: offsets have to count from the moof"
+    );
     // flags, track id, then optional: description index (0x02), duration (0x08), size (0x10)
     let skip = 8 + 4 * (flags >> 1 & 1) + 4 * (flags >> 3 & 1);
     Ok((flags & 0x10 != 0).then(|| u32_at(body, skip as usize).unwrap_or(0) as usize))
@@ -138,7 +152,9 @@ fn stamp(sample: &[u8]) -> Result<Option<Stamp>> {
     let (mut at, mut slices, mut stamps) = (0, 0, Vec::new());
     while at < sample.len() {
         let len = u32_at(sample, at).context("a NAL unit's length is cut")? as usize;
-        let nal = sample.get(at + 4..at + 4 + len).context("a NAL unit is longer than its sample")?;
+        let nal = sample
+            .get(at + 4..at + 4 + len)
+            .context("a NAL unit is longer than its sample")?;
         match nal.first().map(|head| head & 31) {
             Some(1..=5) => slices += 1,
             Some(6) => stamps.extend(Stamp::find_all(nal)),
@@ -146,7 +162,10 @@ fn stamp(sample: &[u8]) -> Result<Option<Stamp>> {
         }
         at += 4 + len;
     }
-    Ok(stamps.first().copied().filter(|_| slices > 0 && stamps.len() == 1))
+    Ok(stamps
+        .first()
+        .copied()
+        .filter(|_| slices > 0 && stamps.len() == 1))
 }
 
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {

@@ -18,15 +18,22 @@ impl Source {
     pub fn new() -> Self {
         // The client wants a provider even if it never speaks TLS; another one may be installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).no_proxy().build();
-        Self { client: client.expect("the settings are constant") }
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(20))
+            .no_proxy()
+            .build();
+        Self {
+            client: client.expect("the settings are constant"),
+        }
     }
 
     /// Reads a URL; fails unless it is there.
     pub async fn get(&self, url: &Url, range: Option<Range<u64>>) -> Result<Vec<u8>> {
         if url.scheme() == "file" {
             let path = url.to_file_path().ok().context("not the URL of a file")?;
-            let data = tokio::fs::read(&path).await.with_context(|| path.display().to_string())?;
+            let data = tokio::fs::read(&path)
+                .await
+                .with_context(|| path.display().to_string())?;
             return part(data, range);
         }
         let mut request = self.client.get(url.clone());
@@ -34,7 +41,11 @@ impl Source {
             request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         }
         let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-        let wanted = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let wanted = if range.is_some() {
+            StatusCode::PARTIAL_CONTENT
+        } else {
+            StatusCode::OK
+        };
         let (status, place) = (answer.status(), url.path());
         let body = answer.bytes().await.map_err(reqwest::Error::without_url)?;
         let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
@@ -49,7 +60,8 @@ impl Source {
     /// Reads JSON.
     pub async fn json<T: serde::de::DeserializeOwned>(&self, url: &Url) -> Result<T> {
         let body = self.get(url, None).await?;
-        serde_json::from_slice(&body).with_context(|| format!("{}: {}", url.path(), String::from_utf8_lossy(&body)))
+        serde_json::from_slice(&body)
+            .with_context(|| format!("{}: {}", url.path(), String::from_utf8_lossy(&body)))
     }
 }
 
@@ -62,5 +74,8 @@ impl Default for Source {
 fn part(data: Vec<u8>, range: Option<Range<u64>>) -> Result<Vec<u8>> {
     let Some(range) = range else { return Ok(data) };
     let wanted = range.start as usize..range.end as usize;
-    Ok(data.get(wanted).context("a range beyond the end of the file")?.to_vec())
+    Ok(data
+        .get(wanted)
+        .context("a range beyond the end of the file")?
+        .to_vec())
 }

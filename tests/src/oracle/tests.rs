@@ -1,5 +1,6 @@
 //! The oracle judged: it finds what was done to a recording, and nothing in a clean one.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -32,7 +33,10 @@ fn units(stream: &[u8]) -> Vec<Vec<u8>> {
         .filter(|at| stream[*at..].starts_with(&START) && stream[at + 4] & 31 == 9)
         .chain([stream.len()])
         .collect();
-    starts.windows(2).map(|pair| stream[pair[0]..pair[1]].to_vec()).collect()
+    starts
+        .windows(2)
+        .map(|pair| stream[pair[0]..pair[1]].to_vec())
+        .collect()
 }
 
 /// A frame of the clip with its number, as camera 7 sends it.
@@ -52,9 +56,15 @@ fn numbered(n: u64) -> Vec<u8> {
 /// A recording of these frames: fragmented MP4 made by ffmpeg, without transcoding.
 fn recording(folder: &Path, numbers: &[u64]) -> PathBuf {
     let (raw, mp4) = (folder.join("raw.h264"), folder.join("recording.mp4"));
-    std::fs::write(&raw, numbers.iter().flat_map(|n| numbered(*n)).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(
+        &raw,
+        numbers.iter().flat_map(|n| numbered(*n)).collect::<Vec<u8>>(),
+    )
+    .unwrap();
     let mut command = Command::new("ffmpeg");
-    command.args("-y -loglevel error -r 25 -f h264 -i".split(' ')).arg(raw);
+    command
+        .args("-y -loglevel error -r 25 -f h264 -i".split(' '))
+        .arg(raw);
     command.args("-c copy -movflags +frag_keyframe+empty_moov+default_base_moof".split(' '));
     assert!(command.arg(&mp4).status().unwrap().success());
     mp4
@@ -80,9 +90,15 @@ fn span(first: u64, last: u64) -> Span {
 #[tokio::test]
 async fn clean_recording_raises_no_alarm() {
     let account = judged(&(1000..1250).collect::<Vec<_>>()).await;
-    assert_eq!((account.first(), account.last(), account.frames()), (Some(1000), Some(1249), 250));
+    assert_eq!(
+        (account.first(), account.last(), account.frames()),
+        (Some(1000), Some(1249), 250)
+    );
     assert_eq!((account.missing(), account.doubled()), (vec![], vec![]));
-    assert_eq!((account.out_of_order.len(), account.unreadable, account.surplus()), (0, 0, 0));
+    assert_eq!(
+        (account.out_of_order.len(), account.unreadable, account.surplus()),
+        (0, 0, 0)
+    );
     assert_eq!(account.missing_of(&[span(1000, 1249)]), []);
 }
 
@@ -90,7 +106,10 @@ async fn clean_recording_raises_no_alarm() {
 async fn finds_one_dropped_frame() {
     let account = judged(&(0..100).filter(|n| *n != 57).collect::<Vec<_>>()).await;
     assert_eq!(account.missing(), [span(57, 57)]);
-    assert_eq!((account.frames(), account.surplus(), account.out_of_order.len()), (99, 0, 0));
+    assert_eq!(
+        (account.frames(), account.surplus(), account.out_of_order.len()),
+        (99, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -120,7 +139,10 @@ async fn finds_a_lost_minute() {
 async fn finds_loss_at_either_end() {
     let account = judged(&(25..75).collect::<Vec<_>>()).await;
     assert_eq!(account.missing(), []);
-    assert_eq!(account.missing_of(&[span(20, 30), span(70, 77)]), [span(20, 24), span(75, 77)]);
+    assert_eq!(
+        account.missing_of(&[span(20, 30), span(70, 77)]),
+        [span(20, 24), span(75, 77)]
+    );
 }
 
 #[test]
@@ -146,7 +168,10 @@ fn sample_without_a_number_is_told() {
     let folder = TempDir::new().unwrap();
     let file = recording(folder.path(), &(0..25).collect::<Vec<_>>());
     let mut data = std::fs::read(file).unwrap();
-    let at = data.windows(16).position(|window| window == b"gapless-frame-id").unwrap();
+    let at = data
+        .windows(16)
+        .position(|window| window == b"gapless-frame-id")
+        .unwrap();
     data[at] = b'G';
     let mut account = Account::default();
     frames(&data).unwrap().account(&mut account);
@@ -155,12 +180,15 @@ fn sample_without_a_number_is_told() {
 
 /// Writes recordings of these spans and a playlist over them, each second by byte range, gaps marked.
 fn playlist(folder: &Path, parts: &[Span]) -> Url {
-    let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:60\n#EXT-X-PLAYLIST-TYPE:VOD\n");
+    let mut text =
+        String::from("#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:60\n#EXT-X-PLAYLIST-TYPE:VOD\n");
     let mut end: Option<u64> = None;
     for part in parts {
         if let Some(end) = end.filter(|end| *end < part.first) {
             let seconds = (part.first - end) as f64 / 25.0;
-            text += &format!("#EXT-X-DISCONTINUITY\n#EXT-X-GAP\n#EXTINF:{seconds:.3},\ngap.mp4\n#EXT-X-DISCONTINUITY\n");
+            text += &format!(
+                "#EXT-X-DISCONTINUITY\n#EXT-X-GAP\n#EXTINF:{seconds:.3},\ngap.mp4\n#EXT-X-DISCONTINUITY\n"
+            );
         } else if end.is_some() {
             text += "#EXT-X-DISCONTINUITY\n";
         }
@@ -183,7 +211,12 @@ fn ranges(uri: &str, data: &[u8]) -> String {
     let mut out = format!("#EXT-X-MAP:URI=\"{uri}\",BYTERANGE=\"{head}@0\"\n");
     for pair in boxes.windows(2).filter(|pair| &pair[0].2 == b"moof") {
         let (from, to) = (pair[0].0, pair[1].1);
-        out += &format!("#EXTINF:1.000,\n#EXT-X-BYTERANGE:{}@{from}\n{uri}\n", to - from);
+        writeln!(
+            out,
+            "#EXTINF:1.000,\n#EXT-X-BYTERANGE:{}@{from}\n{uri}",
+            to - from
+        )
+        .unwrap();
     }
     out
 }
@@ -204,9 +237,18 @@ async fn playlist_without_fault_raises_no_alarm() {
     let folder = TempDir::new().unwrap();
     let url = playlist(folder.path(), &[span(0, 74), span(75, 149)]);
     let (list, account) = canonical(&Source::new(), &url).await.unwrap();
-    assert_eq!((list.entries.len(), list.ended, list.entries[3].discontinuity), (6, true, true));
-    assert_eq!((account.frames(), account.missing(), account.surplus()), (150, vec![], 0));
-    assert_eq!(play(url.to_file_path().unwrap().to_str().unwrap()).await.unwrap(), account);
+    assert_eq!(
+        (list.entries.len(), list.ended, list.entries[3].discontinuity),
+        (6, true, true)
+    );
+    assert_eq!(
+        (account.frames(), account.missing(), account.surplus()),
+        (150, vec![], 0)
+    );
+    assert_eq!(
+        play(url.to_file_path().unwrap().to_str().unwrap()).await.unwrap(),
+        account
+    );
 }
 
 #[tokio::test]
@@ -227,7 +269,10 @@ async fn marked_gap_is_missing_but_no_error() {
     let gaps: Vec<_> = list.entries.iter().filter(|entry| entry.gap).collect();
     assert_eq!((gaps.len(), gaps[0].discontinuity), (1, true));
     assert!((list.gap_seconds() - 2.0).abs() < 1e-6);
-    assert_eq!(play(url.to_file_path().unwrap().to_str().unwrap()).await.unwrap(), account);
+    assert_eq!(
+        play(url.to_file_path().unwrap().to_str().unwrap()).await.unwrap(),
+        account
+    );
 }
 
 #[tokio::test]
@@ -245,6 +290,9 @@ fn byte_range_without_offset_goes_on() {
     let list = Playlist::parse(text).unwrap();
     assert_eq!(list.entries[1].range, Some(19..24));
     assert_eq!(list.entries[1].date_time.as_deref(), Some("2026-01-01T00:00:00Z"));
-    assert_eq!((list.entries[0].map.as_deref(), list.ended), (Some("a?token=x"), false));
+    assert_eq!(
+        (list.entries[0].map.as_deref(), list.ended),
+        (Some("a?token=x"), false)
+    );
     assert!(Playlist::parse("<html>").is_err());
 }

@@ -1,0 +1,400 @@
+//! Starts the camera simulator of `tests/cameras` and drives its remote control.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::oracle::Span;
+
+/// Making the clip takes some seconds, once per machine.
+const READY: Duration = Duration::from_secs(90);
+/// Debian's Python: another one lacks the bindings.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Which cameras to start, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many.
+    pub streams: usize,
+    /// Address to listen on.
+    pub address: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Network namespace to run in, if not the own one.
+    pub netns: Option<String>,
+    /// `USER:PASSWORD[@FIRST[-LAST]]`; without any, everybody may watch.
+    pub logins: Vec<String>,
+}
+
+impl Options {
+    /// Cameras on loopback, on a free port.
+    pub fn loopback(streams: usize) -> Result<Self> {
+        let port = crate::net::free_port()?;
+        Ok(Self {
+            streams,
+            address: "127.0.0.1".to_owned(),
+            port,
+            netns: None,
+            logins: Vec::new(),
+        })
+    }
+
+    /// Cameras in the test bed's network.
+    pub fn test_bed(streams: usize) -> Self {
+        let (address, netns) = ("198.18.0.2".to_owned(), Some("cams".to_owned()));
+        Self {
+            streams,
+            address,
+            port: 554,
+            netns,
+            logins: Vec::new(),
+        }
+    }
+
+    /// Adds a login.
+    #[must_use]
+    pub fn login(mut self, login: &str) -> Self {
+        self.logins.push(login.to_owned());
+        self
+    }
+}
+
+/// What a camera has pushed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushed {
+    /// First and last number, both included.
+    #[serde(flatten)]
+    pub span: Span,
+    /// When the first was sent, in nanoseconds since 1970.
+    pub first_ns: u64,
+    /// When the last was sent.
+    pub last_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct CameraState {
+    spans: Vec<Pushed>,
+}
+
+/// The simulator's books.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The number that the next frame gets.
+    pub counter: u64,
+    /// The latest tick, in milliseconds.
+    pub late_max_ms: u64,
+    /// The simulator was too slow to be believed.
+    pub starved: bool,
+    cameras: Vec<CameraState>,
+}
+
+impl State {
+    /// Numbers pushed by one camera.
+    pub fn pushed(&self, camera: usize) -> &[Pushed] {
+        &self.cameras[camera].spans
+    }
+
+    /// Numbers pushed by one camera within a window.
+    pub fn pushed_within(&self, camera: usize, window: Span) -> Vec<Span> {
+        self.pushed(camera)
+            .iter()
+            .filter_map(|pushed| pushed.span.intersect(&window))
+            .collect()
+    }
+}
+
+/// A running simulator; it ends with this value, and with this process however that ends.
+#[derive(Debug)]
+pub struct Cameras {
+    child: Child,
+    folder: Option<TempDir>,
+    control: PathBuf,
+    options: Options,
+}
+
+impl Cameras {
+    /// Starts cameras and returns when each of them plays.
+    pub async fn start(options: Options) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let control = folder.path().join("control");
+        let mut command = command(&options, &control);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .arg("--until-eof")
+            .spawn()
+            .context("cannot start cameras")?;
+        wait_ready(&mut child).await?;
+        Ok(Self {
+            child,
+            folder: Some(folder),
+            control,
+            options,
+        })
+    }
+
+    /// Starts cameras that go on after this process; their pid file, control socket and log are in `folder`. Cameras
+    /// that an earlier call left there are ended first.
+    pub async fn start_detached(options: Options, folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        end_detached(folder).await?;
+        let control = folder.join("control");
+        let log = std::fs::File::create(folder.join("log"))?;
+        let mut command = command(&options, &control);
+        command
+            .stdin(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(false);
+        let mut child = command.spawn().context("cannot start cameras")?;
+        wait_ready(&mut child).await?;
+        let pid = child.id().context("cameras ended")?;
+        std::fs::write(folder.join("pid"), pid.to_string())?;
+        Ok(Self {
+            child,
+            folder: None,
+            control,
+            options,
+        })
+    }
+
+    /// The URL of a camera.
+    pub fn url(&self, camera: usize) -> String {
+        self.url_of(&format!("cam{camera:03}"))
+    }
+
+    /// The URL of any mount.
+    pub fn url_of(&self, mount: &str) -> String {
+        format!("rtsp://{}:{}/{mount}", self.options.address, self.options.port)
+    }
+
+    /// How many there are.
+    pub fn streams(&self) -> usize {
+        self.options.streams
+    }
+
+    /// The simulator's books.
+    pub async fn state(&self) -> Result<State> {
+        Ok(serde_json::from_value(self.ask(&json!({"op": "state"})).await?)?)
+    }
+
+    /// As [`Cameras::state`], but fails if the simulator was too slow: what a recording lacks then proves nothing.
+    pub async fn trusted_state(&self) -> Result<State> {
+        let state = self.state().await?;
+        ensure!(
+            !state.starved,
+            "camera starved: a frame was up to {} ms late",
+            state.late_max_ms
+        );
+        Ok(state)
+    }
+
+    /// No frame comes from a camera, though its connections stay.
+    pub async fn freeze(&self, camera: usize) -> Result<()> {
+        self.ask(&json!({"op": "freeze", "camera": camera}))
+            .await
+            .map(drop)
+    }
+
+    /// It goes on.
+    pub async fn thaw(&self, camera: usize) -> Result<()> {
+        self.ask(&json!({"op": "thaw", "camera": camera})).await.map(drop)
+    }
+
+    /// The camera is gone and its clients are disconnected.
+    pub async fn off(&self, camera: usize) -> Result<()> {
+        self.ask(&json!({"op": "off", "camera": camera})).await.map(drop)
+    }
+
+    /// It is back.
+    pub async fn on(&self, camera: usize) -> Result<()> {
+        self.ask(&json!({"op": "on", "camera": camera})).await.map(drop)
+    }
+
+    /// Its clients are disconnected once.
+    pub async fn disconnect(&self, camera: usize) -> Result<()> {
+        self.ask(&json!({"op": "disconnect", "camera": camera}))
+            .await
+            .map(drop)
+    }
+
+    /// From now on only the new password is right; sessions that run go on.
+    pub async fn change_password(&self, user: &str, password: &str) -> Result<()> {
+        self.ask(&json!({"op": "password", "user": user, "password": password}))
+            .await
+            .map(drop)
+    }
+
+    /// Ends the simulator.
+    pub async fn stop(mut self) -> Result<()> {
+        self.child.kill().await?;
+        drop(self.folder.take());
+        Ok(())
+    }
+
+    async fn ask(&self, request: &Value) -> Result<Value> {
+        let exchange = async {
+            let mut socket = UnixStream::connect(&self.control).await?;
+            socket.write_all(format!("{request}\n").as_bytes()).await?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await?;
+            anyhow::Ok(serde_json::from_str::<Value>(&answer)?)
+        };
+        let answer = timeout(Duration::from_secs(15), exchange)
+            .await
+            .context("cameras do not answer")??;
+        match answer.get("error") {
+            Some(error) => bail!("cameras: {request}: {error}"),
+            None => Ok(answer),
+        }
+    }
+}
+
+fn command(options: &Options, control: &Path) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cameras/cameras.py");
+    let mut command = match &options.netns {
+        None => Command::new(PYTHON),
+        Some(netns) => {
+            // it replaces itself by the program, so the child's pid is the simulator's
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", netns, PYTHON]);
+            command
+        }
+    };
+    command
+        .arg(script)
+        .args(["--streams", &options.streams.to_string()]);
+    command.args(["--address", &options.address, "--port", &options.port.to_string()]);
+    command.arg("--control").arg(control);
+    for login in &options.logins {
+        command.args(["--login", login]);
+    }
+    command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn wait_ready(child: &mut Child) -> Result<()> {
+    let stdout = child.stdout.take().context("no standard output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.contains("\"ready\"") {
+                return anyhow::Ok(());
+            }
+            eprintln!("cameras: {line}");
+        }
+        bail!("the cameras ended before they were ready")
+    };
+    timeout(READY, ready)
+        .await
+        .context("the cameras are not ready in time")?
+}
+
+/// Ends the cameras whose pid file is in a folder.
+pub async fn end_detached(folder: &Path) -> Result<()> {
+    let Ok(text) = std::fs::read_to_string(folder.join("pid")) else {
+        return Ok(());
+    };
+    let pid: i32 = text.trim().parse().context("pid file")?;
+    let ours =
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("cameras.py"));
+    if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| ours) {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+        crate::wait::until("the old cameras end", Duration::from_secs(5), async || {
+            Ok(rustix::process::test_kill_process(pid).is_err().then_some(()))
+        })
+        .await?;
+    }
+    Ok(std::fs::remove_file(folder.join("pid"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle;
+
+    async fn record(url: &str, seconds: u32) -> Result<oracle::Account> {
+        let args =
+            format!("-v error -nostdin -rtsp_transport tcp -i {url} -t {seconds} -c copy -f h264 pipe:1");
+        let output = Command::new("ffmpeg")
+            .args(args.split(' '))
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(oracle::annex_b(&output.stdout))
+    }
+
+    #[tokio::test]
+    async fn every_frame_is_numbered_and_arrives() {
+        let cameras = Cameras::start(Options::loopback(3).unwrap()).await.unwrap();
+        let urls = [cameras.url(0), cameras.url(2)];
+        let (a, b) = tokio::join!(record(&urls[0], 3), record(&urls[1], 3));
+        let state = cameras.trusted_state().await.unwrap();
+        for (camera, account) in [(0, a.unwrap()), (2, b.unwrap())] {
+            assert!(account.frames() >= 50, "{account}");
+            assert_eq!(
+                (account.missing(), account.surplus(), account.out_of_order.len()),
+                (vec![], 0, 0)
+            );
+            let pushed = state.pushed(camera)[0].span;
+            assert!(account.first() >= Some(pushed.first) && account.last() <= Some(pushed.last));
+        }
+        cameras.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn passwords_count_and_change() {
+        let options = Options::loopback(1).unwrap().login("u:old");
+        let cameras = Cameras::start(options).await.unwrap();
+        let url = |login: &str| cameras.url(0).replace("//", &format!("//{login}"));
+        assert!(record(&url("u:old@"), 1).await.is_ok());
+        for wrong in ["", "u:new@", "x:old@"] {
+            let error = record(&url(wrong), 1).await.unwrap_err().to_string();
+            assert!(error.contains("401"), "{error}");
+        }
+        cameras.change_password("u", "new").await.unwrap();
+        assert!(record(&url("u:new@"), 1).await.is_ok());
+        assert!(record(&url("u:old@"), 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn frozen_camera_pushes_nothing() {
+        let cameras = Cameras::start(Options::loopback(2).unwrap()).await.unwrap();
+        cameras.freeze(1).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cameras.thaw(1).await.unwrap();
+        let two_spans = async || Ok((cameras.state().await?.pushed(1).len() == 2).then_some(()));
+        crate::wait::until("the camera goes on", Duration::from_secs(5), two_spans)
+            .await
+            .unwrap();
+        assert_eq!(cameras.state().await.unwrap().pushed(0).len(), 1);
+        cameras.off(0).await.unwrap();
+        assert!(
+            record(&cameras.url(0), 1)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("404")
+        );
+        cameras.on(0).await.unwrap();
+        assert!(record(&cameras.url(0), 1).await.is_ok());
+    }
+}

@@ -204,6 +204,20 @@ func (n Node) waitContainerd() error {
 	})
 }
 
+// responds waits until containerd and the kubelet accept connections.
+func (n Node) responds(limit time.Duration) error {
+	if err := n.waitContainerd(); err != nil {
+		return err
+	}
+	return poll(limit, 50*time.Millisecond, func() error {
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(n.IP(), strconv.Itoa(kubeletPort)), time.Second)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+}
+
 // halt ends all processes of the node, whatever state they are in, and takes
 // its network away. Nothing of it runs when halt returns. Its disks stay mounted.
 func (n Node) halt() error {
@@ -214,7 +228,7 @@ func (n Node) halt() error {
 	// What is frozen dies only when it thaws.
 	err := poll(20*time.Second, 2*time.Millisecond, func() error {
 		thawAll(n.Cgroup())
-		if n.init().alive() {
+		if n.init().exists() {
 			return fmt.Errorf("%s does not end", n)
 		}
 		return nil

@@ -26,21 +26,27 @@ type procID struct {
 type procStat struct {
 	state byte
 	start uint64
+	// dying: the process is exiting, or is about to because of SIGKILL.
+	dying bool
 }
 
 // parseStat reads a line of /proc/PID/stat. The name in it may hold blanks and
 // brackets, so fields are counted from the last bracket.
 func parseStat(line string) (procStat, error) {
+	const exiting, killPending = 0x4, 1 << (unix.SIGKILL - 1)
 	end := strings.LastIndexByte(line, ')')
 	if end < 0 {
 		return procStat{}, fmt.Errorf("no name in %q", line)
 	}
 	fields := strings.Fields(line[end+1:])
-	if len(fields) < 20 || len(fields[0]) != 1 {
+	if len(fields) < 29 || len(fields[0]) != 1 {
 		return procStat{}, fmt.Errorf("too short: %q", line)
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
-	return procStat{state: fields[0][0], start: start}, err
+	flags, flagsErr := strconv.ParseUint(fields[6], 10, 64)
+	pending, pendingErr := strconv.ParseUint(fields[28], 10, 64)
+	return procStat{state: fields[0][0], start: start, dying: flags&exiting != 0 || pending&killPending != 0},
+		errors.Join(err, flagsErr, pendingErr)
 }
 
 func readStat(pid int) (procStat, error) {
@@ -57,18 +63,31 @@ func identify(pid int) (procID, error) {
 	return procID{PID: pid, Start: st.start}, err
 }
 
-// alive tells whether this very process runs. A zombie does not.
+// exists tells whether this very process has not ended yet. A zombie has.
+func (p procID) exists() bool {
+	st, ok := p.stat()
+	return ok && st.state != 'Z' && st.state != 'X'
+}
+
+// alive tells whether the process exists and goes on: it has not been killed.
+// The end of a node's first process takes a while, as it waits for all others.
 func (p procID) alive() bool {
+	st, ok := p.stat()
+	return ok && st.state != 'Z' && st.state != 'X' && !st.dying
+}
+
+// stat returns the state of the process, unless another one has its number now.
+func (p procID) stat() (procStat, bool) {
 	if p.PID <= 0 {
-		return false
+		return procStat{}, false
 	}
 	st, err := readStat(p.PID)
-	return err == nil && st.start == p.Start && st.state != 'Z' && st.state != 'X'
+	return st, err == nil && st.start == p.Start
 }
 
 // signal sends sig to this process and to no other, even if the number was reused meanwhile.
 func (p procID) signal(sig unix.Signal) error {
-	if !p.alive() {
+	if !p.exists() {
 		return nil
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
@@ -79,7 +98,7 @@ func (p procID) signal(sig unix.Signal) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if !p.alive() {
+	if !p.exists() {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -91,7 +110,7 @@ func (p procID) signal(sig unix.Signal) error {
 // waitGone waits until the process has ended.
 func (p procID) waitGone(limit time.Duration) error {
 	return poll(limit, 5*time.Millisecond, func() error {
-		if p.alive() {
+		if p.exists() {
 			return fmt.Errorf("process %d does not end", p.PID)
 		}
 		return nil
@@ -126,8 +145,12 @@ func (c Config) pidFile(name string) string { return c.path("run", name+".pid") 
 
 // start runs the daemon unless it runs already.
 func (d daemon) start(cfg Config) (procID, error) {
-	if id := readPid(cfg, d.name); id.alive() {
+	id := readPid(cfg, d.name)
+	if id.alive() {
 		return id, nil
+	}
+	if err := id.waitGone(10 * time.Second); err != nil {
+		return procID{}, err
 	}
 	out, err := openLog(cfg, d.name)
 	if err != nil {
@@ -147,7 +170,7 @@ func (d daemon) start(cfg Config) (procID, error) {
 			return procID{}, err
 		}
 	}
-	id, err := identify(cmd.Process.Pid)
+	id, err = identify(cmd.Process.Pid)
 	if err != nil {
 		return procID{}, fmt.Errorf("%s ended at once, see %s: %w", d.name, cfg.log(d.name+".log"), err)
 	}
@@ -183,7 +206,7 @@ func readPid(cfg Config, name string) procID {
 // stopDaemon kills the daemon, waits for its end and forgets it.
 func stopDaemon(cfg Config, name string) error {
 	id := readPid(cfg, name)
-	if id.alive() {
+	if id.exists() {
 		if err := id.signal(unix.SIGKILL); err != nil {
 			return err
 		}

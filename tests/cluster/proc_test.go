@@ -4,16 +4,25 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
 func TestParseStatOfAnOddName(t *testing.T) {
-	line := "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 10 18446744073709551615"
+	line := "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 10 18446744073709551615 1 1 1 1 1 0 0 4096 0 0 0"
 	st, err := parseStat(line)
-	if err != nil || st.state != 'S' || st.start != 987654 {
+	if err != nil || st != (procStat{state: 'S', start: 987654}) {
 		t.Errorf("%+v, %v", st, err)
+	}
+	for what, dying := range map[string]string{
+		"SIGKILL is pending": strings.Replace(line, "1 1 1 1 1 0 0", "1 1 1 1 1 256 0", 1),
+		"it exits":           strings.Replace(line, "-1 4194560", "-1 4194564", 1),
+	} {
+		if st, err := parseStat(dying); err != nil || !st.dying {
+			t.Errorf("%s: %+v, %v", what, st, err)
+		}
 	}
 	for _, bad := range []string{"", "42 (x", "42 (x) S 1 2"} {
 		if _, err := parseStat(bad); err == nil {

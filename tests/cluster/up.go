@@ -168,18 +168,9 @@ func revive(n Node) error {
 			return err
 		}
 		thawAll(n.Cgroup())
-	} else {
-		// It may have ended without a power cut, and left its mounts behind.
-		if err := n.halt(); err != nil {
-			return err
-		}
-		if err := n.unmountDisks(); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(n.path("links.json")); err != nil {
-			return err
-		}
-		if err := n.boot(); err != nil {
+	}
+	if !n.isOn() || n.responds(10*time.Second) != nil {
+		if err := n.reboot(); err != nil {
 			return err
 		}
 	}
@@ -189,6 +180,15 @@ func revive(n Node) error {
 		}
 	}
 	return nil
+}
+
+// reboot starts the node from whatever state it is in. If it ended without a
+// power cut it has left its mounts behind.
+func (n Node) reboot() error {
+	if err := errors.Join(n.halt(), n.unmountDisks(), os.RemoveAll(n.path("links.json"))); err != nil {
+		return err
+	}
+	return n.boot()
 }
 
 // waitBootstrapObjects waits for what the API server itself creates a moment
@@ -222,44 +222,53 @@ func applyCluster(cfg Config) error {
 	return apply(cfg, text+volumes)
 }
 
-// waitDNS waits until CoreDNS is Ready on every node and the host can ask it
-// at its service address.
+// waitDNS waits until a CoreDNS answers on every node, and the host can ask at
+// their service's address. It asks them: what the API says of the pods of a node
+// that has just been turned on may be old.
 func waitDNS(cfg Config, count int) error {
 	a, err := newAPI(cfg)
 	if err != nil {
 		return err
 	}
-	var deployment struct {
-		Metadata struct{ Generation int }
-		Status   struct{ ObservedGeneration, ReadyReplicas, UpdatedReplicas int }
-	}
-	err = poll(60*time.Second, 50*time.Millisecond, func() error {
-		if err := a.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns", &deployment); err != nil {
+	return poll(60*time.Second, 50*time.Millisecond, func() error {
+		var pods struct {
+			Items []struct {
+				Status struct {
+					Phase string
+					PodIP string
+				}
+			}
+		}
+		if err := a.get("/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns", &pods); err != nil {
 			return err
 		}
-		st := deployment.Status
-		if st.ObservedGeneration < deployment.Metadata.Generation || st.ReadyReplicas < count || st.UpdatedReplicas < count {
-			return fmt.Errorf("CoreDNS: %d of %d are Ready", st.ReadyReplicas, count)
+		answered, last := 0, errors.New("no pod")
+		for _, pod := range pods.Items {
+			if pod.Status.Phase != "Running" || pod.Status.PodIP == "" {
+				continue
+			}
+			if err := lookup(pod.Status.PodIP, "kubernetes.default.svc.cluster.local"); err != nil {
+				last = err // of a node that is no more, perhaps
+				continue
+			}
+			answered++
 		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return poll(20*time.Second, 50*time.Millisecond, func() error {
-		_, err := lookup("kubernetes.default.svc.cluster.local")
-		return err
+		if answered < count {
+			return fmt.Errorf("CoreDNS: %d of %d answer: %w", answered, count, last)
+		}
+		return lookup(dnsIP, "kubernetes.default.svc.cluster.local")
 	})
 }
 
-// lookup asks the cluster's DNS for the addresses of a name.
-func lookup(name string) ([]string, error) {
+// lookup asks a server for the addresses of a name.
+func lookup(server, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(dnsIP, "53"))
+		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(server, "53"))
 	}}
-	return r.LookupHost(ctx, name)
+	_, err := r.LookupHost(ctx, name)
+	return err
 }
 
 // cmdRoute chooses the node through which the host reaches services.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 )
 
 // cmdStatus shows what runs, what is cut and how full the disks are.
@@ -33,8 +34,14 @@ func cmdStatus(cfg Config, args []string) error {
 	if err != nil {
 		return err
 	}
+	a.http.Timeout = 2 * time.Second
+	answers := a.get("/readyz", nil)
 	for _, n := range cfg.nodes() {
-		n.printStatus(w, a)
+		if answers == nil {
+			n.printStatus(w, a)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\ton: %v; the API does not answer\n", n, n.IP(), n.isOn())
 	}
 	return nil
 }

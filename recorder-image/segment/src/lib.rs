@@ -1,1 +1,36 @@
-//! What the bytes on disk mean, and how to prove them.
+//! What the bytes on disk mean, and how to prove them: segments, ledgers, epochs, and what is derived from them.
+//!
+//! Nothing here knows a network or a cluster. `FORMAT.md` describes every file byte by byte.
+
+pub mod canonical;
+pub mod catalogue;
+pub mod entry;
+pub mod epoch;
+pub mod error;
+pub mod file;
+pub mod fmp4;
+pub mod hash;
+pub mod header;
+pub mod hls;
+pub mod id;
+pub mod ledger;
+pub mod nal;
+pub mod quarantine;
+pub mod receive;
+pub mod retention;
+pub mod scan;
+pub mod timeline;
+pub mod volume;
+
+pub use catalogue::{Catalogue, Copy, Origin, State};
+pub use entry::{Fragment, SealedEntry};
+pub use epoch::EpochSlots;
+pub use error::{Error, Result};
+pub use file::{Appended, Finished, SegmentFile};
+pub use fmp4::{Sample, Track};
+pub use hash::{Chain, FrameHash, Root};
+pub use header::{ClockSource, Header};
+pub use id::{SegmentId, StreamUid};
+pub use ledger::{Gap, GapCause, Ledger, LedgerReader, Record};
+pub use receive::Refusal;
+pub use volume::{Role, Space, Volume};

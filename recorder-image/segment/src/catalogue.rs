@@ -1,0 +1,422 @@
+//! What a member knows it holds: an index in memory, built from both ledgers and the files, and kept by both processes as
+//! they go. It can be built from the files alone (I8).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::Gop;
+use crate::entry::{Fragment, SealedEntry};
+use crate::error::{Error, Result};
+use crate::hash::{Chain, FrameHash, Root};
+use crate::header::Header;
+use crate::id::{SegmentId, StreamUid};
+use crate::ledger::{Gap, LedgerReader, Record};
+use crate::scan::{Scan, scan};
+use crate::volume::{Role, Volume};
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// Its writer is at it.
+    Open,
+    /// Its writer died or was cut off; it may be continued.
+    Partial,
+    /// It never changes again (I2).
+    Sealed,
+}
+
+/// How a copy came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// From the camera.
+    Live,
+    /// From the peer.
+    Peer,
+}
+
+/// One copy of a segment on this volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The header of its file.
+    pub header: Header,
+    /// How far it is.
+    pub state: State,
+    /// How it came here.
+    pub origin: Origin,
+    /// Length of the head, bytes.
+    pub head_len: u64,
+    /// Its whole fragments end here, bytes.
+    pub length: u64,
+    /// The running hash at `length`; not known for sealed copies.
+    pub chain: Option<Chain>,
+    /// BLAKE3 of the file, once sealed.
+    pub root: Option<Root>,
+    /// Its fragments.
+    pub fragments: Vec<Fragment>,
+    /// The hash of every frame.
+    pub hashes: Vec<FrameHash>,
+    /// When this member received it, on its retention clock, seconds since the Unix epoch.
+    pub received_s: i64,
+}
+
+impl Copy {
+    /// A copy as its file was read.
+    pub fn from_scan(found: Scan, state: State, origin: Origin, received_s: i64) -> Self {
+        let root = (state == State::Sealed).then(|| *found.hasher.finalize().as_bytes());
+        Self {
+            header: found.header,
+            state,
+            origin,
+            head_len: found.head_len,
+            length: found.end,
+            chain: Some(found.chain),
+            root,
+            fragments: found.fragments,
+            hashes: found.hashes,
+            received_s,
+        }
+    }
+
+    /// A sealed copy as its entry says.
+    pub fn from_entry(entry: SealedEntry, origin: Origin, received_s: i64) -> Self {
+        Self {
+            header: entry.header,
+            state: State::Sealed,
+            origin,
+            head_len: entry.head_len,
+            length: entry.length,
+            chain: None,
+            root: Some(entry.root),
+            fragments: entry.fragments,
+            hashes: entry.hashes,
+            received_s,
+        }
+    }
+
+    /// The identity.
+    pub fn id(&self) -> &SegmentId {
+        &self.header.id
+    }
+
+    /// Wall clock of the first frame, microseconds since the Unix epoch.
+    pub fn start_us(&self) -> i64 {
+        self.fragments
+            .first()
+            .map_or(self.header.opened_us, |f| f.start_us)
+    }
+
+    /// Wall clock of the end of the last frame, microseconds since the Unix epoch.
+    pub fn end_us(&self) -> i64 {
+        self.fragments
+            .last()
+            .map_or(self.header.opened_us, Fragment::end_us)
+    }
+
+    /// The entry of a sealed copy.
+    pub fn entry(&self) -> Option<SealedEntry> {
+        Some(SealedEntry {
+            header: self.header.clone(),
+            length: self.length,
+            root: self.root?,
+            head_len: self.head_len,
+            fragments: self.fragments.clone(),
+            hashes: self.hashes.clone(),
+            signature: None,
+        })
+    }
+
+    /// Its groups of pictures. `followed` says that the same writer went on in the same run, so the last one is complete.
+    fn gops(&self, followed: bool) -> Vec<Gop> {
+        let mut gops: Vec<Gop> = Vec::new();
+        let mut hashes = self.hashes.iter();
+        for fragment in &self.fragments {
+            let frames: Vec<FrameHash> = hashes.by_ref().take(fragment.frames as usize).copied().collect();
+            match gops.last_mut() {
+                Some(gop) if !fragment.key => gop.extend(fragment, frames),
+                last => {
+                    if let Some(gop) = last {
+                        gop.complete = true;
+                    }
+                    gops.push(Gop::begin(&self.header, fragment, frames));
+                }
+            }
+        }
+        if let Some(last) = gops.last_mut() {
+            last.complete = followed;
+        }
+        gops
+    }
+}
+
+/// One line of an inventory: what one side holds of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The segment.
+    pub id: SegmentId,
+    /// Bytes held.
+    pub length: u64,
+    /// The root, if it is sealed there.
+    pub root: Option<Root>,
+}
+
+/// The copies of one stream and what its ledgers say besides.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    /// The name it had last.
+    pub name: String,
+    /// The copies.
+    pub copies: BTreeMap<SegmentId, Copy>,
+    /// Gaps that this member noted.
+    pub gaps: Vec<Gap>,
+    /// Notes: microseconds since the Unix epoch, and what.
+    pub notes: Vec<(i64, String)>,
+    /// Up to where the peer holds segments durably, bytes.
+    pub acknowledged: BTreeMap<SegmentId, u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    streams: BTreeMap<StreamUid, Stream>,
+}
+
+/// What loading found that was not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Sealed files that no ledger knew; indexed from the file.
+    pub rebuilt: Vec<SegmentId>,
+    /// Files left open.
+    pub partial: Vec<SegmentId>,
+    /// Segments that a ledger knows and whose file is gone.
+    pub missing: Vec<SegmentId>,
+    /// Files whose head cannot be read, with what is wrong.
+    pub unreadable: Vec<(SegmentId, String)>,
+}
+
+impl Catalogue {
+    /// Reads ledgers and folders. `now_s` is the retention clock: what no ledger knows counts as received now.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn load(volume: &Volume, now_s: i64) -> Result<(Self, LoadReport)> {
+        let (mut catalogue, mut report) = (Self::default(), LoadReport::default());
+        for uid in volume.streams()? {
+            for role in [Role::Recorder, Role::Replicator] {
+                for record in LedgerReader::new(volume, uid, role).poll()? {
+                    catalogue.apply(uid, record);
+                }
+            }
+            catalogue.compare_with_files(volume, uid, now_s, &mut report)?;
+        }
+        Ok((catalogue, report))
+    }
+
+    /// Corrects what the ledgers say by what the folder holds: the files are the truth.
+    fn compare_with_files(
+        &mut self,
+        volume: &Volume,
+        uid: StreamUid,
+        now_s: i64,
+        report: &mut LoadReport,
+    ) -> Result<()> {
+        let files: BTreeMap<SegmentId, bool> = volume.segments(uid)?.into_iter().collect();
+        let known = &mut self.streams.entry(uid).or_default().copies;
+        report
+            .missing
+            .extend(known.keys().filter(|id| !files.contains_key(id)).cloned());
+        known.retain(|id, _| files.contains_key(id));
+        let unknown = files
+            .into_iter()
+            .filter(|(id, sealed)| !(*sealed && known.contains_key(id)));
+        for (id, sealed) in unknown.collect::<Vec<_>>() {
+            match read_copy(volume, &id, sealed, now_s) {
+                Ok(copy) => {
+                    self.upsert(copy);
+                    if sealed {
+                        &mut report.rebuilt
+                    } else {
+                        &mut report.partial
+                    }
+                    .push(id);
+                }
+                Err(e) => report.unreadable.push((id, e.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a ledger record in.
+    pub fn apply(&mut self, uid: StreamUid, record: Record) {
+        match record {
+            Record::Sealed { entry, received_s } => {
+                self.upsert(Copy::from_entry(*entry, Origin::Live, received_s))
+            }
+            Record::Received {
+                entry, received_s, ..
+            } => self.upsert(Copy::from_entry(*entry, Origin::Peer, received_s)),
+            Record::Evicted { id } => drop(self.remove(&id)),
+            Record::Gap(gap) => self.streams.entry(uid).or_default().gaps.push(gap),
+            Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
+            Record::Acknowledged { ends } => {
+                for (id, end) in ends {
+                    self.acknowledge(&id, end);
+                }
+            }
+            Record::Opened { .. } | Record::Partial { .. } | Record::Quarantined { .. } => {}
+        }
+    }
+
+    /// Adds a copy, or replaces what was known of it.
+    pub fn upsert(&mut self, copy: Copy) {
+        let stream = self.streams.entry(copy.header.id.stream).or_default();
+        stream.name.clone_from(&copy.header.stream_name);
+        stream.copies.insert(copy.header.id.clone(), copy);
+    }
+
+    /// A copy grew by one fragment.
+    pub fn extend(&mut self, id: &SegmentId, fragment: Fragment, hashes: &[FrameHash], chain: Chain) {
+        if let Some(copy) = self
+            .streams
+            .get_mut(&id.stream)
+            .and_then(|s| s.copies.get_mut(id))
+        {
+            copy.length = fragment.end();
+            copy.chain = Some(chain);
+            copy.fragments.push(fragment);
+            copy.hashes.extend_from_slice(hashes);
+        }
+    }
+
+    /// The state of an unsealed copy changed.
+    pub fn set_state(&mut self, id: &SegmentId, state: State) {
+        if let Some(copy) = self
+            .streams
+            .get_mut(&id.stream)
+            .and_then(|s| s.copies.get_mut(id))
+        {
+            copy.state = state;
+        }
+    }
+
+    /// Forgets a copy that retention removed.
+    pub fn remove(&mut self, id: &SegmentId) -> Option<Copy> {
+        let stream = self.streams.get_mut(&id.stream)?;
+        stream.acknowledged.remove(id);
+        stream.copies.remove(id)
+    }
+
+    /// The peer holds a segment durably up to `end`.
+    pub fn acknowledge(&mut self, id: &SegmentId, end: u64) {
+        let held = self
+            .streams
+            .entry(id.stream)
+            .or_default()
+            .acknowledged
+            .entry(id.clone())
+            .or_default();
+        *held = (*held).max(end);
+    }
+
+    /// Notes a gap.
+    pub fn push_gap(&mut self, uid: StreamUid, gap: Gap) {
+        self.streams.entry(uid).or_default().gaps.push(gap);
+    }
+
+    /// A copy.
+    pub fn get(&self, id: &SegmentId) -> Option<&Copy> {
+        self.streams.get(&id.stream)?.copies.get(id)
+    }
+
+    /// A stream.
+    pub fn stream(&self, uid: StreamUid) -> Option<&Stream> {
+        self.streams.get(&uid)
+    }
+
+    /// All streams.
+    pub fn streams(&self) -> impl Iterator<Item = (&StreamUid, &Stream)> {
+        self.streams.iter()
+    }
+
+    /// All copies.
+    pub fn copies(&self) -> impl Iterator<Item = &Copy> {
+        self.streams.values().flat_map(|s| s.copies.values())
+    }
+
+    /// What this member holds, for its peer.
+    pub fn inventory(&self) -> Vec<Held> {
+        self.copies()
+            .map(|c| Held {
+                id: c.id().clone(),
+                length: c.length,
+                root: c.root.filter(|_| c.state == State::Sealed),
+            })
+            .collect()
+    }
+
+    /// The groups of pictures of a stream that overlap [`from_us`, `to_us`), of all copies, by start.
+    pub fn gops(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<Gop> {
+        let Some(stream) = self.streams.get(&uid) else {
+            return Vec::new();
+        };
+        let overlapping = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
+        let mut gops: Vec<Gop> = stream
+            .copies
+            .values()
+            .filter(overlapping)
+            .flat_map(|copy| copy.gops(is_followed(stream, copy)))
+            .filter(|g| g.start_us < to_us && g.end_us() > from_us)
+            .collect();
+        gops.sort_by(|a, b| (a.start_us, &a.id, a.offset).cmp(&(b.start_us, &b.id, b.offset)));
+        gops
+    }
+}
+
+/// The copy that a file is, from its bytes alone (I8).
+fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> Result<Copy> {
+    let (path, state) = if sealed {
+        (volume.sealed_path(id), State::Sealed)
+    } else {
+        (volume.open_path(id), State::Partial)
+    };
+    let origin = if id.store == volume.store() {
+        Origin::Live
+    } else {
+        Origin::Peer
+    };
+    let found = scan(&path)?;
+    if &found.header.id != id {
+        return Err(Error::damaged(path, "its header names another segment"));
+    }
+    Ok(Copy::from_scan(found, state, origin, now_s))
+}
+
+/// Whether the writer of `copy` went on in the same run with the next segment.
+fn is_followed(stream: &Stream, copy: &Copy) -> bool {
+    let next = SegmentId {
+        sequence: copy.id().sequence + 1,
+        ..copy.id().clone()
+    };
+    let end = copy.fragments.last().map(|f| f.dts + f.duration as i64);
+    stream.copies.get(&next).is_some_and(|n| {
+        n.header.run == copy.header.run && n.fragments.first().is_some_and(|f| Some(f.dts) == end)
+    })
+}
+
+/// What the side that holds `theirs` has and the side that holds `ours` lacks, with the offset from where. Pure.
+pub fn missing(ours: &[Held], theirs: &[Held]) -> Vec<(SegmentId, u64)> {
+    let held: BTreeMap<&SegmentId, &Held> = ours.iter().map(|h| (&h.id, h)).collect();
+    theirs
+        .iter()
+        .filter_map(|theirs| match held.get(&theirs.id) {
+            None => Some((theirs.id.clone(), 0)),
+            Some(ours) if ours.root.is_some() => None,
+            Some(ours) if theirs.root.is_some() || theirs.length > ours.length => {
+                Some((theirs.id.clone(), ours.length))
+            }
+            Some(_) => None,
+        })
+        .collect()
+}

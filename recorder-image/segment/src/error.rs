@@ -1,0 +1,98 @@
+//! What can go wrong with the bytes on disk. Every message names the file or the segment.
+
+use std::path::PathBuf;
+
+use crate::id::SegmentId;
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation on a volume failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Bytes that are not what they should be.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A volume of a format that this version cannot read.
+    #[error(
+        "{path}: format {found}, this version reads format {known}: use a newer Gapless, or another volume"
+    )]
+    UnknownFormat {
+        /// The file that names the format.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// Another process holds this role on the volume.
+    #[error("{path}: another {role} uses this volume")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The role.
+        role: &'static str,
+    },
+    /// A sealed segment is there already; it is never replaced (I2).
+    #[error("segment {0} is there already and is never replaced")]
+    Exists(SegmentId),
+    /// Media that cannot be written as MP4.
+    #[error("{0}")]
+    Media(String),
+    /// An epoch that is not higher than the stored one (I5).
+    #[error("epoch {asked} is not above {stored}")]
+    EpochNotHigher {
+        /// The epoch asked for.
+        asked: u64,
+        /// The epoch on the volume.
+        stored: u64,
+    },
+}
+
+impl Error {
+    /// An error of the system on `path`.
+    pub fn io(path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io {
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+
+    /// Damage in `path`.
+    pub fn damaged(path: impl Into<PathBuf>, what: impl ToString) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            what: what.to_string(),
+        }
+    }
+
+    /// Whether the volume had no room or refused bytes, rather than being wrong.
+    pub fn is_volume_refusal(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        source.raw_os_error().is_some_and(|code| {
+            [
+                rustix::io::Errno::NOSPC,
+                rustix::io::Errno::DQUOT,
+                rustix::io::Errno::IO,
+                rustix::io::Errno::ROFS,
+            ]
+            .iter()
+            .any(|e| e.raw_os_error() == code)
+        })
+    }
+}

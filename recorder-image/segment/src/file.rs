@@ -1,0 +1,244 @@
+//! A segment file that grows: written by its writer, or received from the peer. Sealing is in two steps, so that one sync
+//! covers all streams: [`SegmentFile::finish`], `Volume::sync`, [`Finished::rename`], `Volume::sync`, and only then is it
+//! named to anyone (I2).
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::entry::{Fragment, SealedEntry};
+use crate::error::{Error, Result};
+use crate::fmp4::{self, Sample, Track};
+use crate::hash::{Chain, FrameHash, Root, chain_next, chain_start};
+use crate::header::Header;
+use crate::id::SegmentId;
+use crate::scan::{self, Scan};
+use crate::volume::{Volume, rename_new};
+
+/// What one append added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The index of the fragment.
+    pub fragment: Fragment,
+    /// The end of the file, bytes. Not durable before the next `Volume::sync`.
+    pub end: u64,
+    /// The chain there.
+    pub chain: Chain,
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub struct SegmentFile {
+    file: File,
+    path: PathBuf,
+    sealed_path: PathBuf,
+    header: Header,
+    head_len: u64,
+    fragments: Vec<Fragment>,
+    hashes: Vec<FrameHash>,
+    end: u64,
+    chain: Chain,
+    hasher: blake3::Hasher,
+}
+
+impl SegmentFile {
+    /// Opens a new segment of this member and writes its head.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Media`] for a track that cannot be written, [`Error::Io`].
+    pub fn create(volume: &Volume, header: Header, track: &Track) -> Result<Self> {
+        let head = fmp4::write_head(&header, track)?;
+        Self::create_with_head(volume, header, &head)
+    }
+
+    /// Opens a new segment with a head that was already proven to be that of `header`.
+    pub(crate) fn create_with_head(volume: &Volume, header: Header, head: &[u8]) -> Result<Self> {
+        volume.create_stream_dir(header.id.stream)?;
+        let (path, sealed_path) = (volume.open_path(&header.id), volume.sealed_path(&header.id));
+        if sealed_path.exists() {
+            return Err(Error::Exists(header.id));
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        let file = opened.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::Exists(header.id.clone()),
+            _ => Error::io(&path, e),
+        })?;
+        file.write_all_at(head, 0).map_err(|e| Error::io(&path, e))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(head);
+        Ok(Self {
+            file,
+            path,
+            sealed_path,
+            header,
+            head_len: head.len() as u64,
+            fragments: Vec::new(),
+            hashes: Vec::new(),
+            end: head.len() as u64,
+            chain: chain_start(head),
+            hasher,
+        })
+    }
+
+    /// Opens a segment that was left `.open`, and cuts what is not whole at its end.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if its head is not whole, [`Error::Io`].
+    pub fn resume(volume: &Volume, id: &SegmentId) -> Result<Self> {
+        let path = volume.open_path(id);
+        let found: Scan = scan::scan(&path)?;
+        if &found.header.id != id {
+            return Err(Error::damaged(path, "its header names another segment"));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io(&path, e))?;
+        file.set_len(found.end).map_err(|e| Error::io(&path, e))?;
+        Ok(Self {
+            file,
+            path,
+            sealed_path: volume.sealed_path(id),
+            header: found.header,
+            head_len: found.head_len,
+            fragments: found.fragments,
+            hashes: found.hashes,
+            end: found.end,
+            chain: found.chain,
+            hasher: found.hasher,
+        })
+    }
+
+    /// Writes frames as one fragment. After an error the file is as before.
+    ///
+    /// # Errors
+    /// [`Error::Media`], [`Error::Io`].
+    pub fn append(&mut self, samples: &[Sample]) -> Result<Appended> {
+        let bytes = fmp4::write_fragment(self.fragments.len() as u64, samples)?;
+        let parsed = fmp4::fragment(&bytes, self.header.hevc).map_err(|e| Error::Media(e.into()))?;
+        self.append_proven(&bytes, &parsed)
+    }
+
+    /// Writes a fragment that was proven to be whole and the next one.
+    pub(crate) fn append_proven(&mut self, bytes: &[u8], parsed: &fmp4::Parsed) -> Result<Appended> {
+        if let Err(e) = self.file.write_all_at(bytes, self.end) {
+            // What was written of it does not count; cut it, so that a reader never sees it.
+            let _ = self.file.set_len(self.end);
+            return Err(Error::io(&self.path, e));
+        }
+        let fragment = scan::index(self.end, parsed);
+        self.hasher.update(bytes);
+        self.chain = chain_next(&self.chain, bytes);
+        self.end += bytes.len() as u64;
+        self.fragments.push(fragment.clone());
+        self.hashes.extend(parsed.samples.iter().map(|s| s.hash));
+        Ok(Appended {
+            fragment,
+            end: self.end,
+            chain: self.chain,
+        })
+    }
+
+    /// Reads `len` bytes at `offset`, as far as they exist.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let len = len.min(self.end.saturating_sub(offset) as usize);
+        let mut data = vec![0; len];
+        self.file
+            .read_exact_at(&mut data, offset)
+            .map_err(|e| Error::io(&self.path, e))?;
+        Ok(data.into())
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Length of the head, bytes.
+    pub fn head_len(&self) -> u64 {
+        self.head_len
+    }
+
+    /// The fragments so far.
+    pub fn fragments(&self) -> &[Fragment] {
+        &self.fragments
+    }
+
+    /// The hash of every frame so far.
+    pub fn hashes(&self) -> &[FrameHash] {
+        &self.hashes
+    }
+
+    /// The end of the file, bytes.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The chain at the end.
+    pub fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// BLAKE3 of the file so far.
+    pub fn root(&self) -> Root {
+        *self.hasher.finalize().as_bytes()
+    }
+
+    /// No more fragments. The segment is not sealed before it was synced and renamed.
+    pub fn finish(self) -> Finished {
+        let root = self.root();
+        let entry = SealedEntry {
+            header: self.header,
+            length: self.end,
+            root,
+            head_len: self.head_len,
+            fragments: self.fragments,
+            hashes: self.hashes,
+            signature: None,
+        };
+        Finished {
+            entry,
+            path: self.path,
+            sealed_path: self.sealed_path,
+        }
+    }
+}
+
+/// A segment that takes no more fragments.
+#[derive(Debug)]
+#[must_use = "a finished segment is to be synced and renamed"]
+pub struct Finished {
+    entry: SealedEntry,
+    path: PathBuf,
+    sealed_path: PathBuf,
+}
+
+impl Finished {
+    /// What the ledger will say of it.
+    pub fn entry(&self) -> &SealedEntry {
+        &self.entry
+    }
+
+    /// Gives the file its sealed name, never replacing one (I2). To be called after a `Volume::sync` that followed the
+    /// last append, and before the one that makes the name durable.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if it is sealed already, [`Error::Io`].
+    pub fn rename(self) -> Result<SealedEntry> {
+        match rename_new(&self.path, &self.sealed_path) {
+            Ok(()) => Ok(self.entry),
+            Err(rustix::io::Errno::EXIST) => Err(Error::Exists(self.entry.header.id)),
+            Err(e) => Err(Error::io(self.sealed_path, e)),
+        }
+    }
+}

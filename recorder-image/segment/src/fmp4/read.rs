@@ -1,0 +1,206 @@
+//! Reading: for recovery, for verification of a peer's bytes, for the index. No input makes it panic or allocate beyond
+//! the size of the input.
+
+use mp4_atom as mp4;
+use mp4_atom::Decode;
+
+use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAMES, unix_us};
+use crate::hash::FrameHash;
+use crate::header::Header;
+use crate::nal;
+
+/// One box of the top level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoxRef<'a> {
+    /// Its type.
+    pub kind: [u8; 4],
+    /// Where it begins in the walked bytes.
+    pub offset: usize,
+    /// All of it, with its 8-byte header.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> BoxRef<'a> {
+    /// What follows the header.
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[8..]
+    }
+}
+
+/// The boxes of the top level, as far as they are whole. Boxes with 64-bit sizes are not written by us and end the walk.
+pub fn boxes(data: &[u8]) -> impl Iterator<Item = BoxRef<'_>> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let rest = data.get(offset..)?;
+        let (size, tail) = rest.split_first_chunk::<4>()?;
+        let kind = *tail.first_chunk::<4>()?;
+        let size = u32::from_be_bytes(*size) as usize;
+        let bytes = rest.get(..size).filter(|_| size >= 8)?;
+        let found = BoxRef { kind, offset, bytes };
+        offset += size;
+        Some(found)
+    })
+}
+
+/// The head of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Our header.
+    pub header: Header,
+    /// Its length, bytes.
+    pub len: usize,
+}
+
+/// Reads the head at the beginning of `data`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn head(data: &[u8]) -> Result<Head, &'static str> {
+    let mut walk = boxes(data);
+    let mut next = |kind: &[u8; 4]| walk.next().filter(|b| &b.kind == kind);
+    next(b"ftyp").ok_or("does not begin with ftyp")?;
+    let uuid = next(b"uuid").ok_or("no header box after ftyp")?;
+    let moov = next(b"moov").ok_or("no whole moov after the header box")?;
+    let cbor = uuid
+        .body()
+        .strip_prefix(&HEADER_BOX[..])
+        .ok_or("the uuid box is not a Gapless header")?;
+    let header: Header = ciborium::from_reader(cbor).map_err(|_| "the header cannot be read")?;
+    mp4::Moov::decode(&mut &*moov.bytes).map_err(|_| "moov cannot be read")?;
+    if !header.id.is_valid() {
+        return Err("the header names no valid segment");
+    }
+    Ok(Head {
+        header,
+        len: moov.offset + moov.bytes.len(),
+    })
+}
+
+/// A frame as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedSample {
+    /// Where its data begins in the fragment, and its length.
+    pub range: std::ops::Range<usize>,
+    /// Whether decoding can begin here.
+    pub key: bool,
+    /// Duration, 1/90000 s.
+    pub duration: u32,
+    /// Wall clock, microseconds since the Unix epoch.
+    pub wallclock_us: i64,
+    /// Hash of the slice NAL units.
+    pub hash: FrameHash,
+}
+
+/// A fragment as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Its number in the file, from 0.
+    pub number: u64,
+    /// Its length, bytes.
+    pub len: usize,
+    /// Decoding time of the first frame in the run, 1/90000 s.
+    pub dts: u64,
+    /// The frames.
+    pub samples: Vec<ParsedSample>,
+}
+
+/// Reads and proves the fragment at the beginning of `data`: its hash, its structure, its frames' NAL units.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn fragment(data: &[u8], hevc: bool) -> Result<Parsed, &'static str> {
+    let mut walk = boxes(data);
+    let mut next = |kind: &[u8; 4]| walk.next().filter(|b| &b.kind == kind);
+    let prft = next(b"prft").ok_or("no whole prft")?;
+    let uuid = next(b"uuid").ok_or("no whole fragment box after prft")?;
+    let moof = next(b"moof").ok_or("no whole moof after the fragment box")?;
+    let mdat = next(b"mdat").ok_or("no whole mdat after moof")?;
+    let number = proven_number(&prft, &uuid, &moof, &mdat)?;
+    let clock = mp4::Prft::decode(&mut &*prft.bytes).map_err(|_| "prft cannot be read")?;
+    let index = mp4::Moof::decode(&mut &*moof.bytes).map_err(|_| "moof cannot be read")?;
+    let samples = samples(&index, &moof, &mdat, unix_us(clock.ntp_timestamp), hevc)?;
+    let dts = index.traf[0]
+        .tfdt
+        .as_ref()
+        .ok_or("no tfdt")?
+        .base_media_decode_time;
+    Ok(Parsed {
+        number,
+        len: mdat.offset + mdat.bytes.len(),
+        dts,
+        samples,
+    })
+}
+
+/// The fragment's number, if its hash is right.
+fn proven_number(
+    prft: &BoxRef<'_>,
+    uuid: &BoxRef<'_>,
+    moof: &BoxRef<'_>,
+    mdat: &BoxRef<'_>,
+) -> Result<u64, &'static str> {
+    let payload = uuid
+        .body()
+        .strip_prefix(&FRAGMENT_BOX[..])
+        .ok_or("the uuid box is not a Gapless fragment")?;
+    let (number, hash) = payload.split_first_chunk::<8>().ok_or("a short fragment box")?;
+    let found = blake3::Hasher::new()
+        .update(prft.bytes)
+        .update(moof.bytes)
+        .update(mdat.bytes)
+        .finalize();
+    if found.as_bytes()[..] != *hash {
+        return Err("the hash of the fragment is not that of its bytes");
+    }
+    Ok(u64::from_be_bytes(*number))
+}
+
+fn samples(
+    index: &mp4::Moof,
+    moof: &BoxRef<'_>,
+    mdat: &BoxRef<'_>,
+    start_us: i64,
+    hevc: bool,
+) -> Result<Vec<ParsedSample>, &'static str> {
+    let [traf] = &index.traf[..] else {
+        return Err("not exactly one traf");
+    };
+    let [trun] = &traf.trun[..] else {
+        return Err("not exactly one trun");
+    };
+    if trun.samples.is_empty() || trun.samples.len() > MAX_FRAMES {
+        return Err("no frames, or too many");
+    }
+    if trun.data_offset != Some((moof.bytes.len() + 8) as i32) {
+        return Err("the data does not begin where mdat does");
+    }
+    let (mut at, mut ticks, mut out) = (0usize, 0i64, Vec::with_capacity(trun.samples.len()));
+    let first_cts = trun.samples.get(0).and_then(|s| s.cts).unwrap_or(0);
+    for entry in trun.samples.iter() {
+        let (Some(size), Some(duration), Some(flags)) = (entry.size, entry.duration, entry.flags) else {
+            return Err("a frame without size, duration or flags");
+        };
+        let data = mdat
+            .body()
+            .get(at..)
+            .and_then(|d| d.get(..size as usize))
+            .ok_or("a frame beyond mdat")?;
+        nal::check(data, hevc)?;
+        let begin = mdat.offset + 8 + at;
+        let offset = ticks + i64::from(entry.cts.unwrap_or(0)) - i64::from(first_cts);
+        out.push(ParsedSample {
+            range: begin..begin + size as usize,
+            key: flags & 0x0001_0000 == 0,
+            duration,
+            wallclock_us: start_us + offset * 100 / 9,
+            hash: nal::frame_hash(data, hevc),
+        });
+        at += size as usize;
+        ticks += i64::from(duration);
+    }
+    if at != mdat.body().len() {
+        Err("bytes in mdat that belong to no frame")
+    } else {
+        Ok(out)
+    }
+}

@@ -1,0 +1,207 @@
+//! Writing.
+
+use bytes::Bytes;
+use mp4_atom as mp4;
+use mp4_atom::{Decode, Encode};
+
+use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
+use crate::error::{Error, Result};
+use crate::header::Header;
+
+/// The video track of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// The sample entry box, `avc1` or `hvc1`, with the parameter sets.
+    pub sample_entry: Bytes,
+    /// Displayed width, pixels.
+    pub width: u16,
+    /// Displayed height, pixels.
+    pub height: u16,
+}
+
+/// One frame to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// NAL units, each after its 4-byte length, byte for byte as the camera sent them.
+    pub data: Bytes,
+    /// Whether decoding can begin here.
+    pub key: bool,
+    /// Decoding time in its run, 1/90000 s.
+    pub dts: u64,
+    /// Presentation minus decoding time, 1/90000 s.
+    pub cts: i32,
+    /// Duration, 1/90000 s.
+    pub duration: u32,
+    /// Wall clock of the presentation, microseconds since the Unix epoch.
+    pub wallclock_us: i64,
+}
+
+fn media<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Error + '_ {
+    move |e| Error::Media(format!("{what}: {e}"))
+}
+
+/// The head of a segment: `ftyp`, our header box, `moov`.
+///
+/// # Errors
+/// [`Error::Media`] if the sample entry is not one that is kept byte for byte.
+pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
+    let mut out = Vec::new();
+    let ftyp = mp4::Ftyp {
+        major_brand: b"iso6".into(),
+        minor_version: 0,
+        compatible_brands: vec![b"iso6".into(), b"cmfc".into(), b"mp41".into()],
+    };
+    ftyp.encode(&mut out).map_err(media("ftyp"))?;
+    let mut cbor = Vec::new();
+    ciborium::into_writer(header, &mut cbor).map_err(media("header"))?;
+    uuid_box(&mut out, &HEADER_BOX, &cbor);
+    let before = out.len();
+    moov(track)?.encode(&mut out).map_err(media("moov"))?;
+    let kept = out[before..]
+        .windows(track.sample_entry.len())
+        .any(|w| w == track.sample_entry);
+    if !kept {
+        return Err(Error::Media("the sample entry cannot be written as it is".into()));
+    }
+    Ok(out.into())
+}
+
+fn moov(track: &Track) -> Result<mp4::Moov> {
+    let codec = mp4::Codec::decode(&mut &track.sample_entry[..]).map_err(media("sample entry"))?;
+    let mdhd = mp4::Mdhd {
+        timescale: TIMESCALE,
+        language: "und".into(),
+        ..Default::default()
+    };
+    let hdlr = mp4::Hdlr {
+        handler: b"vide".into(),
+        name: "Gapless".into(),
+    };
+    let stbl = mp4::Stbl {
+        stsd: mp4::Stsd { codecs: vec![codec] },
+        stco: Some(mp4::Stco::default()),
+        ..Default::default()
+    };
+    let dref = mp4::Dref {
+        entries: vec![mp4::DrefEntry::Url(mp4::Url::default())],
+    };
+    let minf = mp4::Minf {
+        vmhd: Some(mp4::Vmhd::default()),
+        dinf: mp4::Dinf { dref },
+        stbl,
+        ..Default::default()
+    };
+    let tkhd = mp4::Tkhd {
+        track_id: 1,
+        enabled: true,
+        in_movie: true,
+        width: track.width.into(),
+        height: track.height.into(),
+        ..Default::default()
+    };
+    let trex = mp4::Trex {
+        track_id: 1,
+        default_sample_description_index: 1,
+        ..Default::default()
+    };
+    Ok(mp4::Moov {
+        mvhd: mp4::Mvhd {
+            timescale: TIMESCALE,
+            rate: 1.into(),
+            volume: 1.into(),
+            next_track_id: 2,
+            ..Default::default()
+        },
+        trak: vec![mp4::Trak {
+            tkhd,
+            mdia: mp4::Mdia { mdhd, hdlr, minf },
+            ..Default::default()
+        }],
+        mvex: Some(mp4::Mvex {
+            mehd: None,
+            trex: vec![trex],
+        }),
+        ..Default::default()
+    })
+}
+
+/// A fragment: `prft`, our fragment box, `moof`, `mdat`. `number` counts the fragments of a file from 0.
+///
+/// # Errors
+/// [`Error::Media`] if there are no frames, or too many or too large ones for a fragment.
+pub fn write_fragment(number: u64, samples: &[Sample]) -> Result<Bytes> {
+    let first = samples
+        .first()
+        .ok_or_else(|| Error::Media("a fragment without frames".into()))?;
+    let size: usize = samples.iter().map(|s| s.data.len()).sum();
+    if samples.len() > MAX_FRAMES || size > MAX_FRAGMENT / 2 {
+        return Err(Error::Media(format!(
+            "a fragment of {} frames and {size} bytes is too large",
+            samples.len()
+        )));
+    }
+    let mut clock = Vec::new();
+    let prft = mp4::Prft {
+        reference_track_id: 1,
+        ntp_timestamp: ntp(first.wallclock_us),
+        media_time: first.dts.saturating_add_signed(i64::from(first.cts)),
+        utc_time_semantics: mp4::ReferenceTime::Input,
+    };
+    prft.encode(&mut clock).map_err(media("prft"))?;
+    let mut body = moof(number, samples)?;
+    body.extend_from_slice(&(8 + size as u32).to_be_bytes());
+    body.extend_from_slice(b"mdat");
+    for sample in samples {
+        body.extend_from_slice(&sample.data);
+    }
+    let hash = blake3::Hasher::new().update(&clock).update(&body).finalize();
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.extend_from_slice(hash.as_bytes());
+    uuid_box(&mut clock, &FRAGMENT_BOX, &payload);
+    clock.append(&mut body);
+    Ok(clock.into())
+}
+
+/// The `moof` of the samples, whose data follows it in one `mdat`.
+fn moof(number: u64, samples: &[Sample]) -> Result<Vec<u8>> {
+    let entry = |s: &Sample| mp4::TrunEntry {
+        duration: Some(s.duration),
+        size: Some(s.data.len() as u32),
+        flags: Some(if s.key { 0x0200_0000 } else { 0x0101_0000 }),
+        cts: Some(s.cts.into()),
+    };
+    let trun = |offset| mp4::Trun {
+        data_offset: Some(offset),
+        samples: samples.iter().map(entry).collect::<Vec<_>>().into(),
+    };
+    let moof = |offset| mp4::Moof {
+        mfhd: mp4::Mfhd {
+            sequence_number: (number + 1) as u32,
+        },
+        traf: vec![mp4::Traf {
+            tfhd: mp4::Tfhd {
+                track_id: 1,
+                default_base_is_moof: true,
+                ..Default::default()
+            },
+            tfdt: Some(mp4::Tfdt {
+                base_media_decode_time: samples[0].dts,
+            }),
+            trun: vec![trun(offset)],
+            ..Default::default()
+        }],
+    };
+    let mut out = Vec::new();
+    moof(0).encode(&mut out).map_err(media("moof"))?;
+    let offset = out.len() as i32 + 8;
+    out.clear();
+    moof(offset).encode(&mut out).map_err(media("moof"))?;
+    Ok(out)
+}
+
+fn uuid_box(out: &mut Vec<u8>, user_type: &[u8; 16], payload: &[u8]) {
+    out.extend_from_slice(&(24 + payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(b"uuid");
+    out.extend_from_slice(user_type);
+    out.extend_from_slice(payload);
+}

@@ -1,0 +1,365 @@
+//! The ledger: the append-only log of what a member did and saw for one stream. One file per process and stream, rotated
+//! by size. Each record carries BLAKE3(previous chain ‖ payload). A damaged tail is cut after the last whole record, and
+//! said so (I8).
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::SealedEntry;
+use crate::error::{Error, Result};
+use crate::hash::Chain;
+use crate::id::{SegmentId, StreamUid};
+use crate::volume::{Role, Volume, file_names};
+
+/// A file is followed by a new one when it has this many bytes.
+pub const ROTATE_BYTES: u64 = 16 << 20;
+/// The most bytes of one record's payload.
+pub const MAX_RECORD: usize = 16 << 20;
+/// The first bytes of a ledger file; then the chain that it continues.
+const MAGIC: &[u8; 8] = b"GLDG\0\0\0\x01";
+const FILE_HEAD: u64 = 8 + 32;
+
+/// Why frames are missing on this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum GapCause {
+    /// The camera could not be reached or refused.
+    Unreachable,
+    /// The session was there, but no frame came in time.
+    Silent,
+    /// Packets were lost between camera and member.
+    PacketLoss,
+    /// The session ended and was set up again.
+    Reconnect,
+    /// What came could not be understood.
+    Malformed,
+    /// The recorder was not running.
+    NotRunning,
+    /// The volume took no more, and whole oldest groups of pictures left the ring.
+    NotHeldHere,
+    /// Not known.
+    Unknown,
+}
+
+/// A span without frames, on this member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The last frame before it, microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// The first frame after it, microseconds since the Unix epoch.
+    pub end_us: i64,
+    /// Why.
+    pub cause: GapCause,
+    /// What was seen, for people.
+    pub evidence: String,
+    /// How many frames are missing, where it is known.
+    pub frames: Option<u64>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A segment of this member was opened.
+    Opened {
+        /// The segment.
+        id: SegmentId,
+    },
+    /// A segment of this member was sealed.
+    Sealed {
+        /// Its entry.
+        entry: Box<SealedEntry>,
+        /// When, on this member's retention clock, seconds since the Unix epoch.
+        received_s: i64,
+    },
+    /// A segment was closed without a seal; it stays `.open`.
+    Partial {
+        /// The segment.
+        id: SegmentId,
+        /// Its whole fragments end here, bytes.
+        len: u64,
+        /// The chain there.
+        chain: Chain,
+    },
+    /// A segment of the peer was received, proven and sealed here.
+    Received {
+        /// Its entry.
+        entry: Box<SealedEntry>,
+        /// When, on this member's retention clock, seconds since the Unix epoch.
+        received_s: i64,
+        /// The member that sent it.
+        from: String,
+    },
+    /// Frames are missing.
+    Gap(Gap),
+    /// Something worth knowing of a run: new parameter sets, a clock that jumped.
+    Note {
+        /// When, microseconds since the Unix epoch.
+        at_us: i64,
+        /// What, for people.
+        what: String,
+    },
+    /// Bytes of a peer were refused.
+    Quarantined {
+        /// The segment that they were said to be of.
+        id: SegmentId,
+        /// Why.
+        reason: String,
+    },
+    /// Retention removed a segment.
+    Evicted {
+        /// The segment.
+        id: SegmentId,
+    },
+    /// The peer holds segments durably up to these lengths.
+    Acknowledged {
+        /// Segment and length, bytes.
+        ends: Vec<(SegmentId, u64)>,
+    },
+}
+
+/// A damaged ledger was cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// The file.
+    pub path: PathBuf,
+    /// What was kept, bytes.
+    pub kept: u64,
+    /// What was cut, bytes.
+    pub lost: u64,
+}
+
+/// A ledger that this process writes.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: PathBuf,
+    role: Role,
+    number: u64,
+    path: PathBuf,
+    file: File,
+    end: u64,
+    chain: Chain,
+}
+
+impl Ledger {
+    /// Opens the ledger of a stream, makes it if it is new, and cuts a damaged tail.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(volume: &Volume, stream: StreamUid, role: Role) -> Result<(Self, Vec<Truncation>)> {
+        let dir = volume.create_stream_dir(stream)?;
+        let mut cut = Vec::new();
+        let newest = numbers(&dir, role)?.last().copied();
+        let Some(number) = newest else {
+            return Ok((Self::begin(dir, role, 0, [0; 32])?, cut));
+        };
+        let path = file_path(&dir, role, number);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io(&path, e))?;
+        let found = read_file(&path, &file, 0, None)?;
+        if found.end < FILE_HEAD {
+            // Not even its head is whole: nothing was ever recorded in it. A new file follows it.
+            cut.push(Truncation {
+                kept: 0,
+                lost: found.len,
+                path,
+            });
+            return Ok((Self::begin(dir, role, number + 1, [0; 32])?, cut));
+        }
+        if found.len > found.end {
+            file.set_len(found.end).map_err(|e| Error::io(&path, e))?;
+            cut.push(Truncation {
+                kept: found.end,
+                lost: found.len - found.end,
+                path: path.clone(),
+            });
+        }
+        Ok((
+            Self {
+                dir,
+                role,
+                number,
+                path,
+                file,
+                end: found.end,
+                chain: found.chain,
+            },
+            cut,
+        ))
+    }
+
+    fn begin(dir: PathBuf, role: Role, number: u64, chain: Chain) -> Result<Self> {
+        let path = file_path(&dir, role, number);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        let file = opened.map_err(|e| Error::io(&path, e))?;
+        let head = [&MAGIC[..], &chain].concat();
+        file.write_all_at(&head, 0).map_err(|e| Error::io(&path, e))?;
+        Ok(Self {
+            dir,
+            role,
+            number,
+            path,
+            file,
+            end: FILE_HEAD,
+            chain,
+        })
+    }
+
+    /// Writes a record at the end. It is durable after the next `Volume::sync`. After an error the ledger is as before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn append(&mut self, record: &Record) -> Result<()> {
+        if self.end >= ROTATE_BYTES {
+            *self = Self::begin(self.dir.clone(), self.role, self.number + 1, self.chain)?;
+        }
+        let mut payload = Vec::new();
+        ciborium::into_writer(record, &mut payload).map_err(|e| Error::damaged(&self.path, e))?;
+        let chain = *blake3::Hasher::new()
+            .update(&self.chain)
+            .update(&payload)
+            .finalize()
+            .as_bytes();
+        let bytes = [&(payload.len() as u32).to_be_bytes()[..], &payload, &chain].concat();
+        if let Err(e) = self.file.write_all_at(&bytes, self.end) {
+            let _ = self.file.set_len(self.end);
+            return Err(Error::io(&self.path, e));
+        }
+        self.end += bytes.len() as u64;
+        self.chain = chain;
+        Ok(())
+    }
+}
+
+/// Reads a ledger that this or another process writes, from its beginning, as it grows.
+#[derive(Debug)]
+pub struct LedgerReader {
+    dir: PathBuf,
+    role: Role,
+    number: u64,
+    offset: u64,
+    chain: Option<Chain>,
+}
+
+impl LedgerReader {
+    /// A reader of the ledger of a stream that begins with its oldest record.
+    pub fn new(volume: &Volume, stream: StreamUid, role: Role) -> Self {
+        Self {
+            dir: volume.stream_dir(stream),
+            role,
+            number: 0,
+            offset: 0,
+            chain: None,
+        }
+    }
+
+    /// The whole records since the last call. Damage inside a file that has a successor ends that file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn poll(&mut self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let numbers = numbers(&self.dir, self.role)?;
+        for number in numbers
+            .into_iter()
+            .filter(|n| *n >= self.number)
+            .collect::<Vec<_>>()
+        {
+            if number > self.number {
+                (self.number, self.offset, self.chain) = (number, 0, None);
+            }
+            let path = file_path(&self.dir, self.role, number);
+            let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+            let found = read_file(&path, &file, self.offset, self.chain)?;
+            records.extend(found.records);
+            if found.end >= FILE_HEAD {
+                (self.offset, self.chain) = (found.end, Some(found.chain));
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// What was read of one file.
+struct Read {
+    records: Vec<Record>,
+    end: u64,
+    chain: Chain,
+    len: u64,
+}
+
+/// Reads the whole records of `file` from `offset`, where the chain is `chain` (from its head if that is `None`).
+fn read_file(path: &Path, file: &File, offset: u64, chain: Option<Chain>) -> Result<Read> {
+    let io = |e| Error::io(path, e);
+    let len = file.metadata().map_err(io)?.len();
+    let mut data = vec![0; len.saturating_sub(offset) as usize];
+    let got = read_up_to(file, &mut data, offset).map_err(io)?;
+    data.truncate(got);
+    let mut found = Read {
+        records: Vec::new(),
+        end: offset,
+        chain: chain.unwrap_or_default(),
+        len,
+    };
+    let mut rest = &data[..];
+    if chain.is_none() {
+        let Some((chain, tail)) = rest
+            .strip_prefix(&MAGIC[..])
+            .and_then(|r| r.split_first_chunk::<32>())
+        else {
+            return Ok(found);
+        };
+        (found.chain, found.end, rest) = (*chain, FILE_HEAD, tail);
+    }
+    while let Some((record, chain, used)) = next_record(rest, &found.chain) {
+        found.records.extend(record);
+        found.chain = chain;
+        found.end += used as u64;
+        rest = &rest[used..];
+    }
+    Ok(found)
+}
+
+/// The record at the beginning of `data`, the chain after it, and its length. A record of a kind that this version does not
+/// know is stepped over.
+fn next_record(data: &[u8], before: &Chain) -> Option<(Option<Record>, Chain, usize)> {
+    let (len, rest) = data.split_first_chunk::<4>()?;
+    let len = u32::from_be_bytes(*len) as usize;
+    let (payload, rest) = rest.split_at_checked(len).filter(|_| len <= MAX_RECORD)?;
+    let chain = rest.first_chunk::<32>()?;
+    let expected = blake3::Hasher::new().update(before).update(payload).finalize();
+    (expected.as_bytes() == chain).then(|| (ciborium::from_reader(payload).ok(), *chain, 4 + len + 32))
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(got)
+}
+
+fn file_path(dir: &Path, role: Role, number: u64) -> PathBuf {
+    dir.join(format!("{}.{number:06}.ledger", role.name()))
+}
+
+fn numbers(dir: &Path, role: Role) -> Result<Vec<u64>> {
+    let number = |name: &String| {
+        let rest = name.strip_prefix(role.name())?.strip_prefix('.')?;
+        rest.strip_suffix(".ledger")?.parse::<u64>().ok()
+    };
+    let mut found: Vec<u64> = file_names(dir)?.iter().filter_map(number).collect();
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,93 @@
+//! Reading a segment file back: what of it is whole, and the index of that part. A torn tail is not an error.
+
+use std::path::Path;
+
+use crate::entry::Fragment;
+use crate::error::{Error, Result};
+use crate::fmp4;
+use crate::hash::{Chain, FrameHash, chain_next, chain_start};
+use crate::header::Header;
+
+/// The whole part of a segment file.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Its header.
+    pub header: Header,
+    /// Length of the head, bytes.
+    pub head_len: u64,
+    /// The whole, hash-correct fragments.
+    pub fragments: Vec<Fragment>,
+    /// The hash of every frame in them.
+    pub hashes: Vec<FrameHash>,
+    /// Where they end, bytes.
+    pub end: u64,
+    /// The chain there.
+    pub chain: Chain,
+    /// The hasher of the file up to there.
+    pub hasher: blake3::Hasher,
+    /// Why what follows `end` does not count, if anything follows.
+    pub torn: Option<&'static str>,
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// [`Error::Damaged`] if not even the head is whole.
+pub fn scan(path: &Path) -> Result<Scan> {
+    let data = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    scan_bytes(&data).map_err(|what| Error::damaged(path, what))
+}
+
+/// Reads the bytes of a segment file.
+///
+/// # Errors
+/// Why not even the head is whole.
+pub fn scan_bytes(data: &[u8]) -> Result<Scan, &'static str> {
+    let head = fmp4::head(data)?;
+    let mut found = Scan {
+        head_len: head.len as u64,
+        fragments: Vec::new(),
+        hashes: Vec::new(),
+        end: head.len as u64,
+        chain: chain_start(&data[..head.len]),
+        hasher: blake3::Hasher::new(),
+        torn: None,
+        header: head.header,
+    };
+    while (found.end as usize) < data.len() {
+        match fmp4::fragment(&data[found.end as usize..], found.header.hevc) {
+            Ok(parsed) if parsed.number == found.fragments.len() as u64 => found.push(data, &parsed),
+            Ok(_) => found.torn = Some("a fragment out of order"),
+            Err(what) => found.torn = Some(what),
+        }
+        if found.torn.is_some() {
+            break;
+        }
+    }
+    found.hasher.update(&data[..found.end as usize]);
+    Ok(found)
+}
+
+impl Scan {
+    fn push(&mut self, data: &[u8], parsed: &fmp4::Parsed) {
+        let begin = self.end as usize;
+        self.chain = chain_next(&self.chain, &data[begin..begin + parsed.len]);
+        self.fragments.push(index(self.end, parsed));
+        self.hashes.extend(parsed.samples.iter().map(|s| s.hash));
+        self.end += parsed.len as u64;
+    }
+}
+
+/// The index of a parsed fragment that begins at `offset`.
+pub fn index(offset: u64, parsed: &fmp4::Parsed) -> Fragment {
+    let first = parsed.samples.first();
+    Fragment {
+        offset,
+        len: parsed.len as u32,
+        key: first.is_some_and(|s| s.key),
+        start_us: first.map_or(0, |s| s.wallclock_us),
+        dts: parsed.dts as i64,
+        duration: parsed.samples.iter().map(|s| u64::from(s.duration)).sum(),
+        frames: parsed.samples.len() as u32,
+    }
+}

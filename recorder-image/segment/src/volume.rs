@@ -1,0 +1,275 @@
+//! A member's volume: where things are, how they become durable, who uses it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs as sys;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::id::{SegmentId, StreamUid};
+
+/// The format of volumes that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// Which of a pod's two processes this is. Each writes files of its own, so that no file has two writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Writes live media, and is the only one that removes any.
+    Recorder,
+    /// Writes what it received from the peer and verified.
+    Replicator,
+}
+
+impl Role {
+    /// Its name in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Recorder => "recorder",
+            Self::Replicator => "replicator",
+        }
+    }
+}
+
+/// The size of a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, bytes.
+    pub total: u64,
+    /// What this process may still use, bytes.
+    pub free: u64,
+}
+
+/// What `store.json` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoreFile {
+    format: u32,
+    store: Uuid,
+}
+
+/// An open volume.
+#[derive(Debug)]
+pub struct Volume {
+    root: PathBuf,
+    store: Uuid,
+    folder: File,
+    _lock: File,
+}
+
+impl Volume {
+    /// Opens the volume at `root` for one role; mints its store id if it is new.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process holds the role, [`Error::UnknownFormat`] for a newer format, else [`Error::Io`].
+    pub fn open(root: &Path, role: Role) -> Result<Self> {
+        fs::create_dir_all(root.join("streams")).map_err(|e| Error::io(root, e))?;
+        let lock = lock(root, role)?;
+        let store = match read_store(root)? {
+            Some(store) => store,
+            None => mint_store(root)?,
+        };
+        let folder = File::open(root).map_err(|e| Error::io(root, e))?;
+        Ok(Self {
+            root: root.to_owned(),
+            store,
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// The id of this volume.
+    pub fn store(&self) -> Uuid {
+        self.store
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes everything written so far durable, for all streams at once: one `syncfs` (I10).
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then nothing may be taken for durable.
+    pub fn sync(&self) -> Result<()> {
+        if sabotaged("no-sync") {
+            return Ok(());
+        }
+        sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))
+    }
+
+    /// How full it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn space(&self) -> Result<Space> {
+        let found = sys::fstatvfs(&self.folder).map_err(|e| Error::io(&self.root, e))?;
+        Ok(Space {
+            total: found.f_blocks * found.f_frsize,
+            free: found.f_bavail * found.f_frsize,
+        })
+    }
+
+    /// The folder of a stream.
+    pub fn stream_dir(&self, stream: StreamUid) -> PathBuf {
+        self.root.join("streams").join(stream.to_string())
+    }
+
+    /// Makes the folder of a stream.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_stream_dir(&self, stream: StreamUid) -> Result<PathBuf> {
+        let dir = self.stream_dir(stream);
+        fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, e))?;
+        Ok(dir)
+    }
+
+    /// The file of a segment while it is open (or partial).
+    pub fn open_path(&self, id: &SegmentId) -> PathBuf {
+        self.stream_dir(id.stream).join(id.stem() + ".open")
+    }
+
+    /// The file of a sealed segment.
+    pub fn sealed_path(&self, id: &SegmentId) -> PathBuf {
+        self.stream_dir(id.stream).join(id.stem() + ".mp4")
+    }
+
+    /// The streams that have a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn streams(&self) -> Result<Vec<StreamUid>> {
+        let names = file_names(&self.root.join("streams"))?;
+        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+    }
+
+    /// The segment files of a stream: identity, and whether it is sealed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn segments(&self, stream: StreamUid) -> Result<Vec<(SegmentId, bool)>> {
+        let names = file_names(&self.stream_dir(stream))?;
+        let parse = |name: &String| {
+            let (stem, kind) = name.rsplit_once('.')?;
+            let sealed = match kind {
+                "mp4" => true,
+                "open" => false,
+                _ => return None,
+            };
+            Some((SegmentId::from_stem(stream, stem)?, sealed))
+        };
+        Ok(names.iter().filter_map(parse).collect())
+    }
+}
+
+/// The names in a folder; none if it does not exist.
+pub(crate) fn file_names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(dir, e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|e| Error::io(dir, e))?.file_name();
+        names.extend(name.into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn lock(root: &Path, role: Role) -> Result<File> {
+    let path = root.join(format!(".{}.lock", role.name()));
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|e| Error::io(&path, e))?;
+    match sys::flock(&file, sys::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked {
+            path,
+            role: role.name(),
+        }),
+        Err(e) => Err(Error::io(path, e)),
+    }
+}
+
+fn read_store(root: &Path) -> Result<Option<Uuid>> {
+    let path = root.join("store.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path, e)),
+    };
+    let found: StoreFile = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e))?;
+    if found.format > FORMAT {
+        return Err(Error::UnknownFormat {
+            path,
+            found: found.format,
+            known: FORMAT,
+        });
+    }
+    Ok(Some(found.store))
+}
+
+/// Mints a store id. Where both processes do it at once, one rename wins and both read what won.
+fn mint_store(root: &Path) -> Result<Uuid> {
+    let minted = StoreFile {
+        format: FORMAT,
+        store: Uuid::new_v4(),
+    };
+    let draft = root.join(format!(".store.{}", minted.store.simple()));
+    let text = serde_json::to_vec(&minted).map_err(|e| Error::damaged(&draft, e))?;
+    let mut file = File::create(&draft).map_err(|e| Error::io(&draft, e))?;
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io(&draft, e))?;
+    let path = root.join("store.json");
+    match rename_new(&draft, &path) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(Error::io(path, e)),
+    }
+    fs::remove_file(&draft).or_else(|e| {
+        if e.kind() == std::io::ErrorKind::NotFound {
+            Ok(())
+        } else {
+            Err(Error::io(&draft, e))
+        }
+    })?;
+    sync_folder(root)?;
+    read_store(root)?.ok_or_else(|| Error::damaged(path, "vanished after it was written"))
+}
+
+/// Renames, and refuses to replace (I2).
+pub(crate) fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    sys::renameat_with(sys::CWD, from, sys::CWD, to, sys::RenameFlags::NOREPLACE)
+}
+
+/// Makes the entries of one folder durable.
+pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
+    if sabotaged("no-sync") {
+        return Ok(());
+    }
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io(dir, e))
+}
+
+/// Whether a test build was told to break an invariant. Always false in any other build.
+#[cfg(feature = "sabotage")]
+pub(crate) fn sabotaged(what: &str) -> bool {
+    static SWITCHES: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let switches = SWITCHES.get_or_init(|| std::env::var("GAPLESS_SABOTAGE").unwrap_or_default());
+    switches.split(',').any(|s| s == what)
+}
+
+/// Whether a test build was told to break an invariant. Always false in any other build.
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn sabotaged(_what: &str) -> bool {
+    false
+}

@@ -1,0 +1,346 @@
+//! Segments written, read back, received and indexed; ffprobe and ffmpeg are the outside judges.
+
+mod common;
+
+use common::{clip, decode_errors, folder, header, probed_frames, sample, write};
+use segment::canonical::choose;
+use segment::receive::Receiving;
+use segment::{Catalogue, Error, Ledger, Record, Refusal, Role, SegmentFile, State, Volume, fmp4, hls, scan};
+
+fn volume(path: &std::path::Path) -> Volume {
+    Volume::open(path, Role::Recorder).unwrap()
+}
+
+#[test]
+fn players_take_every_frame() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    assert_eq!(clip().frames.len(), 250);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..250);
+    let id = file.header().id.clone();
+    assert_eq!(probed_frames(&volume.open_path(&id)), 250, "while it is open");
+    volume.sync().unwrap();
+    let entry = file.finish().rename().unwrap();
+    let sealed = volume.sealed_path(&id);
+    assert_eq!(
+        (probed_frames(&sealed), decode_errors(&sealed)),
+        (250, String::new())
+    );
+    assert_eq!(
+        entry.root,
+        *blake3::hash(&std::fs::read(&sealed).unwrap()).as_bytes()
+    );
+    assert_eq!((entry.start_us(), entry.end_us()), (0, 10_000_000));
+}
+
+#[test]
+fn i2_a_sealed_segment_is_never_replaced() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let first = header(1, volume.store(), "a", 1, 0, 0);
+    write(&volume, first.clone(), 0..25).finish().rename().unwrap();
+    let again = SegmentFile::create(&volume, first.clone(), &clip().track);
+    assert!(matches!(again, Err(Error::Exists(_))));
+    let before = std::fs::read(volume.sealed_path(&first.id)).unwrap();
+    std::fs::write(volume.open_path(&first.id), b"other").unwrap();
+    assert_eq!(std::fs::read(volume.sealed_path(&first.id)).unwrap(), before);
+}
+
+#[test]
+fn a_torn_tail_is_cut_after_the_last_whole_fragment() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..25);
+    let (id, path) = (file.header().id.clone(), volume.open_path(&file.header().id));
+    let (ends, whole) = (
+        file.fragments()
+            .iter()
+            .map(segment::Fragment::end)
+            .collect::<Vec<_>>(),
+        std::fs::read(&path).unwrap(),
+    );
+    for cut in (file.head_len() as usize..whole.len()).step_by(97) {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let resumed = SegmentFile::resume(&volume, &id).unwrap();
+        let expected = ends
+            .iter()
+            .copied()
+            .filter(|e| *e <= cut as u64)
+            .max()
+            .unwrap_or(file.head_len());
+        assert_eq!(resumed.end(), expected);
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let mut flipped = whole.clone();
+    flipped[ends[2] as usize + 300] ^= 1;
+    let found = scan::scan_bytes(&flipped).unwrap();
+    assert_eq!(
+        (found.fragments.len(), found.torn.is_some()),
+        (3, true),
+        "a flipped bit is seen"
+    );
+}
+
+#[test]
+fn i4_received_bytes_count_only_after_they_were_proven() {
+    let ((_d1, p1), (_d2, p2)) = (folder(), folder());
+    let (writer, keeper) = (volume(&p1), volume(&p2));
+    let file = write(&writer, header(1, writer.store(), "a", 1, 0, 0), 0..50);
+    let id = file.header().id.clone();
+    let bytes = std::fs::read(writer.open_path(&id)).unwrap();
+    let part = |f: &segment::Fragment| &bytes[f.offset as usize..f.end() as usize];
+    let fragments = file.fragments().to_vec();
+    let mut chain = segment::hash::chain_start(&bytes[..file.head_len() as usize]);
+    let mut copy = Receiving::create(&keeper, &id, &bytes[..file.head_len() as usize]).unwrap();
+    for (i, f) in fragments.iter().enumerate() {
+        chain = segment::hash::chain_next(&chain, part(f));
+        let mut bad = part(f).to_vec();
+        bad[f.len as usize / 2] ^= 4;
+        let right_chain = segment::hash::chain_next(&copy.file().chain(), &bad);
+        assert!(matches!(
+            copy.append(f.offset, &chain, &bad),
+            Err(Refusal::BrokenChain(_))
+        ));
+        assert!(
+            matches!(
+                copy.append(f.offset, &right_chain, &bad),
+                Err(Refusal::Malformed { .. })
+            ),
+            "fragment {i}"
+        );
+        assert!(matches!(
+            copy.append(f.offset + 1, &chain, part(f)),
+            Err(Refusal::WrongOffset { .. })
+        ));
+        assert_eq!(
+            copy.append(f.offset, &chain, part(f)).unwrap().frames.len(),
+            f.frames as usize
+        );
+    }
+    let entry = file.finish().entry().clone();
+    let mut wrong = entry.clone();
+    wrong.root[0] ^= 1;
+    let (copy, refusal) = copy.finish(&wrong).unwrap_err();
+    assert!(refusal.blames_peer());
+    let sealed = copy.finish(&entry).unwrap().rename().unwrap();
+    assert_eq!(sealed, entry);
+    let second = Receiving::create(&keeper, &id, &bytes[..entry.head_len as usize]).unwrap_err();
+    assert!(matches!(second, Refusal::SecondContent(_)));
+}
+
+#[test]
+fn i8_the_index_is_rebuilt_from_the_media_alone() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let mut ledger = Ledger::open(&volume, uuid::Uuid::from_u128(1), Role::Recorder)
+        .unwrap()
+        .0;
+    for sequence in 0..3 {
+        let from = sequence * 50;
+        let file = write(
+            &volume,
+            header(1, volume.store(), "a", 1, sequence, from),
+            from..from + 50,
+        );
+        let entry = Box::new(file.finish().rename().unwrap());
+        ledger.append(&Record::Sealed { entry, received_s: 7 }).unwrap();
+    }
+    drop(write(
+        &volume,
+        header(1, volume.store(), "a", 1, 3, 150),
+        150..160,
+    ));
+    let (known, report) = Catalogue::load(&volume, 7).unwrap();
+    assert_eq!((report.rebuilt.len(), report.partial.len()), (0, 1));
+    std::fs::remove_file(
+        volume
+            .stream_dir(uuid::Uuid::from_u128(1))
+            .join("recorder.000000.ledger"),
+    )
+    .unwrap();
+    let (mut rebuilt, report) = Catalogue::load(&volume, 7).unwrap();
+    assert_eq!((report.rebuilt.len(), report.partial.len()), (3, 1));
+    for copy in known.copies().filter(|c| c.state == State::Sealed).cloned() {
+        let mut found = rebuilt.get(copy.id()).unwrap().clone();
+        found.chain = None;
+        assert_eq!(found, copy);
+        rebuilt.upsert(found);
+    }
+    let frames: usize = choose(rebuilt.gops(uuid::Uuid::from_u128(1), 0, i64::MAX))
+        .iter()
+        .map(|c| c.gop.hashes.len())
+        .sum();
+    assert_eq!(frames, 160);
+}
+
+#[test]
+fn one_playlist_plays_over_the_seam_of_two_writers() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    // One member died in the middle of a group of pictures; the other has everything from the second before.
+    let died = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..110);
+    let went_on = write(
+        &volume,
+        header(1, uuid::Uuid::from_u128(9), "b", 2, 0, 75),
+        75..250,
+    );
+    drop((died, went_on));
+    let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
+    let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
+    let frames: usize = chosen.iter().map(|c| c.gop.hashes.len()).sum();
+    assert_eq!(frames, 250);
+    let text = hls::playlist(
+        &chosen,
+        true,
+        |id| volume.open_path(id).to_string_lossy().replace(".open", ".mp4"),
+        |id| catalogue.get(id).unwrap().head_len,
+    );
+    for copy in catalogue.copies() {
+        std::fs::rename(volume.open_path(copy.id()), volume.sealed_path(copy.id())).unwrap();
+    }
+    let playlist = path.join("x.m3u8");
+    std::fs::write(&playlist, &text).unwrap();
+    assert_eq!(text.matches("EXT-X-GAP").count(), 0);
+    assert_eq!(text.matches("EXT-X-MAP").count(), 2, "{text}");
+    assert_eq!(probed_frames(&playlist), 250, "{text}");
+}
+
+#[test]
+fn a_hole_is_said_in_the_playlist() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    drop(write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50));
+    drop(write(
+        &volume,
+        header(1, volume.store(), "a", 2, 0, 150),
+        150..200,
+    ));
+    let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
+    let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
+    let text = hls::playlist(&chosen, true, segment::SegmentId::stem, |_| 1);
+    assert_eq!(text.matches("#EXT-X-GAP\n#EXTINF:4.000000,").count(), 1, "{text}");
+    let gaps = segment::timeline::gaps(&chosen, &[]);
+    assert_eq!(
+        (gaps.len(), gaps[0].start_us, gaps[0].end_us),
+        (1, 2_000_000, 6_000_000)
+    );
+    assert_eq!(segment::timeline::spans(&chosen).len(), 2);
+}
+
+#[test]
+fn a_damaged_ledger_is_cut_and_says_so() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let note = |at_us| Record::Note {
+        at_us,
+        what: "x".repeat(100),
+    };
+    let file = volume.stream_dir(uid).join("recorder.000000.ledger");
+    let (mut ledger, cut) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    assert!(cut.is_empty());
+    for i in 0..10 {
+        ledger.append(&note(i)).unwrap();
+    }
+    drop(ledger);
+    let whole = std::fs::read(&file).unwrap();
+    for at in [whole.len() - 1, whole.len() / 2, 45] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&file, &damaged).unwrap();
+        let (mut ledger, cut) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+        assert_eq!(cut.len(), 1);
+        assert_eq!(cut[0].kept + cut[0].lost, whole.len() as u64);
+        ledger.append(&note(99)).unwrap();
+        let records = segment::LedgerReader::new(&volume, uid, Role::Recorder)
+            .poll()
+            .unwrap();
+        assert_eq!(records.last(), Some(&note(99)));
+    }
+}
+
+#[test]
+fn a_ledger_is_read_as_it_grows_over_rotations() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let (mut ledger, _) = Ledger::open(&volume, uid, Role::Replicator).unwrap();
+    let mut reader = segment::LedgerReader::new(&volume, uid, Role::Replicator);
+    let mut read = 0;
+    for i in 0..40 {
+        ledger
+            .append(&Record::Note {
+                at_us: i,
+                what: "x".repeat(1 << 20),
+            })
+            .unwrap();
+        for record in reader.poll().unwrap() {
+            assert!(matches!(record, Record::Note { at_us, .. } if at_us == read));
+            read += 1;
+        }
+    }
+    assert_eq!(read, 40);
+    assert_eq!(std::fs::read_dir(volume.stream_dir(uid)).unwrap().count(), 3);
+}
+
+#[test]
+fn i5_epochs_only_rise_and_survive_a_torn_slot() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let mut slots = segment::EpochSlots::open(&volume).unwrap();
+    for epoch in [1, 2, 7] {
+        slots.raise(epoch).unwrap();
+        assert!(slots.raise(epoch).is_err());
+        assert_eq!(segment::EpochSlots::open(&volume).unwrap().epoch(), epoch);
+    }
+    let file = path.join("epoch");
+    let whole = std::fs::read(&file).unwrap();
+    for torn in [0, 4096] {
+        let mut data = whole.clone();
+        data[torn + 12] ^= 0xff;
+        std::fs::write(&file, &data).unwrap();
+        assert!([2, 7].contains(&segment::EpochSlots::open(&volume).unwrap().epoch()));
+    }
+}
+
+#[test]
+fn a_volume_has_one_process_of_each_role() {
+    let (_dir, path) = folder();
+    let recorder = volume(&path);
+    assert!(matches!(
+        Volume::open(&path, Role::Recorder),
+        Err(Error::Locked { .. })
+    ));
+    let replicator = Volume::open(&path, Role::Replicator).unwrap();
+    assert_eq!(recorder.store(), replicator.store());
+    std::fs::write(
+        path.join("store.json"),
+        r#"{"format":9,"store":"00000000-0000-0000-0000-000000000000"}"#,
+    )
+    .unwrap();
+    drop(recorder);
+    assert!(matches!(
+        Volume::open(&path, Role::Recorder),
+        Err(Error::UnknownFormat { found: 9, .. })
+    ));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+    /// No bytes make the readers panic.
+    #[test]
+    fn any_bytes_are_read_without_a_panic(seed in 0usize..4000, flips in proptest::collection::vec((0usize..4000, 0u8..), 0..8)) {
+        let head = fmp4::write_head(&header(1, uuid::Uuid::nil(), "a", 1, 0, 0), &clip().track).unwrap();
+        let mut data = [&head[..], &fmp4::write_fragment(0, &[sample(0), sample(1)]).unwrap()].concat();
+        for (at, value) in flips {
+            let len = data.len();
+            data[at % len] ^= value;
+        }
+        data.truncate(data.len() - seed % data.len());
+        if let Ok(found) = scan::scan_bytes(&data) {
+            proptest::prop_assert!(found.end <= data.len() as u64);
+        }
+        let _ = fmp4::fragment(&data, false);
+        let _ = fmp4::head(&data[seed.min(data.len())..]);
+    }
+}

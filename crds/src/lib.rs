@@ -1,1 +1,10 @@
 //! The API of Gapless: types, names and rules.
+//!
+//! [`RecorderPair`] is what a user writes; [`member`] is what the operator and the members say to each other;
+//! [`names`] is how everything that belongs to a pair is called.
+
+pub mod member;
+pub mod names;
+pub mod secret;
+
+pub use secret::Secret;

@@ -252,7 +252,7 @@ impl Catalogue {
     pub fn apply(&mut self, uid: StreamUid, record: Record) {
         match record {
             Record::Sealed { entry, received_s } => {
-                self.upsert(Copy::from_entry(*entry, Origin::Live, received_s))
+                self.upsert(Copy::from_entry(*entry, Origin::Live, received_s));
             }
             Record::Received {
                 entry, received_s, ..

@@ -72,7 +72,7 @@ impl Error {
     }
 
     /// Damage in `path`.
-    pub fn damaged(path: impl Into<PathBuf>, what: impl ToString) -> Self {
+    pub fn damaged(path: impl Into<PathBuf>, what: impl std::fmt::Display) -> Self {
         Self::Damaged {
             path: path.into(),
             what: what.to_string(),

@@ -155,8 +155,8 @@ impl Receiving {
     /// Compares the writer's entry with this side's own bytes; the result is to be synced and renamed.
     ///
     /// # Errors
-    /// [`Refusal::WrongEntry`], with the copy, which stays as it is.
-    pub fn finish(self, entry: &SealedEntry) -> Result<Finished, (Self, Refusal)> {
+    /// [`Refusal::WrongEntry`]; then the copy's file stays as it is, open.
+    pub fn finish(self, entry: &SealedEntry) -> Result<Finished, Refusal> {
         let file = &self.file;
         let same = file.end() == entry.length
             && file.root() == entry.root
@@ -168,6 +168,6 @@ impl Receiving {
             return Ok(self.file.finish());
         }
         let id = file.header().id.clone();
-        Err((self, Refusal::WrongEntry(id)))
+        Err(Refusal::WrongEntry(id))
     }
 }

@@ -176,7 +176,7 @@ fn samples(
     }
     let (mut at, mut ticks, mut out) = (0usize, 0i64, Vec::with_capacity(trun.samples.len()));
     let first_cts = trun.samples.get(0).and_then(|s| s.cts).unwrap_or(0);
-    for entry in trun.samples.iter() {
+    for entry in &trun.samples {
         let (Some(size), Some(duration), Some(flags)) = (entry.size, entry.duration, entry.flags) else {
             return Err("a frame without size, duration or flags");
         };
@@ -187,7 +187,7 @@ fn samples(
             .ok_or("a frame beyond mdat")?;
         nal::check(data, hevc)?;
         let begin = mdat.offset + 8 + at;
-        let offset = ticks + i64::from(entry.cts.unwrap_or(0)) - i64::from(first_cts);
+        let offset = ticks + entry.cts.unwrap_or(0) - first_cts;
         out.push(ParsedSample {
             range: begin..begin + size as usize,
             key: flags & 0x0001_0000 == 0,
@@ -198,9 +198,8 @@ fn samples(
         at += size as usize;
         ticks += i64::from(duration);
     }
-    if at != mdat.body().len() {
-        Err("bytes in mdat that belong to no frame")
-    } else {
-        Ok(out)
+    if at < mdat.body().len() {
+        return Err("bytes in mdat that belong to no frame");
     }
+    Ok(out)
 }

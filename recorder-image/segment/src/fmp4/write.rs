@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mp4_atom as mp4;
-use mp4_atom::{Decode, Encode};
+use mp4_atom::Encode;
 
 use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
 use crate::error::{Error, Result};
@@ -55,19 +55,36 @@ pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
     let mut cbor = Vec::new();
     ciborium::into_writer(header, &mut cbor).map_err(media("header"))?;
     uuid_box(&mut out, &HEADER_BOX, &cbor);
-    let before = out.len();
-    moov(track)?.encode(&mut out).map_err(media("moov"))?;
-    let kept = out[before..]
-        .windows(track.sample_entry.len())
-        .any(|w| w == track.sample_entry);
-    if !kept {
-        return Err(Error::Media("the sample entry cannot be written as it is".into()));
-    }
+    let mut index = Vec::new();
+    moov(track).encode(&mut index).map_err(media("moov"))?;
+    insert_sample_entry(&mut index, &track.sample_entry)?;
+    out.append(&mut index);
     Ok(out.into())
 }
 
-fn moov(track: &Track) -> Result<mp4::Moov> {
-    let codec = mp4::Codec::decode(&mut &track.sample_entry[..]).map_err(media("sample entry"))?;
+/// The sample entry goes into `stsd` byte for byte, which mp4-atom cannot do: it would decode and encode it again.
+fn insert_sample_entry(moov: &mut Vec<u8>, entry: &[u8]) -> Result<()> {
+    let wrong = || Error::Media("the sample entry is not one whole box".into());
+    super::boxes(entry)
+        .next()
+        .filter(|b| b.bytes.len() == entry.len())
+        .ok_or_else(wrong)?;
+    let (mut at, mut end) = (0, moov.len());
+    for kind in [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"] {
+        let found = super::boxes(&moov[at..end])
+            .find(|b| &b.kind == kind)
+            .ok_or_else(wrong)?;
+        let (begin, size) = (at + found.offset, found.bytes.len());
+        moov[begin..begin + 4].copy_from_slice(&((size + entry.len()) as u32).to_be_bytes());
+        (at, end) = (begin + 8, begin + size);
+    }
+    // Version and flags, then the number of entries, then the entries (ISO/IEC 14496-12, 8.5.2).
+    moov[at + 4..at + 8].copy_from_slice(&1u32.to_be_bytes());
+    moov.splice(end..end, entry.iter().copied());
+    Ok(())
+}
+
+fn moov(track: &Track) -> mp4::Moov {
     let mdhd = mp4::Mdhd {
         timescale: TIMESCALE,
         language: "und".into(),
@@ -78,7 +95,7 @@ fn moov(track: &Track) -> Result<mp4::Moov> {
         name: "Gapless".into(),
     };
     let stbl = mp4::Stbl {
-        stsd: mp4::Stsd { codecs: vec![codec] },
+        stsd: mp4::Stsd::default(),
         stco: Some(mp4::Stco::default()),
         ..Default::default()
     };
@@ -104,7 +121,7 @@ fn moov(track: &Track) -> Result<mp4::Moov> {
         default_sample_description_index: 1,
         ..Default::default()
     };
-    Ok(mp4::Moov {
+    mp4::Moov {
         mvhd: mp4::Mvhd {
             timescale: TIMESCALE,
             rate: 1.into(),
@@ -122,7 +139,7 @@ fn moov(track: &Track) -> Result<mp4::Moov> {
             trex: vec![trex],
         }),
         ..Default::default()
-    })
+    }
 }
 
 /// A fragment: `prft`, our fragment box, `moof`, `mdat`. `number` counts the fragments of a file from 0.

@@ -162,10 +162,10 @@ fn i8_the_index_is_rebuilt_from_the_media_alone() {
     .unwrap();
     let (mut rebuilt, report) = Catalogue::load(&volume, 7).unwrap();
     assert_eq!((report.rebuilt.len(), report.partial.len()), (3, 1));
-    for copy in known.copies().filter(|c| c.state == State::Sealed).cloned() {
+    for copy in known.copies().filter(|c| c.state == State::Sealed) {
         let mut found = rebuilt.get(copy.id()).unwrap().clone();
         found.chain = None;
-        assert_eq!(found, copy);
+        assert_eq!(&found, copy);
         rebuilt.upsert(found);
     }
     let frames: usize = choose(rebuilt.gops(uuid::Uuid::from_u128(1), 0, i64::MAX))

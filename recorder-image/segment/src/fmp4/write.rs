@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mp4_atom as mp4;
-use mp4_atom::Encode;
+use mp4_atom::{Decode, Encode};
 
 use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
 use crate::error::{Error, Result};
@@ -58,6 +58,8 @@ pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
     let mut index = Vec::new();
     moov(track).encode(&mut index).map_err(media("moov"))?;
     insert_sample_entry(&mut index, &track.sample_entry)?;
+    // What cannot be read again must not be recorded.
+    mp4::Moov::decode(&mut &index[..]).map_err(media("sample entry"))?;
     out.append(&mut index);
     Ok(out.into())
 }

@@ -124,7 +124,7 @@ fn sample(n: u64, key: bool) -> Sample {
     let len = 1000 + (n * 7919 % 39_000) as usize;
     let mut data = (len as u32).to_be_bytes().to_vec();
     data.push(if key { 0x65 } else { 0x41 });
-    data.extend((1..len).map(|i| (i as u64 * (n + 3) >> 3) as u8));
+    data.extend((1..len).map(|i| ((i as u64 * (n + 3)) >> 3) as u8));
     Sample {
         data: data.into(),
         key,
@@ -152,9 +152,11 @@ impl Said {
         let words: Vec<&str> = said.split(' ').collect();
         match words[..] {
             ["held", id, end, chain] => {
-                drop(self.held.insert(parse(id), (end.parse().unwrap(), chain.into())))
+                self.held.insert(parse(id), (end.parse().unwrap(), chain.into()));
             }
-            ["sealed", id, root] => drop(self.sealed.insert(parse(id), root.into())),
+            ["sealed", id, root] => {
+                self.sealed.insert(parse(id), root.into());
+            }
             ["epoch", epoch] => self.epoch = epoch.parse().unwrap(),
             _ => {}
         }
@@ -287,7 +289,7 @@ fn a_hundred_kills_lose_nothing_acknowledged() {
 fn a_hundred_power_cuts_lose_nothing_acknowledged() {
     let (cuts, began) = (times("GAPLESS_POWER_CUTS"), Instant::now());
     let sealed = cut_power(cuts, "", |wrong, n| {
-        assert_eq!(wrong, Vec::<String>::new(), "power cut {n}")
+        assert_eq!(wrong, Vec::<String>::new(), "power cut {n}");
     });
     assert!(sealed > 0, "the writer never came to seal a segment");
     println!(

@@ -1,4 +1,4 @@
-# Gapless: `make demo` shows it, `make test` proves it, `make help` lists the rest.
+# Gapless: `make test` proves it, `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -26,21 +26,15 @@ help: ## List the targets
 setup: ## Install the Debian packages that are missing
 	@hack/setup
 
-.PHONY: demo
-demo: setup cluster-up images ## Record, cut the power of a node, count every frame (leaves the cluster running)
-	@cargo run -q -p e2e --bin demo
-
 .PHONY: test
 test: setup build ## Run every test
 	@$(MAKE) lint
 	@$(MAKE) unit
-	@$(MAKE) crash
 	@$(MAKE) e2e
 
 .PHONY: build
 build: ## Build every program, debug profile
-	@cargo build -p crds -p operator -p recorder -q
-	@cargo build -p e2e --bins -q
+	@cargo build --workspace -q
 
 .PHONY: lint
 lint: setup $(DENY) ## Format, clippy, docs, licences, generated files
@@ -73,19 +67,16 @@ unit: ## Run the tests that need nothing but this machine's memory and disk
 sim: ## Search schedules for two holders of authority: SIM_SECONDS=n
 	cargo run -p failover --features sim --example sim -- --seconds $(SIM_SECONDS)
 
-.PHONY: crash
-crash: setup build ## Kill and cut the power of real processes, without a cluster
-	cargo test -p e2e --test process --no-fail-fast -- --test-threads=1 --nocapture
-
 .PHONY: e2e
-e2e: setup cluster-up images ## Run the promises on a real cluster
-	cargo test -p e2e --test promises --no-fail-fast -- --test-threads=1 --nocapture
+e2e: setup $(TESTBED) ## Prove the test cluster: power cuts, links, disks (takes it for itself)
+	@$(TESTBED) build
+	@$(TESTBED) selftest
 
 .PHONY: images
 images: build $(TESTBED) ## Build the container images and load them into the cluster
 	@hack/images $(BIN) $(IMAGES) $(TAG)
 
-$(TESTBED): $(wildcard tests/cluster/*.go) tests/cluster/go.mod
+$(TESTBED): $(wildcard tests/cluster/*.go tests/cluster/assets/*) tests/cluster/go.mod
 	@mkdir -p $(@D)
 	@cd tests/cluster && CGO_ENABLED=0 go build -trimpath -o $@ .
 

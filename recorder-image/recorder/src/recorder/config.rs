@@ -4,19 +4,11 @@
 //! a second and compared: no event can be missed. A configuration that cannot be used is reported, and the last good
 //! one stays in force.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use super::http::auth::Token;
-use super::metrics::Metrics;
 use super::ring::Limits;
 use crate::local::StreamUid;
-
-/// How often the file is read.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -48,16 +48,14 @@ impl Fault {
     /// The code for machines.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::BadUrl(_) => ErrorCode::Malformed,
+            Self::BadUrl(_) | Self::NoKeyFrame(_) | Self::Loss(_) => ErrorCode::Malformed,
             Self::Dns(_) => ErrorCode::UnknownHost,
             Self::SetupTimeout(_) | Self::Watchdog(_) => ErrorCode::Timeout,
-            Self::NoKeyFrame(_) => ErrorCode::Malformed,
             Self::Ended => ErrorCode::Unreachable,
             Self::Status(status) => of_status(*status),
             Self::Rtsp(text) => of_text(text),
             Self::NoVideo(_) => ErrorCode::NoVideoTrack,
             Self::Codec(_) => ErrorCode::UnsupportedCodec,
-            Self::Loss(_) => ErrorCode::Malformed,
             Self::Panicked => ErrorCode::TaskFailed,
         }
     }

@@ -27,9 +27,9 @@ const WATCHDOG: Duration = Duration::from_secs(2);
 /// The watchdog is at least this many frame intervals.
 const WATCHDOG_FRAMES: u32 = 10;
 /// The longest time without a frame that any rhythm can ask for.
-const WATCHDOG_MOST: Duration = Duration::from_secs(60);
+const WATCHDOG_MOST: Duration = Duration::from_mins(1);
 /// A key frame has to come within this time, or nothing can be recorded.
-const KEY_FRAME: Duration = Duration::from_secs(60);
+const KEY_FRAME: Duration = Duration::from_mins(1);
 
 /// Receives the stream until the session ends; that is always a fault. Frames go to the ring of `stream`.
 pub async fn receive(stream: &Stream, source: &Source) -> Fault {

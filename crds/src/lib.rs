@@ -3,8 +3,11 @@
 //! [`RecorderPair`] is what a user writes; [`member`] is what the operator and the members say to each other;
 //! [`names`] is how everything that belongs to a pair is called.
 
+pub mod generate;
 pub mod member;
 pub mod names;
+pub mod pair;
 pub mod secret;
 
+pub use pair::{RecorderPair, RecorderPairSpec, RecorderPairStatus};
 pub use secret::Secret;

@@ -1,0 +1,225 @@
+//! Streams, and how they are recorded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::value::{QuantityText, Size, Span};
+
+/// A camera's stream.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stream {
+    /// Its name, unique in the pair. Media stays with the name: take another name for another camera.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of a stream must have only a-z, 0-9 and -, and start and end with a letter or digit"))]
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its address. Credentials do not belong here, but in a Secret.
+    #[x_kube(
+        validation = Rule::new("self.startsWith('rtsp://')")
+            .message("the URL of a stream must start with rtsp://"),
+        validation = Rule::new("!self.matches('^[a-zA-Z]+://[^/?#]*@')")
+            .message("the URL of a stream must not hold a user name or password; put them in a Secret and name it in credentials.secretName"),
+        validation = Rule::new("self.matches('^[a-zA-Z]+://([^/?#]*@)?([^/?#:@]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?([/?][^#]*)?$')")
+            .message("the URL of a stream must be rtsp://host[:port]/path")
+    )]
+    #[schemars(length(min = 1, max = 1024))]
+    pub url: String,
+    /// Where the camera's user name and password are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsRef>,
+}
+
+/// A Secret in the pair's namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// The key of the user name.
+    #[serde(default = "username_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub username_key: String,
+    /// The key of the password.
+    #[serde(default = "password_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub password_key: String,
+}
+
+fn username_key() -> String {
+    "username".to_owned()
+}
+
+fn password_key() -> String {
+    "password".to_owned()
+}
+
+/// The member that does not serve.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Standby {
+    /// What it does while the primary is well.
+    #[serde(default)]
+    pub mode: Mode,
+    /// How much of each stream both members keep in memory, to be written if the other fails.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('2s') && duration(self) <= duration('60s')")
+        .message("standby.preroll must be from 2s to 60s"))]
+    #[serde(default = "default_preroll")]
+    pub preroll: Span,
+    /// At most so much memory for a stream. It must hold the preroll: twice the bit rate times the preroll is plenty.
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Gi')) <= 0")
+        .message("standby.maxBytesPerStream must be from 1Mi to 1Gi"))]
+    #[serde(default = "default_max_bytes_per_stream")]
+    pub max_bytes_per_stream: Size,
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Hot,
+            preroll: default_preroll(),
+            max_bytes_per_stream: default_max_bytes_per_stream(),
+        }
+    }
+}
+
+fn default_preroll() -> Span {
+    Span::of(Duration::from_secs(10))
+}
+
+fn default_max_bytes_per_stream() -> Size {
+    Size::mebibytes(32)
+}
+
+/// What the standby does while the primary is well.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It receives every stream itself, besides the copy that it gets from the primary.
+    #[default]
+    Hot,
+}
+
+/// How fast the standby takes over.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.suspectAfter) < duration(self.leash)")
+    .message("failover.suspectAfter must be shorter than failover.leash")
+    .field_path(".suspectAfter"))]
+pub struct Failover {
+    /// How long a primary goes on without a word from its standby or the API server. Shorter is a faster
+    /// failover; longer bears a worse network.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('200ms') && duration(self) <= duration('10s')")
+        .message("failover.leash must be from 200ms to 10s"))]
+    #[serde(default = "default_leash")]
+    pub leash: Span,
+    /// Without a message for so long the other member is suspected, and both write.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('5s')")
+        .message("failover.suspectAfter must be from 100ms to 5s"))]
+    #[serde(default = "default_suspect_after")]
+    pub suspect_after: Span,
+    /// After so long without a renewal the operator tells the standby to take over, and other tools see the Lease as
+    /// expired. At least three renewals of a second. Whole seconds.
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('3s') && duration(self) <= duration('5m')")
+            .message("failover.leaseDuration must be from 3s to 5m"),
+        validation = Rule::new("duration(self).getMilliseconds() % 1000 == 0")
+            .message("failover.leaseDuration must be in whole seconds")
+    )]
+    #[serde(default = "default_lease_duration")]
+    pub lease_duration: Span,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            leash: default_leash(),
+            suspect_after: default_suspect_after(),
+            lease_duration: default_lease_duration(),
+        }
+    }
+}
+
+fn default_leash() -> Span {
+    Span::of(Duration::from_millis(600))
+}
+
+fn default_suspect_after() -> Span {
+    Span::of(Duration::from_millis(150))
+}
+
+fn default_lease_duration() -> Span {
+    Span::of(Duration::from_secs(4))
+}
+
+/// How media is cut into files.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Segment {
+    /// A new file starts at the first key frame after so long.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('2s') && duration(self) <= duration('10m')")
+        .message("segment.target must be from 2s to 10m"))]
+    #[serde(default = "default_target")]
+    pub target: Span,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self {
+            target: default_target(),
+        }
+    }
+}
+
+fn default_target() -> Span {
+    Span::of(Duration::from_mins(1))
+}
+
+/// CPU and memory of each container of a member.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemberResources {
+    /// The container that records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorder: Option<Requirements>,
+    /// The container that replicates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicator: Option<Requirements>,
+}
+
+/// What a container is promised, and what it may use.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Requirements {
+    /// What it is promised: `cpu`, `memory`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, QuantityText>")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// What it may use at most.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, QuantityText>")]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// A taint that members bear.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Toleration {
+    /// The taint's key; every key where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `Exists` or `Equal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The taint's value, for `Equal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+}

@@ -1,0 +1,146 @@
+//! What became of a pair.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// At most so many streams are listed with the reason why they fail.
+pub const MAX_FAILING: usize = 16;
+/// At most so many failovers are listed.
+pub const MAX_FAILOVERS: usize = 5;
+
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// What became of a pair. Bounded in size, whatever the pair has.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct RecorderPairStatus {
+    /// The generation of the spec that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled, Replicating, Degraded.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Both members.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default)]
+    pub members: Vec<MemberStatus>,
+    /// The number of the primary's authority; each failover raises it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The highest epoch that was ever read from the Lease or was about to be written to it. A lost Lease comes back above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_epoch: Option<i64>,
+    /// The streams, in numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<StreamsStatus>,
+    /// How far the standby's copy is behind: `<1s`, `3s`, or `unknown` while nothing is replicated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_lag: Option<String>,
+    /// The last failovers, the newest first.
+    #[serde(default)]
+    pub failovers: Vec<FailoverStatus>,
+}
+
+/// One member.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// Its name, which outlives pods. The role moves, the name stays.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Where the pod runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// How it is.
+    pub phase: Phase,
+    /// The id of its store, minted per volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+}
+
+/// What a member does.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It serves.
+    Primary,
+    /// It is ready to.
+    Standby,
+    /// Neither, or it does not answer.
+    None,
+}
+
+/// How a member is.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It has no pod that runs yet.
+    Pending,
+    /// Its pod runs, but it does not answer.
+    Unreachable,
+    /// It answers, but its recorder makes no progress.
+    Unfit,
+    /// It fetches what it lacks.
+    CatchingUp,
+    /// All is well.
+    Running,
+    /// Its pod is being deleted.
+    Terminating,
+}
+
+/// The streams, in numbers.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StreamsStatus {
+    /// How many there are.
+    pub total: i32,
+    /// How many are received by one member at least.
+    pub receiving: i32,
+    /// How many fail on both members.
+    pub failed: i32,
+    /// `receiving/total`.
+    pub summary: String,
+    /// The first of those that fail on either member.
+    #[schemars(length(max = 16))]
+    pub failing: Vec<FailingStream>,
+}
+
+/// A stream that fails.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailingStream {
+    /// Its name.
+    pub name: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+/// One failover. Times are those of the member that took.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// The epoch that began.
+    pub epoch: i64,
+    /// Who took.
+    pub member: String,
+    /// When the new primary served.
+    pub when: Time,
+    /// Why.
+    pub why: String,
+    /// From the last word of the old primary to its suspicion, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspected: Option<i64>,
+    /// From the last word of the old primary to the new one's authority, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<i64>,
+    /// From the last word of the old primary until the new one served, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<i64>,
+}

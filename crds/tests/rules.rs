@@ -1,0 +1,184 @@
+//! Each rule refuses what it must, with a message that says what to do.
+#![cfg(feature = "cel")]
+
+use crds::RecorderPair;
+use serde_json::{Value, json};
+
+fn good() -> Value {
+    json!({
+        "apiVersion": "gapless.video/v1alpha1",
+        "kind": "RecorderPair",
+        "metadata": { "name": "front" },
+        "spec": {
+            "streams": [{ "name": "door", "url": "rtsp://camera-1/stream" }],
+            "storage": { "size": "10Gi" },
+        },
+    })
+}
+
+/// A good pair with one field replaced.
+fn with(pointer: &str, value: Value) -> RecorderPair {
+    let mut pair = good();
+    let mut at = &mut pair;
+    for step in pointer.split('/').skip(1) {
+        at = match step.parse::<usize>() {
+            Ok(index) => &mut at[index],
+            Err(_) => &mut at[step],
+        };
+    }
+    *at = value;
+    serde_json::from_value(pair).unwrap()
+}
+
+#[track_caller]
+fn refused(pointer: &str, value: Value, message: &str) {
+    let told = format!("{:?}", with(pointer, value).validate_cel().unwrap_err());
+    assert!(told.contains(message), "{told} does not say {message:?}");
+}
+
+#[track_caller]
+fn accepted(pointer: &str, value: Value) {
+    let pair = with(pointer, value);
+    assert!(pair.validate_cel().is_ok(), "{:?}", pair.validate_cel());
+}
+
+#[test]
+fn names_of_pairs() {
+    accepted("/metadata/name", json!("front-door"));
+    refused("/metadata/name", json!("a".repeat(51)), "50 characters at most");
+    refused("/metadata/name", json!("1st"), "must start with a letter");
+    refused("/metadata/name", json!("front.door"), "must start with a letter");
+    refused(
+        "/metadata/name",
+        json!("front-0"),
+        "must not end in -0, -1 or -primary",
+    );
+    refused(
+        "/metadata/name",
+        json!("front-primary"),
+        "must not end in -0, -1 or -primary",
+    );
+}
+
+#[test]
+fn names_of_streams() {
+    let twice = json!([{ "name": "a", "url": "rtsp://x" }, { "name": "a", "url": "rtsp://y" }]);
+    refused("/spec/streams", twice, "two streams have the same name");
+    refused(
+        "/spec/streams/0/name",
+        json!("Front Door"),
+        "must have only a-z, 0-9 and -",
+    );
+}
+
+#[test]
+fn addresses_of_streams() {
+    let url = "/spec/streams/0/url";
+    accepted(url, json!("rtsp://camera:8554/a/b@c?x=1@2"));
+    accepted(url, json!("rtsp://[2001:db8::1]:554/a"));
+    accepted(url, json!("rtsp://10.0.0.1"));
+    refused(url, json!("http://camera/stream"), "must start with rtsp://");
+    refused(url, json!("rtsp://user:secret@camera/a"), "put them in a Secret");
+    refused(url, json!("rtsp://user@camera/a"), "put them in a Secret");
+    refused(url, json!("rtsp:///a"), "rtsp://host[:port]/path");
+    refused(url, json!("rtsp://"), "rtsp://host[:port]/path");
+}
+
+#[test]
+fn retention_fits() {
+    let retention = "/spec/storage/retention";
+    accepted(
+        retention,
+        json!({ "minAge": "24h", "maxAge": "24h", "maxSize": "10Gi" }),
+    );
+    refused(
+        retention,
+        json!({ "minAge": "25h", "maxAge": "24h" }),
+        "minAge must not be longer than",
+    );
+    refused(
+        retention,
+        json!({ "maxSize": "11Gi" }),
+        "does not fit on the volume",
+    );
+    refused(
+        retention,
+        json!({ "minAge": "1h", "maxAge": "87601h" }),
+        "ten years",
+    );
+    refused(retention, json!({ "minAge": "87601h" }), "ten years");
+}
+
+#[test]
+fn volumes_stay_what_they_are() {
+    refused("/spec/storage/size", json!("1Mi"), "64Mi at least");
+    let change =
+        |old: Value, new: Value| with("/spec/storage", new).validate_cel_update(&with("/spec/storage", old));
+    let class = |name: &str| json!({ "size": "10Gi", "className": name });
+    let size = |size: &str| json!({ "size": size });
+    assert!(change(class("a"), class("a")).is_ok());
+    assert!(change(size("10Gi"), size("11Gi")).is_ok());
+    for (old, new, message) in [
+        (class("a"), class("b"), "storage.className cannot be changed"),
+        (size("10Gi"), class("b"), "storage.className cannot be changed"),
+        (class("a"), size("10Gi"), "storage.className cannot be changed"),
+        (size("10Gi"), size("10000Mi"), "storage.size cannot shrink"),
+    ] {
+        let told = format!("{:?}", change(old, new).unwrap_err());
+        assert!(told.contains(message), "{told} does not say {message:?}");
+    }
+}
+
+#[test]
+fn times_of_failover() {
+    let failover = "/spec/failover";
+    accepted(
+        failover,
+        json!({ "leash": "10s", "suspectAfter": "5s", "leaseDuration": "3s" }),
+    );
+    refused(
+        failover,
+        json!({ "leash": "100ms" }),
+        "failover.leash must be from 200ms to 10s",
+    );
+    refused(
+        failover,
+        json!({ "leash": "11s" }),
+        "failover.leash must be from 200ms to 10s",
+    );
+    refused(
+        failover,
+        json!({ "suspectAfter": "50ms" }),
+        "failover.suspectAfter must be from 100ms to 5s",
+    );
+    refused(
+        failover,
+        json!({ "leash": "1s", "suspectAfter": "1s" }),
+        "must be shorter than failover.leash",
+    );
+    refused(
+        failover,
+        json!({ "leaseDuration": "2s" }),
+        "failover.leaseDuration must be from 3s to 5m",
+    );
+    refused(failover, json!({ "leaseDuration": "3500ms" }), "whole seconds");
+}
+
+#[test]
+fn ring_and_segments() {
+    refused(
+        "/spec/standby",
+        json!({ "preroll": "1s" }),
+        "standby.preroll must be from 2s to 60s",
+    );
+    refused(
+        "/spec/standby",
+        json!({ "maxBytesPerStream": "2Gi" }),
+        "must be from 1Mi to 1Gi",
+    );
+    refused(
+        "/spec/segment",
+        json!({ "target": "1s" }),
+        "segment.target must be from 2s to 10m",
+    );
+}

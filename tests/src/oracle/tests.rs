@@ -186,7 +186,8 @@ fn playlist(folder: &Path, parts: &[Span]) -> Url {
     for part in parts {
         if let Some(end) = end.filter(|end| *end < part.first) {
             let seconds = (part.first - end) as f64 / 25.0;
-            text += &format!(
+            let _ = write!(
+                text,
                 "#EXT-X-DISCONTINUITY\n#EXT-X-GAP\n#EXTINF:{seconds:.3},\ngap.mp4\n#EXT-X-DISCONTINUITY\n"
             );
         } else if end.is_some() {

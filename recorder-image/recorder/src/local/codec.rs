@@ -147,7 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = crate::local::socket_path(dir.path());
         let listener = listen(&path).unwrap();
-        let (mut tx, _rx) = dial::<ToRecorder, ToReplicator>(&path).await.unwrap();
+        let (mut tx, rx) = dial::<ToRecorder, ToReplicator>(&path).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
         let (_tx2, mut rx2) = split::<ToReplicator, ToRecorder>(socket);
         let authority = ToRecorder::Authority(Authority {
@@ -160,7 +160,7 @@ mod tests {
         tx.flush().await.unwrap();
         assert_eq!(rx2.recv().await.unwrap(), Some(authority));
         assert_eq!(rx2.recv().await.unwrap(), Some(ToRecorder::Withdraw { epoch: 7 }));
-        drop((tx, _rx));
+        drop((tx, rx));
         assert_eq!(rx2.recv().await.unwrap(), None);
     }
 

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn i12_the_table_of_reasons() {
         let old = |s| Backlog {
-            oldest: Some(NOW - Duration::from_secs(s)),
+            oldest: Some(NOW.saturating_sub(Duration::from_secs(s))),
             ..NOTHING
         };
         let much = |bytes| Backlog { bytes, ..NOTHING };
@@ -108,7 +108,7 @@ mod tests {
             (
                 GOOD,
                 Backlog {
-                    oldest: Some(NOW - Duration::from_secs(10)),
+                    oldest: Some(NOW.saturating_sub(Duration::from_secs(10))),
                     ..long
                 },
                 Some(Why::TooOld),

@@ -69,12 +69,12 @@ fn frames_before_the_first_key_frame_are_not_taken() {
 #[test]
 fn i12_frames_stay_until_they_are_durable() {
     let mut ring = filled(250);
-    ring.trim(Duration::from_secs(3600));
+    ring.trim(Duration::from_hours(1));
     assert_eq!(ring.frames().count(), 250);
     ring.start();
     assert_eq!(ring.take(usize::MAX).len(), 250);
     ring.durable(0, 110);
-    ring.trim(Duration::from_secs(3600));
+    ring.trim(Duration::from_hours(1));
     assert_eq!(
         ring.frames().count(),
         150,

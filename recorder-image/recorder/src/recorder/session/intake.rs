@@ -212,7 +212,7 @@ mod tests {
     fn stream() -> Stream {
         let limits = Limits {
             max_bytes: 1 << 20,
-            preroll: Duration::from_secs(60),
+            preroll: Duration::from_mins(1),
         };
         Stream::new(
             "door".into(),

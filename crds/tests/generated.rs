@@ -1,4 +1,5 @@
 //! The committed files are what the code generates, and the samples are what the code reads.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crds::RecorderPair;
 use serde::Deserialize as _;

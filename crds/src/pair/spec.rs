@@ -10,9 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{QuantityText, Size, Span};
 
-/// A camera's stream.
+/// A camera's stream. The rules about its URL are of the whole stream, so that an API server's refusal does not repeat
+/// a URL with a password in it.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.url.startsWith('rtsp://')")
+        .message("the URL of a stream must start with rtsp://")
+        .field_path(".url"),
+    validation = Rule::new("!self.url.matches('^[a-zA-Z]+://[^/?#]*@')")
+        .message("the URL of a stream must not hold a user name or password; put them in a Secret and name it in credentials.secretName")
+        .field_path(".url"),
+    validation = Rule::new("self.url.matches('^[a-zA-Z]+://([^/?#]*@)?([^/?#:@]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?([/?][^#]*)?$')")
+        .message("the URL of a stream must be rtsp://host[:port]/path")
+        .field_path(".url")
+)]
 pub struct Stream {
     /// Its name, unique in the pair. Media stays with the name: take another name for another camera.
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
@@ -20,14 +32,6 @@ pub struct Stream {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Its address. Credentials do not belong here, but in a Secret.
-    #[x_kube(
-        validation = Rule::new("self.startsWith('rtsp://')")
-            .message("the URL of a stream must start with rtsp://"),
-        validation = Rule::new("!self.matches('^[a-zA-Z]+://[^/?#]*@')")
-            .message("the URL of a stream must not hold a user name or password; put them in a Secret and name it in credentials.secretName"),
-        validation = Rule::new("self.matches('^[a-zA-Z]+://([^/?#]*@)?([^/?#:@]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?([/?][^#]*)?$')")
-            .message("the URL of a stream must be rtsp://host[:port]/path")
-    )]
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
     /// Where the camera's user name and password are.

@@ -40,7 +40,7 @@ build: ## Build every program, debug profile
 lint: setup $(DENY) ## Format, clippy, docs, licences, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -q -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps -q
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items -q
 	$(DENY) --log-level error check bans licenses sources
 	@$(MAKE) gen-check
 	cd tests/cluster && test -z "$$(gofmt -l .)" && go vet ./...

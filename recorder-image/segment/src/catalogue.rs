@@ -258,7 +258,7 @@ impl Catalogue {
                 entry, received_s, ..
             } => self.upsert(Copy::from_entry(*entry, Origin::Peer, received_s)),
             Record::Evicted { id } => drop(self.remove(&id)),
-            Record::Gap(gap) => self.streams.entry(uid).or_default().gaps.push(gap),
+            Record::Gap(gap) => self.push_gap(uid, gap),
             Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
             Record::Acknowledged { ends } => {
                 for (id, end) in ends {
@@ -320,9 +320,17 @@ impl Catalogue {
         *held = (*held).max(end);
     }
 
-    /// Notes a gap.
+    /// Notes a gap, or the end of one that lasted.
     pub fn push_gap(&mut self, uid: StreamUid, gap: Gap) {
-        self.streams.entry(uid).or_default().gaps.push(gap);
+        let gaps = &mut self.streams.entry(uid).or_default().gaps;
+        match gaps
+            .iter_mut()
+            .rev()
+            .find(|g| g.start_us == gap.start_us && g.end_us.is_none())
+        {
+            Some(open) => *open = gap,
+            None => gaps.push(gap),
+        }
     }
 
     /// A copy.

@@ -22,36 +22,16 @@ pub const MAX_RECORD: usize = 16 << 20;
 const MAGIC: &[u8; 8] = b"GLDG\0\0\0\x01";
 const FILE_HEAD: u64 = 8 + 32;
 
-/// Why frames are missing on this member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum GapCause {
-    /// The camera could not be reached or refused.
-    Unreachable,
-    /// The session was there, but no frame came in time.
-    Silent,
-    /// Packets were lost between camera and member.
-    PacketLoss,
-    /// The session ended and was set up again.
-    Reconnect,
-    /// What came could not be understood.
-    Malformed,
-    /// The recorder was not running.
-    NotRunning,
-    /// The volume took no more, and whole oldest groups of pictures left the ring.
-    NotHeldHere,
-    /// Not known.
-    Unknown,
-}
-
 /// A span without frames, on this member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The last frame before it, microseconds since the Unix epoch.
     pub start_us: i64,
-    /// The first frame after it, microseconds since the Unix epoch.
-    pub end_us: i64,
-    /// Why.
-    pub cause: GapCause,
+    /// The first frame after it, microseconds since the Unix epoch; `None` while it lasts. The record of its end has the
+    /// same start.
+    pub end_us: Option<i64>,
+    /// Why, in one word: `Watchdog`, `PacketLoss`, `Disconnected`, `NotHeldHere` …
+    pub cause: String,
     /// What was seen, for people.
     pub evidence: String,
     /// How many frames are missing, where it is known.

@@ -31,6 +31,6 @@ pub use fmp4::{Sample, Track};
 pub use hash::{Chain, FrameHash, Root};
 pub use header::{ClockSource, Header};
 pub use id::{SegmentId, StreamUid};
-pub use ledger::{Gap, GapCause, Ledger, LedgerReader, Record};
+pub use ledger::{Gap, Ledger, LedgerReader, Record};
 pub use receive::Refusal;
 pub use volume::{Role, Space, Volume};

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::canonical::Chosen;
-use crate::ledger::{Gap, GapCause};
+use crate::ledger::Gap;
 
 /// A stretch of continuous recording by one writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,7 +53,7 @@ pub struct TimelineGap {
     /// Where it ends, microseconds since the Unix epoch.
     pub end_us: i64,
     /// Why.
-    pub cause: GapCause,
+    pub cause: String,
     /// How it stands.
     pub state: GapState,
     /// What was seen.
@@ -120,13 +120,14 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
 /// recording does not have.
 pub fn gaps(chosen: &[Chosen], noted: &[Gap]) -> Vec<TimelineGap> {
     let holes: Vec<(i64, i64)> = chosen.windows(2).filter_map(|w| hole(&w[0], &w[1])).collect();
-    let overlaps = |(start, end): &(i64, i64), gap: &Gap| gap.start_us < *end && gap.end_us > *start;
+    let overlaps =
+        |(start, end): &(i64, i64), gap: &Gap| gap.start_us < *end && gap.end_us.is_none_or(|e| e > *start);
     let open = holes.iter().map(|hole| {
         let cause = noted.iter().find(|g| overlaps(hole, g));
         TimelineGap {
             start_us: hole.0,
             end_us: hole.1,
-            cause: cause.map_or(GapCause::Unknown, |g| g.cause),
+            cause: cause.map_or_else(|| "Unknown".into(), |g| g.cause.clone()),
             state: GapState::Open,
             evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
             frames: cause.and_then(|g| g.frames),
@@ -135,12 +136,14 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap]) -> Vec<TimelineGap> {
     let covered = |gap: &&Gap| {
         let first = chosen.first().map_or(i64::MAX, |c| c.gop.start_us);
         let last = chosen.last().map_or(i64::MIN, |c| c.gop.end_us());
-        !holes.iter().any(|h| overlaps(h, gap)) && gap.start_us >= first && gap.end_us <= last
+        !holes.iter().any(|h| overlaps(h, gap))
+            && gap.start_us >= first
+            && gap.end_us.is_some_and(|e| e <= last)
     };
     let refilled = noted.iter().filter(covered).map(|gap| TimelineGap {
         start_us: gap.start_us,
-        end_us: gap.end_us,
-        cause: gap.cause,
+        end_us: gap.end_us.unwrap_or(gap.start_us),
+        cause: gap.cause.clone(),
         state: GapState::Refilled,
         evidence: gap.evidence.clone(),
         frames: gap.frames,

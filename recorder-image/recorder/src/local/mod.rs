@@ -6,18 +6,17 @@
 //! followed by an [`ToReplicator::Opened`] and an [`ToReplicator::Appended`] for each segment that is open.
 
 mod codec;
-mod ids;
 mod message;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use codec::{LocalError, MAX_MESSAGE, Receiver, Sender, dial, listen, split};
-pub use ids::{SealedEntry, SegmentId, StreamUid};
 pub use message::{
     Authority, Disk, ErrorCode, FrameMark, Peer, Role, StreamError, StreamHealth, StreamState, Ticket,
     ToRecorder, ToReplicator,
 };
+pub use segment::{SealedEntry, SegmentId, StreamUid};
 
 /// How often the recorder's writer loop sends a [`Ticket`].
 pub const TICKET_PERIOD: Duration = Duration::from_millis(50);

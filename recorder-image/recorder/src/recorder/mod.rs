@@ -5,7 +5,6 @@ pub mod decide;
 pub mod frame;
 pub mod http;
 pub mod metrics;
-pub mod nal;
 pub mod pair;
 pub mod registry;
 pub mod ring;

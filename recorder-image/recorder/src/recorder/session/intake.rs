@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::cadence::Cadence;
 use super::clock::{Arrival, Break, MediaClock, Report, Source};
 use crate::recorder::frame::{Frame, Run};
-use crate::recorder::nal;
 use crate::recorder::stream::{GapNotice, Inner, Notice};
+use segment::nal;
 
 /// The codec parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,11 @@
 //!
 //! The oracle reads only what a user can read and shares no code with the recorder.
 
+pub mod api;
 pub mod cameras;
+pub mod judge;
+pub mod members;
 pub mod net;
 pub mod oracle;
+pub mod report;
 pub mod wait;

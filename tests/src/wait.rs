@@ -26,3 +26,9 @@ pub async fn until<T>(
         tokio::time::sleep(POLL).await;
     }
 }
+
+/// Unix time in milliseconds.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

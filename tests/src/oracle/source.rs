@@ -8,9 +8,10 @@ use reqwest::{StatusCode, header};
 use url::Url;
 
 /// Reads `http:` and `file:` URLs, whole or in part.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     client: reqwest::Client,
+    token: Option<String>,
 }
 
 impl Source {
@@ -22,9 +23,15 @@ impl Source {
             .timeout(Duration::from_secs(20))
             .no_proxy()
             .build();
-        Self {
-            client: client.expect("the settings are constant"),
-        }
+        let client = client.expect("the settings are constant");
+        Self { client, token: None }
+    }
+
+    /// The same, with a token for each request (`Authorization: Bearer`).
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
     }
 
     /// Reads a URL; fails unless it is there.
@@ -37,6 +44,9 @@ impl Source {
             return part(data, range);
         }
         let mut request = self.client.get(url.clone());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         if let Some(range) = &range {
             request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         }

@@ -1,0 +1,237 @@
+//! Holds a recording of several cameras, on several members, against what the cameras pushed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::api::MemberApi;
+use crate::cameras::{Cameras, State};
+use crate::oracle::{Account, Span, frames, play};
+use crate::wait::{now_ms, until};
+
+/// How long the last frames may take to be durable and served: the rest of a group of pictures, and some load.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// A stream and the camera behind it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Name of the stream.
+    pub stream: String,
+    /// Number of the camera.
+    pub camera: usize,
+}
+
+/// Streams `cam-0`... of the first cameras.
+pub fn watched(count: usize) -> Vec<Watched> {
+    (0..count)
+        .map(|camera| Watched {
+            stream: format!("cam-{camera}"),
+            camera,
+        })
+        .collect()
+}
+
+/// From when on frames count.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// First frame number.
+    pub counter: u64,
+    /// The same moment, Unix milliseconds.
+    pub at_ms: u64,
+}
+
+impl Start {
+    /// From now on.
+    pub async fn now(cameras: &Cameras) -> Result<Self> {
+        Ok(Self {
+            counter: cameras.state().await?.counter,
+            at_ms: now_ms(),
+        })
+    }
+}
+
+/// What was found of one stream.
+#[derive(Clone, Debug)]
+pub struct StreamVerdict {
+    /// Its name.
+    pub stream: String,
+    /// Frames that the camera pushed.
+    pub expected: u64,
+    /// Frames that no member has.
+    pub missing: Vec<Span>,
+    /// Frames that the playlist does not have.
+    pub canonical_missing: Vec<Span>,
+    /// Frames that the playlist has more than once, counted each time after the first.
+    pub doubled: u64,
+    /// Neighbours in the playlist of which the second is older.
+    pub out_of_order: usize,
+    /// Frames of which the number cannot be read.
+    pub unreadable: u64,
+}
+
+/// What was found of all streams.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Each stream.
+    pub streams: Vec<StreamVerdict>,
+}
+
+fn total(spans: &[Span]) -> u64 {
+    spans.iter().map(Span::frames).sum()
+}
+
+impl Verdict {
+    /// Frames that the cameras pushed.
+    pub fn expected(&self) -> u64 {
+        self.streams.iter().map(|found| found.expected).sum()
+    }
+
+    /// Frames that no member has.
+    pub fn missing(&self) -> u64 {
+        self.streams.iter().map(|found| total(&found.missing)).sum()
+    }
+
+    /// Frames that the playlists have too often.
+    pub fn doubled(&self) -> u64 {
+        self.streams.iter().map(|found| found.doubled).sum()
+    }
+
+    /// Fails unless every frame is there, once, in order, for a viewer too.
+    pub fn ensure_perfect(&self) -> Result<()> {
+        let perfect = |found: &StreamVerdict| {
+            found.missing.is_empty()
+                && found.canonical_missing.is_empty()
+                && (found.doubled, found.out_of_order, found.unreadable) == (0, 0, 0)
+        };
+        ensure!(
+            self.streams.iter().all(perfect),
+            "the recording is not perfect:\n{self}"
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {:<10} {:>9} {:>9} {:>9} {:>9}",
+            "stream", "expected", "found", "doubled", "disorder"
+        )?;
+        for found in &self.streams {
+            let there = found.expected - total(&found.missing);
+            let (doubled, disorder) = (found.doubled, found.out_of_order);
+            writeln!(
+                f,
+                "  {:<10} {:>9} {there:>9} {doubled:>9} {disorder:>9}",
+                found.stream, found.expected
+            )?;
+            let lists = [
+                ("on no member", &found.missing),
+                ("not in the playlist", &found.canonical_missing),
+            ];
+            for (what, spans) in lists.into_iter().filter(|(_, spans)| !spans.is_empty()) {
+                let spans: Vec<_> = spans.iter().map(Span::to_string).collect();
+                writeln!(f, "             {what}: {}", spans.join(" "))?;
+            }
+            if found.unreadable > 0 {
+                writeln!(f, "             without a number: {}", found.unreadable)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Downloads segments, and keeps the numbers of those that do not change.
+#[derive(Default)]
+pub struct Library {
+    accounts: HashMap<(String, String, u64), Account>,
+}
+
+impl Library {
+    /// Every frame of a stream that any of the members serves as a segment.
+    pub async fn union(&mut self, members: &[MemberApi], stream: &str, from_ms: u64) -> Result<Account> {
+        let mut union = Account::default();
+        for member in members {
+            for segment in member.segments(stream, from_ms).await? {
+                let key = (member.base().to_string(), segment.id.clone(), segment.length);
+                if !self.accounts.contains_key(&key) {
+                    let mut account = Account::default();
+                    frames(&member.download(stream, &segment).await?)?.account(&mut account);
+                    self.accounts.insert(key.clone(), account);
+                }
+                union.union(&self.accounts[&key]);
+            }
+        }
+        Ok(union)
+    }
+}
+
+/// Waits until all that the cameras have pushed by now is served, and judges it: the union of the members' segments, and
+/// the playlist of `viewer`.
+pub async fn judge(
+    cameras: &Cameras,
+    streams: &[Watched],
+    start: Start,
+    members: &[MemberApi],
+    viewer: &MemberApi,
+) -> Result<Verdict> {
+    let state = cameras.trusted_state().await?;
+    let (last, to_ms) = (state.counter - 1, now_ms());
+    let mut library = Library::default();
+    let mut verdict = Verdict::default();
+    for watched in streams {
+        let pushed = state.pushed_within(
+            watched.camera,
+            Span {
+                first: start.counter,
+                last,
+            },
+        );
+        let from_ms = start.at_ms.saturating_sub(5_000);
+        let newest = pushed.last().map(|span| span.last);
+        let union = until("the last frames are durable", SETTLE, async || {
+            let union = library.union(members, &watched.stream, from_ms).await?;
+            Ok((union.last() >= newest).then_some(union))
+        });
+        let union = union.await?;
+        let canonical = until("the last frames are in the playlist", SETTLE, async || {
+            let (_, account) = viewer.canonical(&watched.stream, from_ms, to_ms + 2_000).await?;
+            Ok((account.last() >= newest).then_some(account))
+        });
+        verdict
+            .streams
+            .push(compare(&watched.stream, &pushed, &union, &canonical.await?));
+    }
+    Ok(verdict)
+}
+
+fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) -> StreamVerdict {
+    StreamVerdict {
+        stream: stream.to_owned(),
+        expected: total(pushed),
+        missing: union.missing_of(pushed),
+        canonical_missing: canonical.missing_of(pushed),
+        doubled: canonical.surplus(),
+        out_of_order: canonical.out_of_order.len(),
+        unreadable: union.unreadable + canonical.unreadable,
+    }
+}
+
+/// Asks ffmpeg what it plays of a stream, and fails unless it plays each frame of a window once and in order.
+pub async fn ffmpeg_agrees(
+    viewer: &MemberApi,
+    watched: &Watched,
+    state: &State,
+    window: Span,
+    times: (u64, u64),
+) -> Result<()> {
+    let url = viewer.playlist_url(&watched.stream, times.0, Some(times.1))?;
+    let account = play(url.as_str()).await?;
+    let missing = account.missing_of(&state.pushed_within(watched.camera, window));
+    let clean = missing.is_empty() && account.surplus() == 0 && account.out_of_order.is_empty();
+    ensure!(clean, "ffmpeg plays {}: {account}", watched.stream);
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! A volume is lost; a byte on a volume goes bad.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::judge::{Start, judge};
+use e2e::members::{Pair, Program};
+use e2e::wait::until;
+
+use crate::{recording, seconds, verdict};
+
+#[tokio::test]
+async fn a_lost_volume_is_filled_again() {
+    let (cameras, mut pair) = recording(4).await.unwrap();
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(10).await;
+    let lost = &mut pair.members[1];
+    lost.kill(Program::Recorder).await.unwrap();
+    lost.kill(Program::Replicator).await.unwrap();
+    fs::remove_dir_all(lost.media()).unwrap();
+    fs::create_dir(lost.media()).unwrap();
+    seconds(2).await;
+    let names = pair.stream_names();
+    let before = pair.members[0].api().sealed_hashes(&names, 0).await.unwrap();
+
+    pair.start_all().unwrap();
+    pair.receiving().await.unwrap();
+    pair.caught_up(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(
+        pair.members[1].api().changed(&before).await.unwrap(),
+        Vec::<String>::new()
+    );
+
+    // The refilled member alone has every frame, from the time of the lost volume too.
+    pair.members[0].kill(Program::Recorder).await.unwrap();
+    seconds(2).await;
+    let api = pair.members[1].api();
+    let alone = judge(&cameras, &pair.watched(), start, std::slice::from_ref(&api), &api)
+        .await
+        .unwrap();
+    println!("{alone}");
+    alone.ensure_perfect().unwrap();
+}
+
+#[tokio::test]
+async fn a_corrupted_segment_is_refused() {
+    let (cameras, mut pair) = recording(2).await.unwrap();
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(4).await;
+    // With no replicator the first member seals segments that the second one cannot have.
+    pair.members[0].kill(Program::Replicator).await.unwrap();
+    let known = pair.members[0]
+        .api()
+        .sealed_hashes(&pair.stream_names(), 0)
+        .await
+        .unwrap();
+    let (stream, id) = until(
+        "a segment that only one member has",
+        Duration::from_secs(20),
+        async || {
+            let sealed = pair.members[0]
+                .api()
+                .sealed_hashes(&pair.stream_names(), 0)
+                .await?;
+            Ok(sealed.into_keys().find(|key| !known.contains_key(key)))
+        },
+    )
+    .await
+    .unwrap();
+    flip_a_bit(&pair.members[0].media(), &id).unwrap();
+    pair.start_all().unwrap();
+
+    until("it is refused", Duration::from_secs(20), async || {
+        let refusal = pair
+            .report(1)
+            .await?
+            .replication
+            .last_refusal
+            .context("nothing is refused")?;
+        ensure!(
+            refusal.segment.contains(&id) && refusal.stream == stream,
+            "{refusal:?}"
+        );
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    let second = pair.members[1].api();
+    let served = second.segments(&stream, 0).await.unwrap();
+    assert!(
+        served
+            .iter()
+            .all(|segment| segment.id != id || segment.state != "sealed")
+    );
+    seconds(4).await;
+    let apis = std::slice::from_ref(&second);
+    judge(&cameras, &pair.watched(), start, apis, &second)
+        .await
+        .unwrap()
+        .ensure_perfect()
+        .unwrap();
+    refusal_goes_no_further(&cameras, &pair).await;
+}
+
+/// The rest of the media goes on being replicated.
+async fn refusal_goes_no_further(cameras: &e2e::cameras::Cameras, pair: &Pair) {
+    let start = Start::now(cameras).await.unwrap();
+    seconds(5).await;
+    verdict(cameras, pair, start)
+        .await
+        .unwrap()
+        .ensure_perfect()
+        .unwrap();
+}
+
+/// Changes one bit in the middle of a segment's file.
+fn flip_a_bit(media: &Path, id: &str) -> Result<()> {
+    let file = find(&media.join("streams"), id)?.with_context(|| format!("no file of {id}"))?;
+    let mut data = fs::read(&file)?;
+    let middle = data.len() / 2;
+    data[middle] ^= 1;
+    Ok(fs::write(file, data)?)
+}
+
+fn find(folder: &Path, id: &str) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, id)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_stem().is_some_and(|stem| stem == id) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,34 @@
+//! Volumes.
+
+use crds::names;
+use crds::pair::WhenDeleted;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::json;
+
+use super::labels;
+use super::object::Object;
+use crate::world::World;
+
+/// A member's volume. It outlives the pair unless the user said otherwise; a pair of the same name adopts it.
+pub(super) fn claim(world: &World, member: &str) -> Object {
+    let storage = &world.pair.spec.storage;
+    let mut spec = json!({
+        // One pod only, wherever it runs: not even two pods on one node can write to it.
+        "accessModes": ["ReadWriteOncePod"],
+        "resources": { "requests": { "storage": storage.size.as_str() } },
+    });
+    if let Some(class) = &storage.class_name {
+        spec["storageClassName"] = json!(class);
+    }
+    let labels = labels::member(&world.id, member);
+    let claim = Object::new::<PersistentVolumeClaim>(
+        &world.id,
+        &names::claim(member),
+        &labels,
+        json!({ "spec": spec }),
+    );
+    match storage.when_deleted {
+        WhenDeleted::Retain => claim,
+        WhenDeleted::Delete => claim.owned_by(&world.id),
+    }
+}

@@ -1,0 +1,102 @@
+//! The rendered configuration.
+
+use std::collections::BTreeMap;
+
+use crds::member::{
+    FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, RetentionConfig, RingConfig, SegmentConfig,
+    StreamConfig,
+};
+use crds::names;
+use crds::pair::Stream;
+use uuid::Uuid;
+
+use crate::world::{Credentials, World};
+
+/// What the members need to know, once both have an address. Without UIDs no stream is in it.
+pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<RenderedConfig> {
+    let spec = &world.pair.spec;
+    let member = |name: String| {
+        let address = world.addresses.get(&name)?;
+        let peer = match address.contains(':') {
+            true => format!("[{address}]:{}", names::PORT_PEER),
+            false => format!("{address}:{}", names::PORT_PEER),
+        };
+        Some(MemberAddress { name, peer })
+    };
+    let members = world
+        .members()
+        .into_iter()
+        .map(member)
+        .collect::<Option<Vec<_>>>()?;
+    let streams = spec
+        .streams
+        .iter()
+        .filter_map(|stream| render_stream(world, stream, uids));
+    Some(RenderedConfig {
+        version: RenderedConfig::VERSION,
+        pair: PairIdentity {
+            namespace: world.id.namespace.clone(),
+            name: world.id.name.clone(),
+            uid: world.id.uid.clone(),
+        },
+        lease: names::lease(&world.id.name),
+        primary_slice: names::primary_service(&world.id.name),
+        members,
+        streams: streams.collect(),
+        segment: SegmentConfig {
+            target_ms: spec.segment.target.millis(),
+        },
+        ring: RingConfig {
+            preroll_ms: spec.standby.preroll.millis(),
+            max_bytes_per_stream: spec.standby.max_bytes_per_stream.bytes(),
+        },
+        failover: FailoverConfig {
+            leash_ms: spec.failover.leash.millis(),
+            suspect_after_ms: spec.failover.suspect_after.millis(),
+            lease_duration_seconds: u32::try_from(spec.failover.lease_duration.get().as_secs())
+                .unwrap_or(u32::MAX),
+        },
+        retention: retention(world),
+    })
+}
+
+fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) -> Option<StreamConfig> {
+    let uid = *uids.get(&stream.name)?;
+    let credentials = credentials(world, stream)?;
+    Some(StreamConfig {
+        name: stream.name.clone(),
+        uid,
+        url: stream.url.clone(),
+        username: credentials
+            .as_ref()
+            .map(|credentials| credentials.username.clone()),
+        password: credentials.map(|credentials| credentials.password),
+    })
+}
+
+/// The stream's credentials; those that were rendered before where the Secret is gone, so that recording goes on.
+/// `None` where it wants some and there are none: it is left out.
+fn credentials(world: &World, stream: &Stream) -> Option<Option<Credentials>> {
+    match world.credentials.get(&stream.name) {
+        None => Some(None),
+        Some(Ok(credentials)) => Some(Some(credentials.clone())),
+        Some(Err(_)) => {
+            let rendered = &world.rendered.as_ref()?.config.streams;
+            let before = rendered.iter().find(|before| before.name == stream.name)?;
+            Some(Some(Credentials {
+                username: before.username.clone()?,
+                password: before.password.clone()?,
+            }))
+        }
+    }
+}
+
+fn retention(world: &World) -> RetentionConfig {
+    let storage = &world.pair.spec.storage;
+    let max_size = storage.retention.max_size.as_ref();
+    RetentionConfig {
+        min_age_seconds: storage.retention.min_age.get().as_secs(),
+        max_age_seconds: storage.retention.max_age.map(|age| age.get().as_secs()),
+        max_bytes: Some(max_size.map_or(storage.size.bytes() / 10 * 9, crds::pair::Size::bytes)),
+    }
+}

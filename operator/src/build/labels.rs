@@ -1,0 +1,24 @@
+//! Labels.
+
+use crds::names;
+use serde_json::{Value, json};
+
+use crate::world::PairId;
+
+/// Of everything that belongs to a pair.
+pub(super) fn pair(id: &PairId) -> Value {
+    json!({
+        names::LABEL_NAME: names::APP,
+        names::LABEL_INSTANCE: id.name,
+        names::LABEL_MANAGED_BY: names::MANAGER,
+        names::LABEL_COMPONENT: names::COMPONENT,
+        names::LABEL_PAIR: id.name,
+    })
+}
+
+/// Of everything that belongs to a member.
+pub(super) fn member(id: &PairId, member: &str) -> Value {
+    let mut labels = pair(id);
+    labels[names::LABEL_MEMBER] = json!(member);
+    labels
+}

@@ -1,0 +1,167 @@
+//! What should exist: a pure function from what does exist to effects.
+
+mod access;
+mod claim;
+mod config;
+mod labels;
+mod network;
+mod object;
+mod pod;
+pub(crate) mod secrets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crds::names;
+use k8s_openapi::api::core::v1::Pod;
+
+pub use access::lease;
+pub use network::endpoint_of;
+pub use object::{Effect, Object};
+
+use crate::mint::{Minted, Streams};
+use crate::world::World;
+
+/// What to do, in this order.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The effects.
+    pub effects: Vec<Effect>,
+    /// Members whose pod was made from another template than the one that is wanted now, and that run.
+    pub outdated: Vec<String>,
+    /// Whether something waits for what other controllers or the members have to do first.
+    pub waiting: Option<&'static str>,
+}
+
+/// What should exist. What needs an address that is not there yet is built in a later pass.
+pub fn build(world: &World, minted: &Minted, image: &str) -> Built {
+    let mut built = Built {
+        effects: Vec::new(),
+        outdated: Vec::new(),
+        waiting: None,
+    };
+    // First of all, so that no volume is ever used in a pair that has no Lease to count its epochs.
+    if !world.lease && !world.had_lease() {
+        built.effects.push(Effect::Create(access::first_lease(world)));
+    }
+    built
+        .effects
+        .extend(foundations(world, minted).map(Effect::Apply));
+    if !world.primary_slice {
+        let slice = network::first_primary_slice(&world.id);
+        built.effects.push(Effect::Create(slice));
+    }
+    build_members(world, minted, image, &mut built);
+    built
+}
+
+fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
+    let id = &world.id;
+    let member = |(ordinal, (_, identity)): (u8, &(String, _))| {
+        secrets::member(id, ordinal, identity, &minted.authority.0)
+    };
+    let identities = names::ORDINALS.into_iter().zip(&minted.members).map(member);
+    let services = world.members().map(|member| network::member_service(id, &member));
+    let claims = world.members().map(|member| claim::claim(world, &member));
+    let mut objects = vec![
+        access::account(id),
+        access::role(id),
+        access::binding(id),
+        access::disruption_budget(id),
+        secrets::authority(id, minted),
+        secrets::viewer(id, &minted.token),
+        network::viewer_service(id, &names::read_service(&id.name)),
+        network::viewer_service(id, &names::primary_service(&id.name)),
+        network::read_slice(world),
+    ];
+    objects.extend(identities);
+    objects.extend(services);
+    objects.extend(claims);
+    objects.into_iter()
+}
+
+/// The configuration and the pods, once the members' addresses and the streams' UIDs are known.
+fn build_members(world: &World, minted: &Minted, image: &str, built: &mut Built) {
+    let none = BTreeMap::new();
+    let (uids, known) = match &minted.streams {
+        Streams::Known(uids) => (uids, Some(uids)),
+        Streams::Recovering => (&none, None),
+        Streams::Wait => {
+            built.waiting = Some("the members have not told yet which streams their volumes have");
+            return;
+        }
+    };
+    let Some(config) = config::render(world, uids) else {
+        built.waiting = Some("the members' Services have no addresses yet");
+        return;
+    };
+    if known.is_none() {
+        built.waiting = Some("the members have not told yet which streams their volumes have");
+    }
+    let certificates = minted.members.iter().map(|(_, identity)| identity.cert.as_str());
+    let text = secrets::text(&config);
+    let texts: Vec<&str> = certificates.chain([text.as_str()]).collect();
+    let hash = pod::keyed_hash(&minted.token, &texts);
+    built
+        .effects
+        .push(Effect::Apply(secrets::config(&world.id, &config, known)));
+    for ordinal in names::ORDINALS {
+        let wanted = pod::pod(world, ordinal, image, &hash);
+        member_pod(world, wanted, &hash, built);
+    }
+}
+
+/// A pod is made once. A changed configuration changes an annotation, so that its kubelet looks at once; a changed
+/// template is for the rolling update, except where the pod never ran.
+fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Built) {
+    let Some(pod) = world.pods.get(wanted.name()) else {
+        built.effects.push(Effect::Create(wanted));
+        return;
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return;
+    }
+    let template = &wanted.value["metadata"]["annotations"][names::ANNOTATION_POD_HASH];
+    let outdated = annotation(pod, names::ANNOTATION_POD_HASH) != template.as_str();
+    if has_ended(pod) || (outdated && never_ran(pod)) {
+        built.effects.push(Effect::Delete {
+            pod: wanted.name().to_owned(),
+            uid: object::uid(pod),
+        });
+        return;
+    }
+    if outdated {
+        built.outdated.push(wanted.name().to_owned());
+    }
+    if annotation(pod, names::ANNOTATION_CONFIG_HASH) != Some(config_hash) {
+        built.effects.push(Effect::Annotate {
+            pod: wanted.name().to_owned(),
+            uid: object::uid(pod),
+            annotation: (names::ANNOTATION_CONFIG_HASH, config_hash.to_owned()),
+        });
+    }
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Whether all its containers ended for good: it was evicted, or its node shut down in order.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Whether no container of it ever started: it records nothing that could be missed.
+fn never_ran(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    containers.is_none_or(|containers| {
+        containers.iter().all(|container| {
+            let started = container.state.as_ref();
+            container.restart_count == 0
+                && started.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
+        })
+    })
+}

@@ -1,0 +1,79 @@
+//! Secrets: the rendered configuration, certificates, the viewers' token.
+
+use std::collections::BTreeMap;
+
+use crds::member::RenderedConfig;
+use crds::{Secret, names};
+use k8s_openapi::api::core::v1::Secret as SecretObject;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::labels;
+use super::object::Object;
+use crate::mint::Minted;
+use crate::pki::Identity;
+use crate::world::PairId;
+
+/// Key of the UIDs of every stream that the pair ever had, in the Secret of the configuration.
+pub(crate) const KEY_STREAMS: &str = "streams.json";
+/// Annotation of that Secret while it waits for the volumes to tell which streams they have.
+pub(crate) const ANNOTATION_RECOVERING: &str = "gapless.video/recovering";
+/// Key of the operator's certificate in the CA's Secret.
+pub(crate) const KEY_OPERATOR_CERT: &str = "operator.crt";
+/// Key of the operator's key in the CA's Secret.
+pub(crate) const KEY_OPERATOR_KEY: &str = "operator.key";
+
+/// The rendered configuration, and beside it every UID that was ever minted.
+pub(super) fn config(
+    id: &PairId,
+    config: &RenderedConfig,
+    minted: Option<&BTreeMap<String, Uuid>>,
+) -> Object {
+    let data = json!({ names::KEY_CONFIG: text(config), KEY_STREAMS: text(&minted) });
+    let mut fields = opaque(&data);
+    if minted.is_none() {
+        fields["metadata"]["annotations"][ANNOTATION_RECOVERING] = json!("true");
+    }
+    secret(id, &names::config_secret(&id.name), &fields)
+}
+
+/// As JSON text; none of these types can fail.
+pub(super) fn text<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The pair's authority, and the operator's identity. No pod mounts it.
+pub(super) fn authority(id: &PairId, minted: &Minted) -> Object {
+    let data = json!({
+        names::KEY_CA: minted.authority.0.cert,
+        names::KEY_CA_KEY: minted.authority.0.key,
+        KEY_OPERATOR_CERT: minted.operator.cert,
+        KEY_OPERATOR_KEY: minted.operator.key,
+    });
+    secret(id, &names::ca_secret(&id.name), &opaque(&data))
+}
+
+/// A member's certificate.
+pub(super) fn member(id: &PairId, ordinal: u8, identity: &Identity, authority: &Identity) -> Object {
+    let data = json!({
+        names::KEY_CERT: identity.cert,
+        names::KEY_KEY: identity.key,
+        names::KEY_CA: authority.cert,
+    });
+    let fields = json!({ "type": "kubernetes.io/tls", "stringData": data });
+    secret(id, &names::tls_secret(&id.name, ordinal), &fields)
+}
+
+/// The viewers' token.
+pub(super) fn viewer(id: &PairId, token: &Secret) -> Object {
+    let data = json!({ names::KEY_TOKEN: token });
+    secret(id, &names::viewer_secret(&id.name), &opaque(&data))
+}
+
+fn opaque(data: &Value) -> Value {
+    json!({ "type": "Opaque", "stringData": data })
+}
+
+fn secret(id: &PairId, name: &str, fields: &Value) -> Object {
+    Object::new::<SecretObject>(id, name, &labels::pair(id), fields.clone()).owned_by(id)
+}

@@ -1,0 +1,75 @@
+//! What is wrong, in words that say what to do about it.
+
+use std::fmt;
+
+/// Why something does not work: the reason of a condition. The first ones are the gravest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// What was asked for cannot be done.
+    InvalidSpec,
+    /// The API server refused an object.
+    ApplyFailed,
+    /// A volume is gone.
+    VolumeLost,
+    /// A member's volume takes no more.
+    DiskFull,
+    /// A segment was refused: the two copies differ.
+    ReplicaRefused,
+    /// A stream is received by no member, or only by one.
+    StreamFailed,
+    /// A camera's user name and password are not where they should be.
+    CredentialsMissing,
+    /// A member does not run, or makes no progress.
+    MemberNotReady,
+    /// Nobody is ready to take over.
+    NoStandby,
+    /// The end of a ledger was damaged and cut off.
+    LedgerTruncated,
+}
+
+impl Reason {
+    /// As it is written in conditions and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidSpec => "InvalidSpec",
+            Self::ApplyFailed => "ApplyFailed",
+            Self::VolumeLost => "VolumeLost",
+            Self::DiskFull => "DiskFull",
+            Self::ReplicaRefused => "ReplicaRefused",
+            Self::StreamFailed => "StreamFailed",
+            Self::CredentialsMissing => "CredentialsMissing",
+            Self::MemberNotReady => "MemberNotReady",
+            Self::NoStandby => "NoStandby",
+            Self::LedgerTruncated => "LedgerTruncated",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Which kind.
+    pub reason: Reason,
+    /// What it is about: a stream's or member's name, or an object.
+    pub subject: String,
+    /// What is wrong and what to do. Never a credential.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(reason: Reason, subject: &str, message: String) -> Self {
+        let subject = subject.to_owned();
+        Self {
+            reason,
+            subject,
+            message,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,137 @@
+//! What exists, as one reconcile saw it. Everything after it is decided from this alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::member::{MemberReport, RenderedConfig};
+use crds::{RecorderPair, Secret};
+use failover::LeaseRecord;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use uuid::Uuid;
+
+use crate::pki::{Authority, Identity};
+use crate::problem::Problem;
+
+/// What exists of a pair.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What its user asked for.
+    pub pair: Arc<RecorderPair>,
+    /// Name, namespace and UID, which every object has in the cluster.
+    pub id: PairId,
+    /// Whether there is a Lease.
+    pub lease: bool,
+    /// Address of each member's Service, by member.
+    pub addresses: BTreeMap<String, String>,
+    /// Volumes, by member.
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// Pods, by member.
+    pub pods: BTreeMap<String, Pod>,
+    /// What was rendered before.
+    pub rendered: Option<Rendered>,
+    /// Keys and tokens that were made before.
+    pub keys: Keys,
+    /// Whether the slice of the primary is there.
+    pub primary_slice: bool,
+    /// User name and password of each stream that wants them, or why there are none.
+    pub credentials: BTreeMap<String, Result<Credentials, Problem>>,
+    /// What the pair's observer saw.
+    pub view: Arc<View>,
+    /// Unix time.
+    pub now: Duration,
+}
+
+/// Which pair.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PairId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+/// What was rendered before.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The configuration.
+    pub config: RenderedConfig,
+    /// The UID of every stream that this pair ever had, by name.
+    pub minted: BTreeMap<String, Uuid>,
+    /// Whether it is held without streams until the members said which ones their volumes know.
+    pub recovering: bool,
+}
+
+/// Keys and tokens, as far as they are there.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// The pair's authority.
+    pub authority: Option<Authority>,
+    /// The operator's identity.
+    pub operator: Option<Identity>,
+    /// The members' identities, by member.
+    pub members: BTreeMap<String, Identity>,
+    /// The viewers' token.
+    pub token: Option<Secret>,
+}
+
+/// A camera's user name and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// What the observer of a pair saw.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    /// The Lease at the newest successful read.
+    pub lease: Option<LeaseRecord>,
+    /// Whether the newest read said that there is none.
+    pub lease_missing: bool,
+    /// The newest report of each member, by member.
+    pub reports: BTreeMap<String, SeenReport>,
+}
+
+/// A report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenReport {
+    /// What the member said.
+    pub report: MemberReport,
+    /// Whether it is fresh.
+    pub fresh: bool,
+}
+
+impl View {
+    /// What a member says now.
+    pub fn fresh(&self, member: &str) -> Option<&MemberReport> {
+        let seen = self.reports.get(member)?;
+        seen.fresh.then_some(&seen.report)
+    }
+
+    /// The member that serves, by its own word; the one of the highest epoch where two say so.
+    pub fn primary(&self) -> Option<&MemberReport> {
+        let fresh = self.reports.values().filter(|seen| seen.fresh);
+        fresh
+            .map(|seen| &seen.report)
+            .filter(|report| report.role == crds::member::Role::Primary)
+            .max_by_key(|report| report.serving_epoch.unwrap_or(report.epoch))
+    }
+}
+
+impl World {
+    /// Both members' names, in the order in which they are preferred.
+    pub fn members(&self) -> [String; 2] {
+        crds::names::members(&self.id.name)
+    }
+
+    /// Whether this pair, or one of the same name before it, ever had a Lease: then it must not begin at epoch 0.
+    pub fn had_lease(&self) -> bool {
+        let known = self.pair.status.as_ref().and_then(|status| status.highest_epoch);
+        known.is_some() || !self.claims.is_empty()
+    }
+}

@@ -4,11 +4,19 @@
 //! a second and compared: no event can be missed. A configuration that cannot be used is reported, and the last good
 //! one stays in force.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crds::member::RenderedConfig;
+
+use super::http::auth::Token;
 use super::ring::Limits;
+use super::state::Shared;
 use crate::local::StreamUid;
+
+/// How often the file is read.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +93,7 @@ pub struct Retention {
 }
 
 /// What the recorder needs of the rendered configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The streams.
     pub streams: Vec<StreamSpec>,
@@ -95,4 +103,98 @@ pub struct Settings {
     pub ring: Limits,
     /// How long media stays.
     pub retention: Retention,
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// [`ConfigError`]; never with what the file says, for it holds credentials.
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read(path).map_err(read)?;
+    let rendered: RenderedConfig = serde_json::from_slice(&text).map_err(|e| parse_error(path, &e))?;
+    if rendered.version != RenderedConfig::VERSION {
+        let why = format!(
+            "version {}, this recorder reads version {}",
+            rendered.version,
+            RenderedConfig::VERSION
+        );
+        return Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            why,
+        });
+    }
+    Ok(settings(rendered))
+}
+
+fn parse_error(path: &Path, e: &serde_json::Error) -> ConfigError {
+    let kind = match e.classify() {
+        serde_json::error::Category::Data => "a field is missing or of the wrong type",
+        serde_json::error::Category::Eof => "it ends too early",
+        _ => "it is not JSON",
+    };
+    ConfigError::Parse {
+        path: path.to_owned(),
+        kind,
+        line: e.line(),
+        column: e.column(),
+    }
+}
+
+fn settings(rendered: RenderedConfig) -> Settings {
+    let spec = |s: crds::member::StreamConfig| StreamSpec {
+        name: s.name,
+        uid: s.uid,
+        url: s.url,
+        username: s.username,
+        password: s.password.map(|p| p.expose().to_owned()),
+    };
+    Settings {
+        streams: rendered.streams.into_iter().map(spec).collect(),
+        segment: Duration::from_millis(rendered.segment.target_ms),
+        ring: Limits {
+            max_bytes: usize::try_from(rendered.ring.max_bytes_per_stream).unwrap_or(usize::MAX),
+            preroll: Duration::from_millis(rendered.ring.preroll_ms),
+        },
+        retention: Retention {
+            min_age: Duration::from_secs(rendered.retention.min_age_seconds),
+            max_age: rendered.retention.max_age_seconds.map(Duration::from_secs),
+            max_bytes: rendered.retention.max_bytes,
+        },
+    }
+}
+
+/// Follows the file: puts each new configuration in force, keeps the last good one, and says when one is broken. The
+/// viewers' token is read again too. Never returns.
+pub async fn follow(shared: Arc<Shared>, token: Arc<Token>, path: PathBuf) {
+    let mut in_force: Option<Settings> = None;
+    let mut complaint = String::new();
+    loop {
+        let outcome = load(&path).map_err(|e| e.to_string());
+        let outcome = outcome.and_then(|s| {
+            token
+                .reload()
+                .map(|()| s)
+                .map_err(|e| format!("viewer token: {e}"))
+        });
+        shared.metrics.config_broken.set(i64::from(outcome.is_err()));
+        match outcome {
+            Ok(settings) => {
+                complaint.clear();
+                if in_force.as_ref() != Some(&settings) {
+                    shared.configure(&settings);
+                    in_force = Some(settings);
+                }
+            }
+            Err(e) if e != complaint => {
+                tracing::error!("the configuration cannot be used, the last good one stays: {e}");
+                complaint = e;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
 }

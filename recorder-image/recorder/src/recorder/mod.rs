@@ -1,13 +1,16 @@
 //! The recorder: streams in, segments out, playback.
 
+pub mod app;
 pub mod config;
 pub mod decide;
 pub mod frame;
 pub mod http;
+pub mod link;
 pub mod metrics;
 pub mod pair;
 pub mod registry;
 pub mod ring;
 pub mod session;
+pub mod state;
 pub mod stream;
 pub mod writer;

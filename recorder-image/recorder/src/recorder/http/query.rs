@@ -9,6 +9,14 @@ pub fn value(query: &str, name: &str) -> Option<String> {
         .map(|(_, v)| v.into_owned())
 }
 
+/// A query of one parameter, with its question mark.
+pub fn parameter(name: &str, value: &str) -> String {
+    let pair = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair(name, value)
+        .finish();
+    format!("?{pair}")
+}
+
 /// A time, as microseconds since the Unix epoch: RFC 3339, or milliseconds since the Unix epoch.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use self::matching::{Received, WholeGop};
 use super::frame::Frame;
 
 /// How much a ring keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes in memory.
     pub max_bytes: usize,

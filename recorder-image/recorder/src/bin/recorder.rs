@@ -1,0 +1,17 @@
+//! The process `recorder`: streams in, segments out, playback.
+
+use clap::Parser;
+use recorder::recorder::app::{Options, log, run};
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(run(options));
+    // A read of a hung disk must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}

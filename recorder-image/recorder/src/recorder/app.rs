@@ -1,0 +1,119 @@
+//! The process: its options, its parts, its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use segment::{Catalogue, Role, Volume};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::http::{self, auth::Token};
+use super::metrics::Metrics;
+use super::state::Shared;
+use super::writer::{self, Command, Writer};
+use super::{config, link};
+
+/// How many commands may wait for the writer loop.
+const COMMANDS: usize = 64;
+/// How long the writer loop may take to seal what is open when the process is told to end.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Records streams, and plays them back.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Options {
+    /// The name of this member, for example front-0
+    #[arg(long, env = "GAPLESS_MEMBER")]
+    member: String,
+    /// The media volume
+    #[arg(long, env = "GAPLESS_MEDIA", default_value = "/media")]
+    media: PathBuf,
+    /// The folder of the socket for the replicator
+    #[arg(long, env = "GAPLESS_RUN", default_value = "/run/gapless")]
+    run: PathBuf,
+    /// The rendered configuration
+    #[arg(
+        long,
+        env = "GAPLESS_CONFIG",
+        default_value = "/etc/gapless/config/config.json"
+    )]
+    config: PathBuf,
+    /// The file with the viewers' token
+    #[arg(
+        long,
+        env = "GAPLESS_VIEWER_TOKEN",
+        default_value = "/etc/gapless/viewer/token"
+    )]
+    viewer_token: PathBuf,
+    /// Where viewers and probes are served
+    #[arg(long, env = "GAPLESS_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+}
+
+/// Runs until SIGTERM or SIGINT. The end of any part is the end of the process.
+///
+/// # Errors
+/// What kept the process from starting, or which part ended.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let volume = Volume::open(&options.media, Role::Recorder)?;
+    let (catalogue, found) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
+    tracing::info!(
+        store = %volume.store(), rebuilt = found.rebuilt.len(), partial = found.partial.len(),
+        missing = found.missing.len(), "volume opened"
+    );
+    for (segment, why) in &found.unreadable {
+        tracing::error!(%segment, "a file cannot be read and is left alone: {why}");
+    }
+    let metrics = Arc::new(Metrics::new(&options.member));
+    let (commands, inbox) = sync_channel(COMMANDS);
+    let shared = Arc::new(Shared::new(options.member, volume, catalogue, metrics, commands));
+    let token = Arc::new(Token::new(&options.viewer_token));
+    let (ended, mut writer_ended) = tokio::sync::oneshot::channel::<()>();
+    let writer = Writer::new(
+        Arc::clone(&shared),
+        inbox,
+        writer::volume::Volume::new(Arc::clone(&shared))?,
+    );
+    std::thread::Builder::new().name("writer".into()).spawn(move || {
+        writer.run();
+        let _ = ended.send(());
+    })?;
+    let listener = tokio::net::TcpListener::bind(options.listen)
+        .await
+        .context("cannot listen for viewers")?;
+    let mut viewers = tokio::spawn(http::serve(listener, Arc::clone(&shared), Arc::clone(&token)));
+    let mut follow = tokio::spawn(config::follow(Arc::clone(&shared), token, options.config));
+    let (linked, run) = (Arc::clone(&shared), options.run);
+    let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        _ = &mut writer_ended => anyhow::bail!("the writer loop ended"),
+        r = &mut viewers => anyhow::bail!("the viewers' server ended: {r:?}"),
+        r = &mut follow => anyhow::bail!("following the configuration ended: {r:?}"),
+        r = &mut replicator => anyhow::bail!("the replicator's socket ended: {r:?}"),
+    }
+    tracing::info!("told to end: sealing what is open");
+    shared.registry.stop();
+    let _ = shared.commands.try_send(Command::Stop);
+    let _ = tokio::time::timeout(GOODBYE, writer_ended).await;
+    Ok(())
+}
+
+/// Sends the log to standard error; `RUST_LOG` chooses what, `GAPLESS_LOG=json` how.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,retina=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::env::var("GAPLESS_LOG").as_deref() == Ok("json") {
+        builder.json().init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}

@@ -1,0 +1,91 @@
+//! The recorder's end of the local protocol: tells the replicator what happens on the volume, and takes in what it
+//! knows of authority, the peer and received media. Its death changes nothing for the recording (I9).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::state::Shared;
+use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator, boottime_ns};
+
+/// Why a connection of the replicator ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    #[error("the replicator read too slowly and missed {0} messages; it gets a new snapshot")]
+    Lagged(u64),
+    #[error("the replicator closed the connection")]
+    Closed,
+    #[error("the recorder's writer loop ended")]
+    WriterGone,
+}
+
+/// Serves the socket in the folder `run` for ever. A new connection ends the one before it.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub async fn serve(shared: Arc<Shared>, run: &Path) -> Result<(), LocalError> {
+    let listener = local::listen(&local::socket_path(run))?;
+    let mut current: Option<tokio::task::JoinHandle<()>> = None;
+    loop {
+        let (socket, _) = listener.accept().await?;
+        if let Some(old) = current.take() {
+            old.abort();
+            let _ = old.await;
+        }
+        tracing::info!("the replicator is connected");
+        let shared = Arc::clone(&shared);
+        current = Some(tokio::spawn(async move {
+            let ended = converse(&shared, socket).await;
+            shared.pair.replicator_gone();
+            tracing::warn!("connection to the replicator ended: {ended}");
+        }));
+    }
+}
+
+async fn converse(shared: &Arc<Shared>, socket: UnixStream) -> Ended {
+    let (tx, rx) = local::split(socket);
+    // Subscribed before the snapshot is taken: a message may then come twice, but none is missed.
+    let events = shared.events.subscribe();
+    tokio::select! {
+        ended = talk(shared, tx, events) => ended,
+        ended = listen(shared, rx) => ended,
+    }
+}
+
+async fn talk(
+    shared: &Shared,
+    mut tx: Sender<ToReplicator>,
+    mut events: broadcast::Receiver<Arc<ToReplicator>>,
+) -> Ended {
+    for message in shared.snapshot() {
+        if let Err(e) = tx.send(&message).await {
+            return e.into();
+        }
+    }
+    loop {
+        let sent = match events.recv().await {
+            Ok(message) => tx.send(&message).await,
+            Err(RecvError::Lagged(n)) => return Ended::Lagged(n),
+            Err(RecvError::Closed) => return Ended::WriterGone,
+        };
+        if let Err(e) = sent {
+            return e.into();
+        }
+    }
+}
+
+async fn listen(shared: &Shared, mut rx: Receiver<ToRecorder>) -> Ended {
+    loop {
+        match rx.recv().await {
+            Ok(Some(message)) => shared.hear(message, Duration::from_nanos(boottime_ns())),
+            Ok(None) => return Ended::Closed,
+            Err(e) => return e.into(),
+        }
+    }
+}

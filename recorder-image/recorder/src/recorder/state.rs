@@ -1,0 +1,283 @@
+//! What the parts of the recorder share. Locks are held for moments only, never over a sync of the volume.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use segment::scan::scan;
+use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume};
+use tokio::sync::broadcast;
+
+use super::config::Settings;
+use super::metrics::Metrics;
+use super::pair::Pair;
+use super::registry::Registry;
+use super::writer::Command;
+use crate::local::{FrameMark, ToRecorder, ToReplicator, boottime_ns};
+
+/// How many messages to the replicator may wait before it is given a new snapshot instead.
+pub const EVENTS: usize = 4096;
+/// After this silence of the writer loop the process is not ready.
+const WRITER_SILENCE: Duration = Duration::from_secs(2);
+/// How many sealed segments of each stream a new replicator is told of: those that it may have missed.
+const RECENT: usize = 64;
+
+/// The recorder's shared state.
+#[derive(Debug)]
+pub struct Shared {
+    /// This member.
+    pub member: String,
+    /// This start of the process; random.
+    pub incarnation: u64,
+    /// The volume.
+    pub volume: Volume,
+    /// The configured streams.
+    pub registry: Registry,
+    /// Authority and the peer.
+    pub pair: Pair,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is told to the replicator.
+    pub events: broadcast::Sender<Arc<ToReplicator>>,
+    /// To the writer loop.
+    pub commands: SyncSender<Command>,
+    settings: RwLock<Arc<Settings>>,
+    catalogue: Mutex<Catalogue>,
+    /// Received segments that grew since they were indexed; they are read again when a viewer asks.
+    stale: Mutex<BTreeSet<SegmentId>>,
+    last_alive_ns: AtomicU64,
+}
+
+impl Shared {
+    /// The state at the start.
+    pub fn new(
+        member: String,
+        volume: Volume,
+        catalogue: Catalogue,
+        metrics: Arc<Metrics>,
+        commands: SyncSender<Command>,
+    ) -> Self {
+        Self {
+            member,
+            incarnation: rand::random(),
+            volume,
+            registry: Registry::new(Arc::clone(&metrics)),
+            pair: Pair::default(),
+            metrics,
+            events: broadcast::channel(EVENTS).0,
+            commands,
+            settings: RwLock::default(),
+            catalogue: Mutex::new(catalogue),
+            stale: Mutex::default(),
+            last_alive_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts settings in force, for the sessions too. Must be called within a tokio runtime.
+    pub fn configure(&self, settings: &Settings) {
+        // Before the streams are there: the writer loop must never see them with other limits.
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
+        let changes = self.registry.apply(settings, &|stream| {
+            let end = self
+                .catalogue()
+                .stream(stream.uid)
+                .and_then(|s| s.copies.values().map(Copy::end_us).max());
+            if let Some(end) = end {
+                stream
+                    .lock()
+                    .resume_after(end, "the recorder was started again, or the stream came back");
+            }
+        });
+        tracing::info!(added = ?changes.added, removed = ?changes.removed, restarted = ?changes.restarted, "configured");
+    }
+
+    /// The catalogue.
+    pub fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalogue, after the received segments of a stream that grew were read again.
+    pub fn fresh_catalogue(&self, stream: StreamUid) -> MutexGuard<'_, Catalogue> {
+        let grown: BTreeSet<SegmentId> = {
+            let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
+            let (of_stream, rest) = std::mem::take(&mut *stale)
+                .into_iter()
+                .partition(|id| id.stream == stream);
+            *stale = rest;
+            of_stream
+        };
+        let read = |id: &SegmentId| scan(&self.volume.open_path(id)).ok();
+        let scans: Vec<_> = grown.iter().filter_map(read).collect();
+        let mut catalogue = self.catalogue();
+        for found in scans {
+            let known = catalogue.get(&found.header.id);
+            if known.is_some_and(|c| c.state == State::Sealed || c.length > found.end) {
+                continue;
+            }
+            let state = known.map_or(State::Open, |c| c.state);
+            let origin = self.origin(&found.header.id);
+            catalogue.upsert(Copy::from_scan(found, state, origin, now_s()));
+        }
+        catalogue
+    }
+
+    fn origin(&self, id: &SegmentId) -> Origin {
+        if id.store == self.volume.store() {
+            Origin::Live
+        } else {
+            Origin::Peer
+        }
+    }
+
+    /// The writer loop is alive.
+    pub fn alive(&self, at: Duration) {
+        self.last_alive_ns.store(at.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the writer loop is alive now.
+    pub fn is_alive(&self) -> bool {
+        let last = Duration::from_nanos(self.last_alive_ns.load(Ordering::Relaxed));
+        Duration::from_nanos(boottime_ns()).saturating_sub(last) < WRITER_SILENCE
+    }
+
+    /// What a replicator that just connected has to know.
+    pub fn snapshot(&self) -> Vec<ToReplicator> {
+        let (member, store) = (self.member.clone(), self.volume.store());
+        let mut messages = vec![ToReplicator::Hello {
+            member,
+            store,
+            incarnation: self.incarnation,
+        }];
+        let catalogue = self.catalogue();
+        for (_, stream) in catalogue.streams() {
+            let own = || {
+                stream
+                    .copies
+                    .values()
+                    .filter(|c| self.origin(c.id()) == Origin::Live)
+            };
+            for copy in own().filter(|c| c.state != State::Sealed) {
+                messages.extend(unsealed(copy));
+            }
+            let mut sealed: Vec<&Copy> = own().filter(|c| c.state == State::Sealed).collect();
+            sealed.sort_by_key(|c| std::cmp::Reverse(c.end_us()));
+            let entries = sealed.into_iter().take(RECENT).filter_map(Copy::entry);
+            messages.extend(entries.map(|entry| ToReplicator::Sealed {
+                entry: Box::new(entry),
+            }));
+        }
+        messages
+    }
+
+    /// Takes in a message of the replicator.
+    pub fn hear(&self, message: ToRecorder, at: Duration) {
+        match message {
+            ToRecorder::Authority(authority) => {
+                self.metrics
+                    .authority
+                    .set(i64::from(authority.role == crate::local::Role::Primary));
+                self.pair.set_authority(authority);
+            }
+            ToRecorder::Withdraw { epoch } => {
+                self.pair.withdraw(epoch);
+                self.command(Command::Withdraw(epoch));
+            }
+            ToRecorder::Peer(peer) => self.pair.set_peer(peer, at),
+            ToRecorder::ReceivedOpened { id, .. } => self.grew(id),
+            ToRecorder::ReceivedDurable { id, frames, .. } => {
+                self.received(&id, &frames);
+                self.grew(id);
+            }
+            ToRecorder::ReceivedSealed { entry } => self.received_sealed(*entry),
+            ToRecorder::ReceivedPartial { id, .. } => {
+                self.ended(&id, false);
+                self.catalogue().set_state(&id, State::Partial);
+            }
+            ToRecorder::TailComplete { id } => self.command(Command::TailComplete(id)),
+            ToRecorder::PeerAcknowledged { id, end } => self.catalogue().acknowledge(&id, end),
+            ToRecorder::Refused { reason, segment, .. } => {
+                self.metrics.refused.inc();
+                let segment = segment.map(|s| s.to_string());
+                tracing::error!(segment, "bytes of the peer were refused: {reason}");
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            tracing::error!("the writer loop does not take commands");
+        }
+    }
+
+    fn grew(&self, id: SegmentId) {
+        self.stale
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+    }
+
+    /// Frames of the peer are durable here: they may leave the ring (I12), whole groups only.
+    fn received(&self, id: &SegmentId, frames: &[FrameMark]) {
+        let Some(stream) = self.registry.get(id.stream) else {
+            return;
+        };
+        let mut inner = stream.lock();
+        for gop in inner.collector.durable(id, frames) {
+            inner.ring.received(gop);
+        }
+    }
+
+    fn ended(&self, id: &SegmentId, sealed: bool) {
+        let Some(stream) = self.registry.get(id.stream) else {
+            return;
+        };
+        let mut inner = stream.lock();
+        if let Some(gop) = inner.collector.ended(id, sealed) {
+            inner.ring.received(gop);
+        }
+    }
+
+    fn received_sealed(&self, entry: SealedEntry) {
+        let id = entry.header.id.clone();
+        self.ended(&id, true);
+        self.stale
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        let origin = self.origin(&id);
+        self.catalogue().upsert(Copy::from_entry(entry, origin, now_s()));
+    }
+}
+
+fn unsealed(copy: &Copy) -> Vec<ToReplicator> {
+    let (id, chain) = (copy.id().clone(), copy.chain.unwrap_or_default());
+    if copy.state == State::Partial {
+        return vec![ToReplicator::Partial {
+            id,
+            len: copy.length,
+            chain,
+        }];
+    }
+    vec![
+        ToReplicator::Opened {
+            id: id.clone(),
+            head_len: copy.head_len,
+        },
+        ToReplicator::Appended {
+            id,
+            end: copy.length,
+            chain,
+        },
+    ]
+}
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

@@ -1,0 +1,361 @@
+//! The volume as the writer loop uses it: numbered segments, ledgers, the catalogue, the retention clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use segment::retention::{Candidate, Policy, RetentionClock, evictions};
+use segment::{
+    Appended, Catalogue, ClockSource, Copy, Finished, Gap, Header, Ledger, Origin, Record, Result, Role,
+    Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
+};
+
+use super::fragment::Ready;
+use crate::local::{ToReplicator, boottime_ns};
+use crate::recorder::frame::{Frame, Run};
+use crate::recorder::state::Shared;
+use crate::recorder::stream::{GapNotice, Notice, Stream};
+
+/// What a segment is opened with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The stream.
+    pub stream: &'a Stream,
+    /// The pair epoch, and whether this member holds authority.
+    pub standing: (u64, bool),
+    /// The frame that it begins with.
+    pub first: &'a Frame,
+}
+
+/// A segment that this process writes.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: SegmentFile,
+    told: usize,
+    is_told: bool,
+}
+
+impl OpenFile {
+    /// Everything written so far is durable: the catalogue and the replicator are told.
+    pub fn tell(&mut self, catalogue: &mut Catalogue, outbox: &mut Vec<ToReplicator>) {
+        let id = self.file.header().id.clone();
+        let fragments = self.file.fragments();
+        if !self.is_told {
+            self.is_told = true;
+            outbox.push(ToReplicator::Opened {
+                id: id.clone(),
+                head_len: self.file.head_len(),
+            });
+            catalogue.upsert(copy_of(&self.file, 0));
+        }
+        if fragments.len() == self.told {
+            return;
+        }
+        let mut frames: usize = fragments[..self.told].iter().map(|f| f.frames as usize).sum();
+        for fragment in &fragments[self.told..] {
+            let end = frames + fragment.frames as usize;
+            catalogue.extend(
+                &id,
+                fragment.clone(),
+                &self.file.hashes()[frames..end],
+                self.file.chain(),
+            );
+            frames = end;
+        }
+        self.told = fragments.len();
+        outbox.push(ToReplicator::Appended {
+            id,
+            end: self.file.end(),
+            chain: self.file.chain(),
+        });
+    }
+
+    /// No more frames; it may be sealed after the next commit.
+    pub fn finish(self) -> Finished {
+        self.file.finish()
+    }
+
+    /// Whether nothing was written but the head.
+    pub fn is_empty(&self) -> bool {
+        self.file.fragments().is_empty()
+    }
+}
+
+/// The copy that an open file is, without its fragments.
+fn copy_of(file: &SegmentFile, received_s: i64) -> Copy {
+    Copy {
+        header: file.header().clone(),
+        state: State::Open,
+        origin: Origin::Live,
+        head_len: file.head_len(),
+        length: file.head_len(),
+        chain: Some(file.chain()),
+        root: None,
+        fragments: Vec::new(),
+        hashes: Vec::new(),
+        received_s,
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Volume {
+    shared: Arc<Shared>,
+    ledgers: BTreeMap<StreamUid, Ledger>,
+    clock: RetentionClock,
+    sequence: u64,
+    written: u64,
+}
+
+impl Volume {
+    /// The volume of this process.
+    ///
+    /// # Errors
+    /// When the retention clock cannot be read.
+    pub fn new(shared: Arc<Shared>) -> Result<Self> {
+        let clock = RetentionClock::load(&shared.volume, wall_s(), boot_s())?;
+        Ok(Self {
+            shared,
+            ledgers: BTreeMap::new(),
+            clock,
+            sequence: 0,
+            written: 0,
+        })
+    }
+
+    /// Its size.
+    pub fn store(&self) -> &Store {
+        &self.shared.volume
+    }
+
+    /// Bytes of fragments written since the start.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The retention clock, seconds since the Unix epoch.
+    pub fn now_s(&mut self) -> i64 {
+        self.clock.advance(wall_s(), boot_s())
+    }
+
+    /// Persists the retention clock; durable with the next commit.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub fn store_clock(&mut self) -> Result<()> {
+        self.now_s();
+        self.clock.store(&self.shared.volume)
+    }
+
+    /// Opens a segment that begins with `opening.first`.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub fn create(&mut self, opening: &Opening<'_>) -> Result<OpenFile> {
+        let (stream, run) = (opening.stream, &opening.first.run);
+        let header = Header {
+            id: SegmentId {
+                stream: stream.uid,
+                store: self.shared.volume.store(),
+                member: self.shared.member.clone(),
+                incarnation: self.shared.incarnation,
+                sequence: self.sequence,
+            },
+            stream_name: stream.name.clone(),
+            pair_epoch: opening.standing.0,
+            stream_epoch: 0,
+            owner: opening.standing.1,
+            run: run.id,
+            opened_us: opening.first.wallclock_us,
+            clock: ClockSource::Own,
+            hevc: run.hevc,
+        };
+        self.sequence += 1;
+        let file = SegmentFile::create(&self.shared.volume, header, &track(run))?;
+        Ok(OpenFile {
+            file,
+            told: 0,
+            is_told: false,
+        })
+    }
+
+    /// Writes a fragment.
+    ///
+    /// # Errors
+    /// When the volume refuses; the file is then as before.
+    pub fn append(&mut self, open: &mut OpenFile, ready: &Ready) -> Result<Appended> {
+        let samples: Vec<Sample> = ready
+            .frames
+            .iter()
+            .zip(&ready.durations)
+            .map(|(f, d)| sample(f, *d))
+            .collect();
+        let appended = open.file.append(&samples)?;
+        self.written += u64::from(appended.fragment.len);
+        Ok(appended)
+    }
+
+    /// Writes a record into the ledger of a stream.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub fn record(&mut self, stream: StreamUid, record: &Record) -> Result<()> {
+        let ledger = match self.ledgers.entry(stream) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let (ledger, cuts) = Ledger::open(&self.shared.volume, stream, Role::Recorder)?;
+                for cut in cuts {
+                    self.shared.metrics.ledger_truncations.inc();
+                    tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
+                }
+                entry.insert(ledger)
+            }
+        };
+        ledger.append(record)
+    }
+
+    /// Renames what was synced, and notes it in the ledgers. To be followed by one more sync.
+    pub fn seal(&mut self, ended: Vec<Finished>) -> Vec<Box<SealedEntry>> {
+        let received_s = self.now_s();
+        let mut sealed = Vec::with_capacity(ended.len());
+        for finished in ended {
+            let id = finished.entry().header.id.clone();
+            let renamed = finished.rename().and_then(|entry| {
+                let entry = Box::new(entry);
+                self.record(
+                    id.stream,
+                    &Record::Sealed {
+                        entry: entry.clone(),
+                        received_s,
+                    },
+                )?;
+                Ok(entry)
+            });
+            match renamed {
+                Ok(entry) => sealed.push(entry),
+                // The file is whole either way: the next start indexes it from its bytes (I8).
+                Err(e) => tracing::error!(segment = %id, "cannot seal: {e}"),
+            }
+        }
+        let mut catalogue = self.shared.catalogue();
+        for entry in &sealed {
+            catalogue.upsert(Copy::from_entry(
+                SealedEntry::clone(entry),
+                Origin::Live,
+                received_s,
+            ));
+        }
+        sealed
+    }
+
+    /// Writes down what a stream has to say. Returns whether anything was.
+    pub fn note_all(&mut self, stream: &Stream) -> bool {
+        let notices = stream.lock().take_notices();
+        let any = !notices.is_empty();
+        let mut failed = Vec::new();
+        for notice in notices {
+            if self.note(stream, &notice).is_err() {
+                failed.push(notice);
+            }
+        }
+        if !failed.is_empty() {
+            stream.lock().put_back(failed);
+        }
+        any
+    }
+
+    fn note(&mut self, stream: &Stream, notice: &Notice) -> Result<()> {
+        match notice {
+            Notice::Gap(gap) => {
+                let record = gap_record(gap);
+                self.record(stream.uid, &Record::Gap(record.clone()))?;
+                stream.counters.gap(&stream.name, gap);
+                self.shared.catalogue().push_gap(stream.uid, record);
+            }
+            Notice::Note(what) => {
+                let at_us = jiff::Timestamp::now().as_microsecond();
+                self.record(
+                    stream.uid,
+                    &Record::Note {
+                        at_us,
+                        what: what.clone(),
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what its own policy lets go (I11). Returns what left.
+    ///
+    /// # Errors
+    /// When the volume refuses the record of it; then nothing is removed.
+    pub fn evict(&mut self, policy: &Policy) -> Result<Vec<SegmentId>> {
+        let now_s = self.now_s();
+        let held: Vec<Candidate> = self
+            .shared
+            .catalogue()
+            .copies()
+            .filter(|c| c.state == State::Sealed)
+            .map(|c| Candidate {
+                id: c.id().clone(),
+                received_s: c.received_s,
+                length: c.length,
+            })
+            .collect();
+        let leaving = evictions(held, now_s, policy);
+        for id in &leaving {
+            self.record(id.stream, &Record::Evicted { id: id.clone() })?;
+        }
+        if leaving.is_empty() {
+            return Ok(leaving);
+        }
+        self.shared.volume.sync()?;
+        let mut catalogue = self.shared.catalogue();
+        for id in &leaving {
+            let path = self.shared.volume.sealed_path(id);
+            if let Err(e) = std::fs::remove_file(&path) {
+                tracing::error!(segment = %id, "cannot remove what retention let go: {e}");
+            }
+            catalogue.remove(id);
+            self.shared.metrics.evicted.inc();
+        }
+        Ok(leaving)
+    }
+}
+
+fn track(run: &Run) -> Track {
+    Track {
+        sample_entry: run.sample_entry.clone(),
+        width: run.width,
+        height: run.height,
+    }
+}
+
+fn sample(frame: &Frame, duration: u32) -> Sample {
+    Sample {
+        data: frame.data.clone(),
+        key: frame.key,
+        dts: frame.dts.max(0).cast_unsigned(),
+        cts: frame.cts,
+        duration,
+        wallclock_us: frame.wallclock_us,
+    }
+}
+
+fn gap_record(gap: &GapNotice) -> Gap {
+    Gap {
+        start_us: gap.start_us,
+        end_us: gap.end_us,
+        cause: gap.cause.clone(),
+        evidence: gap.evidence.clone(),
+        frames: gap.frames,
+    }
+}
+
+fn wall_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn boot_s() -> u64 {
+    boottime_ns() / 1_000_000_000
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::member::RenderedConfig;
 use crds::{Secret, names};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -60,7 +61,7 @@ pub(super) fn member(id: &PairId, ordinal: u8, identity: &Identity, authority: &
         names::KEY_KEY: identity.key,
         names::KEY_CA: authority.cert,
     });
-    let fields = json!({ "type": "kubernetes.io/tls", "stringData": data });
+    let fields = json!({ "type": "kubernetes.io/tls", "data": encoded(&data) });
     secret(id, &names::tls_secret(&id.name, ordinal), &fields)
 }
 
@@ -71,7 +72,17 @@ pub(super) fn viewer(id: &PairId, token: &Secret) -> Object {
 }
 
 fn opaque(data: &Value) -> Value {
-    json!({ "type": "Opaque", "stringData": data })
+    json!({ "type": "Opaque", "data": encoded(data) })
+}
+
+/// Base64, as `data` wants it. (`stringData` is written only, so server-side apply could not own it.)
+fn encoded(data: &Value) -> Value {
+    let entries = data.as_object().into_iter().flatten();
+    let encode = |(key, text): (&String, &Value)| {
+        let bytes = text.as_str().unwrap_or_default().as_bytes().to_vec();
+        (key.clone(), json!(ByteString(bytes)))
+    };
+    Value::Object(entries.map(encode).collect())
 }
 
 fn secret(id: &PairId, name: &str, fields: &Value) -> Object {

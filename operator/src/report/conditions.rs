@@ -1,0 +1,170 @@
+//! Conditions.
+
+use crds::pair::{Condition, MemberStatus, Phase};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Known;
+use crate::problem::{Problem, Reason};
+use crate::world::World;
+
+/// At most so many problems are spelt out.
+const MAX_SPELT: usize = 4;
+/// The API server takes 32768; a condition that long helps nobody.
+const MAX_MESSAGE: usize = 2048;
+
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn verdict(kind: &'static str, holds: bool, reason: &'static str, message: impl Into<String>) -> Verdict {
+    let message = message.into();
+    Verdict {
+        kind,
+        holds,
+        reason,
+        message,
+    }
+}
+
+/// All conditions. One that did not change keeps its time.
+pub(super) fn conditions(
+    known: Known<'_>,
+    members: &[MemberStatus],
+    problems: &[Problem],
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let verdicts = [
+        ready(known.world),
+        reconciling(known, members),
+        stalled(problems),
+        replicating(known.world),
+        degraded(problems),
+    ];
+    let generation = known.world.pair.metadata.generation;
+    verdicts
+        .into_iter()
+        .map(|verdict| condition(verdict, generation, before, now))
+        .collect()
+}
+
+fn condition(verdict: Verdict, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let same = before
+        .iter()
+        .find(|old| old.type_ == verdict.kind && old.status == status);
+    let mut message = verdict.message;
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
+    }
+    Condition {
+        type_: verdict.kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.to_owned(),
+        message,
+        last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
+        observed_generation: generation,
+    }
+}
+
+fn ready(world: &World) -> Verdict {
+    match world.view.primary() {
+        Some(primary) => verdict(
+            "Ready",
+            true,
+            "Serving",
+            format!("member {:?} serves", primary.member),
+        ),
+        None => verdict(
+            "Ready",
+            false,
+            "NoPrimary",
+            "no member says that it holds authority; members that run record all the same",
+        ),
+    }
+}
+
+fn reconciling(known: Known<'_>, members: &[MemberStatus]) -> Verdict {
+    let starting = members
+        .iter()
+        .find(|member| matches!(member.phase, Phase::Pending | Phase::Terminating));
+    let outdated = &known.built.outdated;
+    match (known.built.waiting, known.retry, outdated.is_empty(), starting) {
+        (Some(what), ..) => verdict("Reconciling", true, "Waiting", format!("waiting: {what}")),
+        (_, true, ..) => verdict(
+            "Reconciling",
+            true,
+            "Retrying",
+            "an object could not be written and is tried again",
+        ),
+        (_, _, false, _) => {
+            let message = format!("members to be replaced, one at a time: {}", outdated.join(", "));
+            verdict("Reconciling", true, "RollingUpdate", message)
+        }
+        (_, _, _, Some(member)) => {
+            let message = format!("member {:?} is starting", member.name);
+            verdict("Reconciling", true, "MemberStarting", message)
+        }
+        _ => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
+    }
+}
+
+fn stalled(problems: &[Problem]) -> Verdict {
+    let blocking = |problem: &&Problem| matches!(problem.reason, Reason::InvalidSpec | Reason::ApplyFailed);
+    let blocking: Vec<&Problem> = problems.iter().filter(blocking).collect();
+    match blocking.first() {
+        Some(first) => verdict("Stalled", true, first.reason.as_str(), spell(&blocking)),
+        None => verdict("Stalled", false, "NotStalled", "nothing is in the way"),
+    }
+}
+
+fn replicating(world: &World) -> Verdict {
+    let reports: Vec<_> = world
+        .members()
+        .iter()
+        .filter_map(|member| world.view.fresh(member))
+        .collect();
+    if reports.len() < 2 {
+        return verdict("Replicating", false, "NoStandby", "fewer than two members answer");
+    }
+    if let Some(report) = reports.iter().find(|report| !report.replication.connected) {
+        let message = format!("member {:?} gets no media from its peer", report.member);
+        return verdict("Replicating", false, "NotConnected", message);
+    }
+    match reports
+        .iter()
+        .find(|report| report.replication.backfill_bytes > 0)
+    {
+        Some(report) => {
+            let message = format!("member {:?} fetches older media that it lacks", report.member);
+            verdict("Replicating", true, "CatchingUp", message)
+        }
+        None => verdict(
+            "Replicating",
+            true,
+            "InSync",
+            "each member has what the other recorded",
+        ),
+    }
+}
+
+fn degraded(problems: &[Problem]) -> Verdict {
+    let all: Vec<&Problem> = problems.iter().collect();
+    match problems.first() {
+        Some(gravest) => verdict("Degraded", true, gravest.reason.as_str(), spell(&all)),
+        None => verdict("Degraded", false, "AsExpected", "nothing is known to be wrong"),
+    }
+}
+
+fn spell(problems: &[&Problem]) -> String {
+    let mut messages: Vec<String> = problems.iter().take(MAX_SPELT).map(ToString::to_string).collect();
+    if problems.len() > MAX_SPELT {
+        messages.push(format!("and {} more", problems.len() - MAX_SPELT));
+    }
+    messages.join("; ")
+}

@@ -1,0 +1,190 @@
+//! Status, conditions and events: a pure function from what was seen and what became of the effects.
+
+mod conditions;
+mod events;
+mod problems;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crds::member::{FailoverReport, MemberReport, StreamState};
+use crds::pair::{
+    FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, Phase, RecorderPairStatus, Role,
+    StreamsStatus,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub use events::{Note, notes};
+
+use crate::build::Built;
+use crate::problem::Problem;
+use crate::world::World;
+
+/// What is known at the end of a reconcile.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What exists.
+    pub world: &'a World,
+    /// What was built.
+    pub built: &'a Built,
+    /// What is wrong with the request, or was refused by the API server.
+    pub problems: &'a [Problem],
+    /// Whether an effect failed and is tried again.
+    pub retry: bool,
+}
+
+/// The status that says all this. What did not change keeps its times, so that it is written only when it differs.
+pub fn status(known: Known<'_>, now: Timestamp) -> RecorderPairStatus {
+    let world = known.world;
+    let before = world.pair.status.clone().unwrap_or_default();
+    let members: Vec<MemberStatus> = world
+        .members()
+        .into_iter()
+        .map(|name| member(world, &before, name))
+        .collect();
+    let streams = streams(world);
+    let mut problems = known.problems.to_vec();
+    problems.extend(problems::observed(world, &members));
+    problems.sort();
+    problems.dedup();
+    let epoch = world.view.lease.as_ref().map(|lease| signed(lease.epoch.0));
+    RecorderPairStatus {
+        observed_generation: world.pair.metadata.generation,
+        conditions: conditions::conditions(known, &members, &problems, &before.conditions, now),
+        members,
+        epoch: epoch.or(before.epoch),
+        highest_epoch: epoch.max(before.highest_epoch),
+        streams: Some(streams),
+        replication_lag: Some(lag(world).to_owned()),
+        failovers: failovers(world, before.failovers),
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn member(world: &World, before: &RecorderPairStatus, name: String) -> MemberStatus {
+    let pod = world.pods.get(&name);
+    let report = world.view.fresh(&name);
+    let known = before.members.iter().find(|member| member.name == name);
+    let store = report.map(|report| report.store.clone());
+    MemberStatus {
+        role: report.map_or(Role::None, |report| role(report.role)),
+        pod: pod.and_then(|pod| pod.metadata.name.clone()),
+        node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
+        phase: phase(pod, report),
+        store: store.or_else(|| known?.store.clone()),
+        name,
+    }
+}
+
+fn role(role: crds::member::Role) -> Role {
+    match role {
+        crds::member::Role::Primary => Role::Primary,
+        crds::member::Role::Standby => Role::Standby,
+        crds::member::Role::None => Role::None,
+    }
+}
+
+fn phase(pod: Option<&Pod>, report: Option<&MemberReport>) -> Phase {
+    let Some(pod) = pod else { return Phase::Pending };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Phase::Terminating;
+    }
+    let pod_phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    match (pod_phase, report) {
+        (_, Some(report)) if !report.fit => Phase::Unfit,
+        (_, Some(report)) if catches_up(report) => Phase::CatchingUp,
+        (_, Some(_)) => Phase::Running,
+        (Some("Running"), None) => Phase::Unreachable,
+        _ => Phase::Pending,
+    }
+}
+
+fn catches_up(report: &MemberReport) -> bool {
+    report.role != crds::member::Role::Primary && report.replication.backfill_bytes > 0
+}
+
+/// A stream fails where no member receives it, and is listed where any member cannot.
+fn streams(world: &World) -> StreamsStatus {
+    let mut status = StreamsStatus {
+        total: i32::try_from(world.pair.spec.streams.len()).unwrap_or(i32::MAX),
+        ..StreamsStatus::default()
+    };
+    for stream in &world.pair.spec.streams {
+        let receives = problems::stream_reports(world, &stream.name)
+            .any(|(_, report)| report.state == StreamState::Receiving);
+        let failing = problems::stream(world, &stream.name);
+        status.receiving += i32::from(receives);
+        status.failed += i32::from(!receives && failing.is_some());
+        status
+            .failing
+            .extend(failing.map(|(code, problem)| FailingStream {
+                name: stream.name.clone(),
+                reason: code,
+                message: problem.message,
+            }));
+    }
+    status.failing.truncate(MAX_FAILING);
+    status.summary = format!("{}/{}", status.receiving, status.total);
+    status
+}
+
+/// How far the standby is behind, coarsely: a status that changed with every frame would be written with every frame.
+fn lag(world: &World) -> &'static str {
+    let primary = world.view.primary().map(|report| report.member.as_str());
+    let members = world.members();
+    let standby = members.iter().find(|member| Some(member.as_str()) != primary);
+    let report = standby.and_then(|member| world.view.fresh(member));
+    let replication = report
+        .map(|report| &report.replication)
+        .filter(|replication| replication.connected);
+    match (primary, replication.map(|replication| replication.lag_ms)) {
+        (None, _) | (_, None) => "unknown",
+        (_, Some(..1_000)) => "<1s",
+        (_, Some(..5_000)) => "<5s",
+        (_, Some(..30_000)) => "<30s",
+        (_, Some(..300_000)) => "<5m",
+        _ => ">5m",
+    }
+}
+
+/// The newest failovers, of what the members tell and what they told before.
+fn failovers(world: &World, before: Vec<FailoverStatus>) -> Vec<FailoverStatus> {
+    let mut known: BTreeMap<i64, FailoverStatus> = before
+        .into_iter()
+        .map(|failover| (failover.epoch, failover))
+        .collect();
+    for (member, seen) in &world.view.reports {
+        let told = seen
+            .report
+            .failovers
+            .iter()
+            .filter_map(|told| failover(member, told));
+        known.extend(told.map(|failover| (failover.epoch, failover)));
+    }
+    known.into_values().rev().take(MAX_FAILOVERS).collect()
+}
+
+/// One failover, in milliseconds from the old primary's last word. The first take of a new pair is none.
+fn failover(member: &str, told: &FailoverReport) -> Option<FailoverStatus> {
+    let serving = told.serving?;
+    if told.why.eq_ignore_ascii_case("noHolder") {
+        return None;
+    }
+    let start = told.last_heard.or(told.suspected).or(told.read)?;
+    let since = |moment: Option<u64>| moment.map(|moment| signed(moment.saturating_sub(start)));
+    Some(FailoverStatus {
+        epoch: signed(told.epoch),
+        member: member.to_owned(),
+        when: Time(Timestamp::from_millisecond(signed(serving)).ok()?),
+        why: told.why.clone(),
+        suspected: since(told.suspected),
+        taken: since(told.taken),
+        serving: since(Some(serving)),
+    })
+}

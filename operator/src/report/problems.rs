@@ -1,0 +1,167 @@
+//! What is wrong with members and streams, as far as they and their pods tell.
+
+use crds::member::{MemberReport, RecorderState, StreamReport, StreamState};
+use crds::names;
+use crds::pair::{MemberStatus, Phase};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::problem::{Problem, Reason};
+use crate::world::World;
+
+/// Everything that is wrong with members and streams.
+pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for status in members {
+        let report = world.view.fresh(&status.name);
+        problems.extend(volume(world, &status.name));
+        problems.extend(report.into_iter().flat_map(of_report));
+        problems.extend(not_ready(world, status, report));
+    }
+    let streams = &world.pair.spec.streams;
+    let failing = streams.iter().filter_map(|named| stream(world, &named.name));
+    problems.extend(
+        failing
+            .map(|(_, problem)| problem)
+            .filter(|problem| problem.reason == Reason::StreamFailed),
+    );
+    problems.extend(no_standby(world));
+    problems
+}
+
+/// What each member that answers says of a stream.
+pub(super) fn stream_reports<'a>(
+    world: &'a World,
+    stream: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a StreamReport)> + 'a {
+    world
+        .view
+        .reports
+        .iter()
+        .filter(|(_, seen)| seen.fresh)
+        .filter_map(move |(member, seen)| {
+            let report = seen.report.streams.iter().find(|report| report.name == stream)?;
+            Some((member.as_str(), report))
+        })
+}
+
+/// Why a stream fails on any member: a code, and words.
+pub(super) fn stream(world: &World, name: &str) -> Option<(String, Problem)> {
+    if let Some(Err(problem)) = world.credentials.get(name) {
+        return Some((Reason::CredentialsMissing.as_str().to_owned(), problem.clone()));
+    }
+    let failed: Vec<(&str, &StreamReport)> = stream_reports(world, name)
+        .filter(|(_, report)| report.state == StreamState::Failed)
+        .collect();
+    let (first, report) = *failed.first()?;
+    let error = report.error.as_ref()?;
+    let whom = match failed.len() {
+        1 => first.to_owned(),
+        _ => "both members".to_owned(),
+    };
+    let message = format!("stream {name:?} fails on {whom}: {}", error.message);
+    let problem = Problem::new(Reason::StreamFailed, name, message);
+    Some((error.code.as_str().to_owned(), problem))
+}
+
+fn of_report(report: &MemberReport) -> Vec<Problem> {
+    let member = &report.member;
+    let mut problems = Vec::new();
+    if report.disk.full {
+        let message = format!(
+            "the volume of member {member:?} ({}) is full: it records no more. Raise storage.size, lower \
+             storage.retention.minAge or maxSize, or record fewer streams",
+            names::claim(member)
+        );
+        problems.push(Problem::new(Reason::DiskFull, member, message));
+    }
+    if let Some(refusal) = &report.replication.last_refusal {
+        let message = format!(
+            "member {member:?} refused segment {} of stream {:?} from its peer: {}. Its own copy, or a good one that it \
+             fetched again, is what it serves; check the disk of the peer",
+            refusal.segment, refusal.stream, refusal.reason
+        );
+        problems.push(Problem::new(Reason::ReplicaRefused, member, message));
+    }
+    if report.ledger_truncations > 0 {
+        let message =
+            format!("the end of a ledger of member {member:?} was damaged and cut off; check its disk");
+        problems.push(Problem::new(Reason::LedgerTruncated, member, message));
+    }
+    problems
+}
+
+fn volume(world: &World, member: &str) -> Option<Problem> {
+    let claim = world.claims.get(member)?;
+    let phase = claim.status.as_ref()?.phase.as_deref()?;
+    (phase == "Lost").then(|| {
+        let claim = names::claim(member);
+        let message = format!(
+            "the volume of member {member:?} is lost. Its peer has the media; delete PersistentVolumeClaim {claim:?} and \
+             Pod {member:?} to start it with an empty volume"
+        );
+        Problem::new(Reason::VolumeLost, member, message)
+    })
+}
+
+fn not_ready(world: &World, status: &MemberStatus, report: Option<&MemberReport>) -> Option<Problem> {
+    let member = &status.name;
+    let message = match status.phase {
+        Phase::Running | Phase::CatchingUp => return None,
+        Phase::Pending => pending(member, world.pods.get(member)),
+        Phase::Terminating => format!("member {member:?} is being replaced"),
+        Phase::Unreachable => format!(
+            "the pod of member {member:?} does not answer; see its logs, and whether its node is up and port {} is open \
+             to the operator",
+            names::PORT_CONTROL
+        ),
+        Phase::Unfit => unfit(member, report),
+    };
+    Some(Problem::new(Reason::MemberNotReady, member, message))
+}
+
+fn unfit(member: &str, report: Option<&MemberReport>) -> String {
+    let what = match report.map(|report| report.recorder) {
+        Some(RecorderState::Dead) => "does not run",
+        _ => "makes no progress",
+    };
+    format!(
+        "the recorder of member {member:?} {what}; see the logs of its container {:?}",
+        names::CONTAINER_RECORDER
+    )
+}
+
+/// Why a pod does not run: what the scheduler or the kubelet says.
+fn pending(member: &str, pod: Option<&Pod>) -> String {
+    let status = pod.and_then(|pod| pod.status.as_ref());
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let unscheduled = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(message) = unscheduled.and_then(|condition| condition.message.as_deref()) {
+        return format!("the pod of member {member:?} finds no node: {message}");
+    }
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let waiting = containers.into_iter().flatten().find_map(|container| {
+        let reason = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+        Some(format!("container {:?} waits: {reason}", container.name))
+    });
+    let why = waiting.unwrap_or_else(|| "it has not started yet".to_owned());
+    format!("the pod of member {member:?} does not run: {why}")
+}
+
+fn no_standby(world: &World) -> Option<Problem> {
+    let primary = world.view.primary()?;
+    let standby = world
+        .members()
+        .into_iter()
+        .find(|member| *member != primary.member)?;
+    let ready = world.view.fresh(&standby).is_some_and(|report| report.fit);
+    (!ready).then(|| {
+        let message = format!(
+            "member {standby:?} is not ready to take over from {:?}: a second fault would lose frames",
+            primary.member
+        );
+        Problem::new(Reason::NoStandby, &standby, message)
+    })
+}

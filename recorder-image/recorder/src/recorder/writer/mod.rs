@@ -260,6 +260,10 @@ impl Writer {
 
     /// The segment of a dead incarnation got what the peer had of it: it is sealed with the next commit.
     fn take_tail(&mut self, id: &SegmentId) {
+        if id.incarnation == self.shared.incarnation || id.store != self.shared.volume.store() {
+            tracing::warn!(segment = %id, "not a segment of a dead incarnation of this recorder");
+            return;
+        }
         match SegmentFile::resume(self.volume.store(), id) {
             Ok(file) if !file.fragments().is_empty() => {
                 self.tails.push(file.finish());

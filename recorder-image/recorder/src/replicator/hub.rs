@@ -1,0 +1,248 @@
+//! What this volume holds, as far as replication needs it: fed by the recorder's messages and by what was received.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use segment::catalogue::Held;
+use segment::{Catalogue, SealedEntry, SegmentId, State};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+/// Changes that a connection may be behind before it looks at everything again.
+const CHANGES: usize = 8192;
+/// How long a refused segment is not asked for again.
+const DECLINE: Duration = Duration::from_mins(10);
+/// The most refusals that are remembered.
+const MAX_DECLINED: usize = 1024;
+/// The most unacknowledged live ends that are timed.
+const MAX_TIMED: usize = 4096;
+
+/// One copy here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Durable bytes.
+    pub end: u64,
+    /// Its entry, once sealed.
+    pub entry: Option<Arc<SealedEntry>>,
+    /// Whether its writer is dead: no more fragments come from here.
+    pub partial: bool,
+}
+
+/// What was refused last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRefusal {
+    /// The segment.
+    pub id: SegmentId,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: BTreeMap<SegmentId, Known>,
+    declined: BTreeMap<SegmentId, Instant>,
+    refused: u64,
+    last_refusal: Option<LastRefusal>,
+    timed: VecDeque<(SegmentId, u64, Instant)>,
+    lag: Duration,
+    acknowledged: BTreeMap<SegmentId, u64>,
+    backfill_bytes: u64,
+    connected: bool,
+    alive: Option<u64>,
+}
+
+/// Figures of replication, for the report and the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Whether the peer takes media from here.
+    pub connected: bool,
+    /// How old the oldest live bytes are that the peer has not acknowledged; else how long the newest took.
+    pub lag: Duration,
+    /// Live bytes not acknowledged.
+    pub lag_bytes: u64,
+    /// Bytes that the peer lacks and that are not live.
+    pub backfill_bytes: u64,
+    /// Refusals so far.
+    pub refused: u64,
+    /// The newest.
+    pub last_refusal: Option<LastRefusal>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Hub {
+    /// The id of this volume.
+    pub store: Uuid,
+    inner: Mutex<Inner>,
+    changes: broadcast::Sender<SegmentId>,
+}
+
+impl Hub {
+    /// What the catalogue of a volume holds.
+    pub fn new(store: Uuid, catalogue: &Catalogue) -> Self {
+        let hub = Self {
+            store,
+            inner: Mutex::default(),
+            changes: broadcast::channel(CHANGES).0,
+        };
+        hub.load(catalogue);
+        hub
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes everything of a catalogue in.
+    pub fn load(&self, catalogue: &Catalogue) {
+        for copy in catalogue.copies() {
+            match copy.entry().filter(|_| copy.state == State::Sealed) {
+                Some(entry) => self.sealed(entry),
+                None => self.grew(copy.id(), copy.length, true),
+            }
+        }
+    }
+
+    /// A copy is durable up to `end`.
+    pub fn grew(&self, id: &SegmentId, end: u64, partial: bool) {
+        {
+            let mut inner = self.lock();
+            let known = inner.known.entry(id.clone()).or_insert(Known {
+                end: 0,
+                entry: None,
+                partial,
+            });
+            if known.entry.is_some() {
+                return;
+            }
+            known.end = known.end.max(end);
+            known.partial = partial;
+            if !partial && id.store == self.store && inner.timed.len() < MAX_TIMED {
+                inner.timed.push_back((id.clone(), end, Instant::now()));
+            }
+        }
+        let _ = self.changes.send(id.clone());
+    }
+
+    /// A copy is sealed.
+    pub fn sealed(&self, entry: SealedEntry) {
+        let id = entry.header.id.clone();
+        let known = Known {
+            end: entry.length,
+            entry: Some(Arc::new(entry)),
+            partial: false,
+        };
+        self.lock().known.insert(id.clone(), known);
+        let _ = self.changes.send(id);
+    }
+
+    /// Retention removed a copy.
+    pub fn evicted(&self, id: &SegmentId) {
+        let mut inner = self.lock();
+        inner.known.remove(id);
+        inner.acknowledged.remove(id);
+    }
+
+    /// A copy.
+    pub fn get(&self, id: &SegmentId) -> Option<Known> {
+        self.lock().known.get(id).cloned()
+    }
+
+    /// Changes from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<SegmentId> {
+        self.changes.subscribe()
+    }
+
+    /// What is here, for the peer.
+    pub fn inventory(&self) -> Vec<Held> {
+        let held = |(id, known): (&SegmentId, &Known)| Held {
+            id: id.clone(),
+            length: known.end,
+            root: known.entry.as_ref().map(|e| e.root),
+        };
+        self.lock().known.iter().map(held).collect()
+    }
+
+    /// The recorder's start that is alive now: all others are dead.
+    pub fn set_alive(&self, incarnation: u64) {
+        self.lock().alive = Some(incarnation);
+    }
+
+    /// The own segments of dead incarnations, with their durable ends; none before the recorder was heard.
+    pub fn own_partials(&self) -> Vec<(SegmentId, u64)> {
+        let inner = self.lock();
+        let Some(alive) = inner.alive else { return Vec::new() };
+        let own = inner.known.iter().filter(|(id, k)| {
+            id.store == self.store && k.partial && k.entry.is_none() && id.incarnation != alive
+        });
+        own.map(|(id, k)| (id.clone(), k.end)).collect()
+    }
+
+    /// Bytes of a segment were refused.
+    pub fn refuse(&self, id: &SegmentId, reason: &str) {
+        let mut inner = self.lock();
+        inner.refused += 1;
+        inner.last_refusal = Some(LastRefusal {
+            id: id.clone(),
+            reason: reason.to_owned(),
+        });
+        if inner.declined.len() < MAX_DECLINED {
+            inner.declined.insert(id.clone(), Instant::now());
+        }
+    }
+
+    /// What is not wanted now.
+    pub fn declined(&self) -> Vec<SegmentId> {
+        let mut inner = self.lock();
+        inner.declined.retain(|_, at| at.elapsed() < DECLINE);
+        inner.declined.keys().cloned().collect()
+    }
+
+    /// The peer holds a segment durably up to `end`.
+    pub fn acknowledge(&self, id: &SegmentId, end: u64) {
+        let mut inner = self.lock();
+        let held = inner.acknowledged.entry(id.clone()).or_default();
+        *held = (*held).max(end);
+        let taken = |(i, e, _): &(SegmentId, u64, Instant)| i == id && *e <= end;
+        if let Some((_, _, at)) = inner.timed.iter().rev().find(|t| taken(t)) {
+            inner.lag = at.elapsed();
+        }
+        inner.timed.retain(|t| !taken(t));
+    }
+
+    /// The peer takes media from here, or not.
+    pub fn set_connected(&self, connected: bool) {
+        let mut inner = self.lock();
+        inner.connected = connected;
+        if !connected {
+            inner.timed.clear();
+        }
+    }
+
+    /// Bytes that the peer lacks and that are not live.
+    pub fn set_backfill(&self, bytes: u64) {
+        self.lock().backfill_bytes = bytes;
+    }
+
+    /// The figures now.
+    pub fn figures(&self) -> Figures {
+        let inner = self.lock();
+        let waiting = inner.timed.front().map(|(_, _, at)| at.elapsed());
+        let mut ends: BTreeMap<&SegmentId, u64> = BTreeMap::new();
+        for (id, end, _) in &inner.timed {
+            ends.insert(id, *end);
+        }
+        let behind = |(id, end): (&&SegmentId, &u64)| {
+            end - inner.acknowledged.get(*id).copied().unwrap_or(0).min(*end)
+        };
+        Figures {
+            connected: inner.connected,
+            lag: waiting.unwrap_or(inner.lag),
+            lag_bytes: ends.iter().map(behind).sum(),
+            backfill_bytes: inner.backfill_bytes,
+            refused: inner.refused,
+            last_refusal: inner.last_refusal.clone(),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The sending side of a media connection: live first, then backfill newest first, of everything that the peer lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use segment::catalogue::{Held, missing};
+use segment::hash::{chain_next, chain_start};
+use segment::{Chain, SegmentId, Volume, fmp4};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use super::hub::{Hub, Known};
+use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
+
+/// Bytes read of a file at once.
+const READ: usize = 1 << 20;
+/// What of a backfilled segment is sent before live media gets its turn again, bytes.
+const BACKFILL_TURN: u64 = 256 << 10;
+
+/// Reads a peer's whole inventory.
+///
+/// # Errors
+/// [`WireError`].
+pub async fn read_inventory<T: AsyncRead>(
+    from: &mut Reader<T>,
+) -> Result<(Vec<Held>, Vec<SegmentId>), WireError> {
+    let (mut all, mut refused) = (Vec::new(), Vec::new());
+    loop {
+        let (Message::Inventory { held, declined, last }, _) = from.next().await? else {
+            return Err(WireError::Unexpected("something else than an inventory"));
+        };
+        all.extend(held);
+        refused.extend(declined);
+        if last {
+            return Ok((all, refused));
+        }
+    }
+}
+
+/// Sends this side's inventory.
+///
+/// # Errors
+/// [`WireError`].
+pub async fn send_inventory<T: AsyncWrite>(to: &mut Writer<T>, hub: &Hub) -> Result<(), WireError> {
+    let held = hub.inventory();
+    let mut declined = hub.declined();
+    let mut pages = held.chunks(INVENTORY_PAGE).map(<[Held]>::to_vec).peekable();
+    loop {
+        let page = pages.next().unwrap_or_default();
+        let last = pages.peek().is_none();
+        to.send(Message::Inventory {
+            held: page,
+            declined: std::mem::take(&mut declined),
+            last,
+        })
+        .await?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+/// How far a segment was sent.
+#[derive(Debug)]
+struct Progress {
+    file: Option<File>,
+    offset: u64,
+    chain: Option<Chain>,
+    sealed: bool,
+}
+
+/// The state of one connection.
+struct Sending<T> {
+    to: Writer<T>,
+    volume: Arc<Volume>,
+    hub: Arc<Hub>,
+    sent: BTreeMap<SegmentId, Progress>,
+    declined: BTreeSet<SegmentId>,
+    live: BTreeSet<SegmentId>,
+    backfill: Vec<SegmentId>,
+    credit: u64,
+}
+
+/// Serves one media connection until it ends. The peer was greeted.
+///
+/// # Errors
+/// Why it ended.
+pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
+    mut from: Reader<T>,
+    mut to: Writer<T>,
+    volume: Arc<Volume>,
+    hub: Arc<Hub>,
+    acks: mpsc::Sender<(SegmentId, u64)>,
+) -> Result<(), WireError> {
+    let mut changes = hub.subscribe();
+    let (theirs, declined) = read_inventory(&mut from).await?;
+    send_inventory(&mut to, &hub).await?;
+    let mut sending = Sending {
+        to,
+        volume,
+        hub: Arc::clone(&hub),
+        sent: BTreeMap::new(),
+        declined: declined.into_iter().collect(),
+        live: BTreeSet::new(),
+        backfill: Vec::new(),
+        credit: 0,
+    };
+    sending.compare(&theirs);
+    let (credits, mut granted) = mpsc::unbounded_channel();
+    let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, credits));
+    hub.set_connected(true);
+    let outcome = loop {
+        if sending.credit > 0 && sending.has_work() {
+            if let Err(e) = sending.turn().await {
+                break Err(e);
+            }
+            // Whatever came meanwhile is taken in before the next turn.
+            while let Ok(more) = granted.try_recv() {
+                sending.credit += more;
+            }
+            while let Ok(id) = changes.try_recv() {
+                sending.changed(id);
+            }
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            more = granted.recv() => match more {
+                Some(more) => sending.credit += more,
+                None => break Err(WireError::Closed),
+            },
+            id = changes.recv() => match id {
+                Ok(id) => sending.changed(id),
+                // Too far behind: the peer dials again and says what it holds.
+                Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected("this side fell behind its own recorder")),
+                Err(RecvError::Closed) => break Ok(()),
+            },
+        }
+    };
+    hub.set_connected(false);
+    listening.abort();
+    outcome
+}
+
+/// Takes in credit and acknowledgements.
+async fn listen<T: AsyncRead>(
+    mut from: Reader<T>,
+    hub: Arc<Hub>,
+    acks: mpsc::Sender<(SegmentId, u64)>,
+    credits: mpsc::UnboundedSender<u64>,
+) {
+    loop {
+        match from.next().await {
+            Ok((Message::Credit(more), _)) => {
+                if credits.send(more).is_err() {
+                    return;
+                }
+            }
+            Ok((Message::Ack(ends), _)) => {
+                for (id, end) in ends {
+                    hub.acknowledge(&id, end);
+                    let _ = acks.send((id, end)).await;
+                }
+            }
+            Ok(_) => {
+                tracing::warn!("the peer said something that a receiver may not say");
+                return;
+            }
+            Err(e) => {
+                tracing::info!("the peer takes no more media: {e}");
+                return;
+            }
+        }
+    }
+}
+
+impl<T: AsyncWrite> Sending<T> {
+    /// What the peer lacks.
+    fn compare(&mut self, theirs: &[Held]) {
+        let ours = self.hub.inventory();
+        for held in theirs {
+            let progress = Progress {
+                file: None,
+                offset: held.length,
+                chain: None,
+                sealed: held.root.is_some(),
+            };
+            self.sent.insert(held.id.clone(), progress);
+        }
+        let mut lacking = missing(theirs, &ours);
+        lacking.retain(|(id, _)| !self.declined.contains(id));
+        // Newest last, because it is taken from the end.
+        let start = |id: &SegmentId| {
+            self.hub
+                .get(id)
+                .and_then(|k| k.entry)
+                .map_or(i64::MAX, |e| e.header.opened_us)
+        };
+        lacking.sort_by_key(|(id, _)| start(id));
+        for (id, _) in lacking {
+            if self.hub.get(&id).is_some_and(|k| !k.partial && k.entry.is_none()) {
+                self.live.insert(id);
+            } else {
+                self.backfill.push(id);
+            }
+        }
+        self.count_backfill();
+    }
+
+    fn changed(&mut self, id: SegmentId) {
+        if !self.declined.contains(&id) {
+            self.live.insert(id);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.live.is_empty() || !self.backfill.is_empty()
+    }
+
+    /// Sends all that is new of the live segments, or a piece of the newest that is lacking.
+    async fn turn(&mut self) -> Result<(), WireError> {
+        if let Some(id) = self.live.pop_first() {
+            if !self.advance(&id, u64::MAX).await? {
+                self.live.insert(id);
+            }
+            return Ok(());
+        }
+        if let Some(id) = self.backfill.pop() {
+            if !self.advance(&id, BACKFILL_TURN).await? {
+                self.backfill.push(id);
+            }
+            self.count_backfill();
+        }
+        Ok(())
+    }
+
+    fn count_backfill(&self) {
+        let lacking = |id: &SegmentId| {
+            let sent = self.sent.get(id).map_or(0, |p| p.offset);
+            self.hub.get(id).map_or(0, |k| k.end.saturating_sub(sent))
+        };
+        self.hub.set_backfill(self.backfill.iter().map(lacking).sum());
+    }
+
+    /// Sends up to `most` bytes of a segment. Returns whether it is done with what is here now.
+    async fn advance(&mut self, id: &SegmentId, most: u64) -> Result<bool, WireError> {
+        let Some(known) = self.hub.get(id) else {
+            return Ok(true);
+        };
+        let mut turn = 0;
+        loop {
+            let progress = self.sent.entry(id.clone()).or_insert_with(Progress::new);
+            if progress.sealed || self.declined.contains(id) {
+                return Ok(true);
+            }
+            if progress.offset >= known.end && (progress.offset > 0 || known.end == 0) {
+                if let Some(entry) = known.entry {
+                    progress.sealed = true;
+                    progress.file = None;
+                    self.to
+                        .send(Message::Seal {
+                            entry: Box::new((*entry).clone()),
+                        })
+                        .await?;
+                }
+                return Ok(true);
+            }
+            if self.credit == 0 || turn >= most {
+                return Ok(false);
+            }
+            match progress.next(&self.volume, id, &known) {
+                Ok((message, payload)) => {
+                    turn += payload.len() as u64;
+                    self.credit = self.credit.saturating_sub(payload.len() as u64);
+                    self.to.send_with(message, payload).await?;
+                }
+                Err(what) => {
+                    // It may have been evicted, or be damaged; it is never repaired in place.
+                    tracing::error!(segment = %id, "cannot be sent: {what}");
+                    self.declined.insert(id.clone());
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            file: None,
+            offset: 0,
+            chain: None,
+            sealed: false,
+        }
+    }
+
+    /// The next message of the segment: its head, or a fragment.
+    fn next(&mut self, volume: &Volume, id: &SegmentId, known: &Known) -> Result<(Message, Bytes), String> {
+        if self.file.is_none() {
+            let open = |path| File::open(path);
+            let opened = open(volume.open_path(id)).or_else(|_| open(volume.sealed_path(id)));
+            self.file = Some(opened.map_err(|e| e.to_string())?);
+        }
+        let Some(file) = &self.file else {
+            return Err("not open".into());
+        };
+        let head = read(file, 0, fmp4::MAX_HEAD, known.end)?;
+        let head_len = fmp4::head(&head)?.len;
+        let head = head.slice(..head_len);
+        if self.offset == 0 {
+            self.offset = head_len as u64;
+            self.chain = Some(chain_start(&head));
+            return Ok((Message::Opened { id: id.clone() }, head));
+        }
+        let before = match self.chain {
+            Some(chain) => chain,
+            None => chain_at(file, &head, self.offset)?,
+        };
+        let fragment = next_fragment(file, self.offset, known.end)?;
+        let chain = chain_next(&before, &fragment);
+        let message = Message::Append {
+            id: id.clone(),
+            offset: self.offset,
+            chain,
+        };
+        self.chain = Some(chain);
+        self.offset += fragment.len() as u64;
+        Ok((message, fragment))
+    }
+}
+
+/// The running hash at `offset`, from the bytes before it.
+fn chain_at(file: &File, head: &[u8], offset: u64) -> Result<Chain, String> {
+    let (mut at, mut chain) = (head.len() as u64, chain_start(head));
+    while at < offset {
+        let fragment = next_fragment(file, at, offset)?;
+        chain = chain_next(&chain, &fragment);
+        at += fragment.len() as u64;
+    }
+    Ok(chain)
+}
+
+/// The four boxes of the fragment at `offset`.
+fn next_fragment(file: &File, offset: u64, end: u64) -> Result<Bytes, String> {
+    let mut size = READ;
+    loop {
+        let data = read(file, offset, size, end)?;
+        let boxes: Vec<_> = fmp4::boxes(&data).take(4).collect();
+        if let [_, _, _, last] = boxes[..] {
+            return Ok(data.slice(..last.offset + last.bytes.len()));
+        }
+        if data.len() < size || size > fmp4::MAX_FRAGMENT {
+            return Err(format!("no whole fragment at byte {offset}"));
+        }
+        size *= 4;
+    }
+}
+
+fn read(file: &File, offset: u64, most: usize, end: u64) -> Result<Bytes, String> {
+    let mut data = vec![0; most.min(end.saturating_sub(offset) as usize)];
+    file.read_exact_at(&mut data, offset).map_err(|e| e.to_string())?;
+    Ok(data.into())
+}

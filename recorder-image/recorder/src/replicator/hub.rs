@@ -172,7 +172,9 @@ impl Hub {
     /// The own segments of dead incarnations, with their durable ends; none before the recorder was heard.
     pub fn own_partials(&self) -> Vec<(SegmentId, u64)> {
         let inner = self.lock();
-        let Some(alive) = inner.alive else { return Vec::new() };
+        let Some(alive) = inner.alive else {
+            return Vec::new();
+        };
         let own = inner.known.iter().filter(|(id, k)| {
             id.store == self.store && k.partial && k.entry.is_none() && id.incarnation != alive
         });

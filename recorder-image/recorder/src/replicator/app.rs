@@ -1,0 +1,264 @@
+//! The process: its options, its parts, its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crds::member::RenderedConfig;
+use failover::{BootTime, Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
+use segment::{Catalogue, EpochSlots, Role, Volume};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs};
+use super::hub::Hub;
+use super::keeper::Keeper;
+use super::kube_lease::{KubeLease, client};
+use super::link::Link;
+use super::network::{Network, Parties};
+use super::report::{Reporter, known_streams};
+use super::server::{self, Control};
+use super::slice;
+use crate::local::{ToRecorder, boottime_ns};
+
+/// Messages that wait for the driver, the peer, the keeper.
+const QUEUE: usize = 256;
+
+/// Replicates media, and holds a member's authority.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Options {
+    /// The name of this member, for example front-0
+    #[arg(long, env = "GAPLESS_MEMBER")]
+    member: String,
+    /// The media volume
+    #[arg(long, env = "GAPLESS_MEDIA", default_value = "/media")]
+    media: PathBuf,
+    /// The folder of the recorder's socket
+    #[arg(long, env = "GAPLESS_RUN", default_value = "/run/gapless")]
+    run: PathBuf,
+    /// The rendered configuration
+    #[arg(
+        long,
+        env = "GAPLESS_CONFIG",
+        default_value = "/etc/gapless/config/config.json"
+    )]
+    config: PathBuf,
+    /// The folder with tls.crt, tls.key and ca.crt
+    #[arg(long, env = "GAPLESS_TLS", default_value = "/etc/gapless/tls")]
+    tls: PathBuf,
+    /// Where the peer is served
+    #[arg(long, env = "GAPLESS_LISTEN_PEER", default_value = "0.0.0.0:7443")]
+    listen_peer: SocketAddr,
+    /// Where the operator is served
+    #[arg(long, env = "GAPLESS_LISTEN_CONTROL", default_value = "0.0.0.0:7444")]
+    listen_control: SocketAddr,
+    /// Where probes and metrics are served
+    #[arg(long, env = "GAPLESS_LISTEN_STATUS", default_value = "0.0.0.0:8081")]
+    listen_status: SocketAddr,
+    /// The address of this pod, for the -primary Service
+    #[arg(long, env = "POD_IP")]
+    pod_ip: Option<String>,
+    /// No API server: nobody holds authority, and both members write
+    #[arg(long, env = "GAPLESS_NO_LEASE")]
+    no_lease: bool,
+}
+
+async fn read_config(path: &PathBuf) -> anyhow::Result<RenderedConfig> {
+    let text = tokio::fs::read(path)
+        .await
+        .with_context(|| path.display().to_string())?;
+    // Without the text of the error: it may quote the file.
+    serde_json::from_slice(&text)
+        .map_err(|e| anyhow::anyhow!("{} is not a configuration, line {}", path.display(), e.line()))
+}
+
+fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
+    let leash = Duration::from_millis(config.failover.leash_ms);
+    let usual = Settings::default();
+    let settings = Settings {
+        leash,
+        suspect_after: Duration::from_millis(config.failover.suspect_after_ms),
+        // What fits a usual leash must fit a shorter one.
+        heartbeat_interval: usual.heartbeat_interval.min(leash / 4),
+        alone_interval: usual.alone_interval.min(leash / 2),
+        api_timeout: usual.api_timeout.min(leash),
+        ..usual
+    };
+    settings.check()?;
+    Ok(settings)
+}
+
+/// Runs until SIGTERM or SIGINT. The end of any part is the end of the process.
+///
+/// # Errors
+/// What kept the process from starting, or which part ended.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let config = read_config(&options.config).await?;
+    let settings = settings(&config)?;
+    let peer = config
+        .members
+        .iter()
+        .find(|m| m.name != options.member)
+        .context("no peer is configured")?;
+    let volume = Arc::new(Volume::open(&options.media, Role::Replicator)?);
+    let slots = EpochSlots::open(&volume)?;
+    let (catalogue, _) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
+    let hub = Arc::new(Hub::new(volume.store(), &catalogue));
+    let known = Arc::new(known_streams(&catalogue));
+    drop(catalogue);
+
+    let incarnation: u64 = rand::random();
+    let me = MemberRef {
+        member: MemberName::new(&options.member)?,
+        store: StoreId::new(&volume.store().to_string())?,
+        incarnation: Incarnation(incarnation),
+    };
+    let start = Config {
+        me,
+        peers: vec![MemberName::new(&peer.name)?],
+        synced: Epoch(slots.epoch()),
+        settings: settings.clone(),
+    };
+    let member = Member::new(BootTime(boottime_ns()), start);
+
+    let (driver, driver_inbox) = mpsc::channel::<Input>(QUEUE);
+    let (to_peer, peer_outbox) = mpsc::channel(QUEUE);
+    let (to_recorder, recorder_outbox) = mpsc::unbounded_channel::<ToRecorder>();
+    let (serving, served) = mpsc::unbounded_channel();
+    let (acks, mut acked) = mpsc::channel(QUEUE);
+    let (keeper_inbox, work) = sync_channel(QUEUE);
+    let standing = Arc::new(Mutex::new(None));
+
+    let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone());
+    std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || keeper.run(&work))?;
+
+    let outputs = Outputs {
+        peer: to_peer.clone(),
+        recorder: to_recorder.clone(),
+        serving,
+        standing: Arc::clone(&standing),
+    };
+    let channels = (driver.clone(), driver_inbox);
+    if options.no_lease {
+        drive(member, Arc::new(NoLease), slots, outputs, channels)?;
+    } else {
+        let client = client(settings.api_timeout).await?;
+        let namespace = config.pair.namespace.clone();
+        let duration = config.failover.lease_duration_seconds;
+        let lease = KubeLease::new(
+            client.clone(),
+            &namespace,
+            &config.lease,
+            duration,
+            settings.api_timeout,
+        );
+        let ip = options.pod_ip.clone().context("POD_IP is not set")?;
+        tokio::spawn(slice::follow(
+            client,
+            namespace,
+            config.primary_slice.clone(),
+            ip,
+            served,
+        ));
+        drive(member, Arc::new(lease), slots, outputs, channels)?;
+    }
+
+    let recorder = Arc::new(Mutex::new(None));
+    let link = Link {
+        run: options.run.clone(),
+        volume: Arc::clone(&volume),
+        hub: Arc::clone(&hub),
+        driver: driver.clone(),
+        peer: to_peer,
+        recorder: Arc::clone(&recorder),
+    };
+    let parties = Parties {
+        pair: config.pair.uid.clone(),
+        member: options.member.clone(),
+        store: volume.store(),
+        peer: peer.name.clone(),
+        address: peer.peer.clone(),
+        tls: options.tls.clone(),
+    };
+    let network = Arc::new(Network {
+        parties,
+        driver: driver.clone(),
+        hub: Arc::clone(&hub),
+        volume,
+        keeper: keeper_inbox,
+        acks,
+    });
+    let reporter = Reporter {
+        member: options.member,
+        incarnation,
+        standing,
+        recorder,
+        hub,
+        known,
+    };
+    let operator = crds::names::operator_uri(&config.pair.uid);
+    let control = Control {
+        reporter: reporter.clone(),
+        driver,
+    };
+    let peers = TcpListener::bind(options.listen_peer)
+        .await
+        .context("cannot listen for the peer")?;
+    let orders = TcpListener::bind(options.listen_control)
+        .await
+        .context("cannot listen for the operator")?;
+    let probes = TcpListener::bind(options.listen_status)
+        .await
+        .context("cannot listen for probes")?;
+    let passing = async move {
+        while let Some((id, end)) = acked.recv().await {
+            let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
+        }
+    };
+    tokio::select! {
+        () = signalled() => Ok(()),
+        () = link.run(recorder_outbox) => anyhow::bail!("the link to the recorder ended"),
+        () = Arc::clone(&network).control(peer_outbox) => anyhow::bail!("the control connection ended"),
+        () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
+        () = passing => anyhow::bail!("acknowledgements ended"),
+        r = network.accept(peers) => anyhow::bail!("the peer's listener ended: {r:?}"),
+        r = server::control(orders, control, options.tls, operator) => anyhow::bail!("the operator's listener ended: {r:?}"),
+        r = server::status(probes, reporter) => anyhow::bail!("the probes' listener ended: {r:?}"),
+    }
+}
+
+/// Starts the driver on a thread of its own.
+fn drive<A: LeaseApi>(
+    member: Member,
+    api: Arc<A>,
+    slots: EpochSlots,
+    outputs: Outputs,
+    channels: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("authority".into())
+        .spawn(move || {
+            runtime.block_on(Driver::new(member, api, slots, outputs, channels).run());
+            tracing::error!("authority is not driven any more, ending");
+            std::process::exit(1);
+        })?;
+    Ok(())
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}

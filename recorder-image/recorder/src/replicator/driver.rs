@@ -1,0 +1,302 @@
+//! Drives [`failover::Member`]: waits in one place, steps synchronously, carries its effects out in order. It runs on a
+//! thread of its own, so that bulk work cannot delay a heartbeat.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use failover::{
+    BootTime, Effect, Epoch, Event, Health, LeaseRecord, Member, Note, OpId, OrderOutcome, ReadResult,
+    Report, Role, SwapResult, Version,
+};
+use segment::EpochSlots;
+use tokio::sync::{mpsc, oneshot};
+
+use super::phases::Phases;
+use crate::local::{self, ToRecorder, boottime_ns};
+use crate::wire::Message;
+
+/// How often the recorder is told of the peer, at least.
+const PEER_PERIOD: Duration = Duration::from_millis(250);
+
+/// A call to the API that is under way.
+pub type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The Lease in the API. Each call ends within its time-out, and is never retried.
+pub trait LeaseApi: Send + Sync + 'static {
+    /// A quorum read.
+    fn read(&self) -> Call<ReadResult>;
+    /// A conditional swap.
+    fn swap(&self, expected: Version, record: LeaseRecord) -> Call<SwapResult>;
+}
+
+/// What the driver is told.
+#[derive(Debug)]
+pub enum Input {
+    /// For the member.
+    Event(Event),
+    /// An order of the operator, and where its outcome goes.
+    Order(Event, oneshot::Sender<OrderOutcome>),
+    /// The streams that the peer does not receive well.
+    PeerBroken(Vec<segment::StreamUid>),
+}
+
+/// What others may look at at any time.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The member's own words.
+    pub report: Report,
+    /// The last failovers.
+    pub phases: Phases,
+    /// Whether the last call to the API succeeded.
+    pub api_reachable: bool,
+}
+
+/// Where effects go.
+pub struct Outputs {
+    /// To the peer, over the control connection; where it is full, messages are lost as on a bad link.
+    pub peer: mpsc::Sender<Message>,
+    /// To the recorder.
+    pub recorder: mpsc::UnboundedSender<ToRecorder>,
+    /// A new epoch is served from here on.
+    pub serving: mpsc::UnboundedSender<u64>,
+    /// What others look at.
+    pub standing: Arc<Mutex<Option<Standing>>>,
+}
+
+/// See the module.
+pub struct Driver<A> {
+    member: Member,
+    api: Arc<A>,
+    slots: Arc<Mutex<EpochSlots>>,
+    outputs: Outputs,
+    inputs: mpsc::Receiver<Input>,
+    own: mpsc::Sender<Input>,
+    phases: Phases,
+    suspected: bool,
+    broken: Vec<segment::StreamUid>,
+    told: Option<(local::Peer, BootTime)>,
+    role: Role,
+    why: String,
+    api_reachable: bool,
+}
+
+fn now() -> BootTime {
+    BootTime(boottime_ns())
+}
+
+impl<A: LeaseApi> Driver<A> {
+    /// A driver of `member`. `own` leads to `inputs`.
+    pub fn new(
+        member: Member,
+        api: Arc<A>,
+        slots: EpochSlots,
+        outputs: Outputs,
+        (own, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    ) -> Self {
+        let role = member.role();
+        Self {
+            member,
+            api,
+            slots: Arc::new(Mutex::new(slots)),
+            outputs,
+            inputs,
+            own,
+            phases: Phases::default(),
+            suspected: false,
+            broken: Vec::new(),
+            told: None,
+            role,
+            why: String::new(),
+            api_reachable: false,
+        }
+    }
+
+    /// Runs for ever (or until nobody can tell it anything).
+    pub async fn run(mut self) {
+        self.step(Event::Tick, None);
+        loop {
+            let due = self
+                .member
+                .next_deadline()
+                .unwrap_or(now() + PEER_PERIOD)
+                .min(now() + PEER_PERIOD);
+            let wait = due.since(now());
+            let input = tokio::time::timeout(wait, self.inputs.recv()).await;
+            match input {
+                Ok(None) => return,
+                Ok(Some(Input::Event(event))) => self.step(event, None),
+                Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
+                Ok(Some(Input::PeerBroken(broken))) => self.broken = broken,
+                Err(_) => self.step(Event::Tick, None),
+            }
+            self.tell_recorder();
+            self.publish();
+        }
+    }
+
+    fn step(&mut self, event: Event, mut answer: Option<oneshot::Sender<OrderOutcome>>) {
+        match &event {
+            Event::LeaseRead { result, .. } => {
+                self.api_reachable = !matches!(result, ReadResult::Unavailable)
+            }
+            Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
+            Event::TakeOrder(order) => self.why = format!("{:?}", order.reason),
+            Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(),
+            _ => {}
+        }
+        for effect in self.member.step(now(), event) {
+            self.carry_out(effect, &mut answer);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, answer: &mut Option<oneshot::Sender<OrderOutcome>>) {
+        match effect {
+            Effect::SendRequest { request, .. } => self.send(Message::Request(request)),
+            Effect::SendAnswer { answer, .. } => self.send(Message::Answer(answer)),
+            Effect::SendRelease { release, .. } => self.send(Message::Release(release)),
+            Effect::ReadLease { op } => self.read(op),
+            Effect::SwapLease { op, expected, record } => self.swap(op, expected, record),
+            Effect::PersistEpoch { epoch } => self.persist(epoch),
+            Effect::GrantRecorder(grant) => self.grant(grant.epoch, local::Role::Primary, grant.until),
+            Effect::RevokeRecorder { epoch } => self.recorder(ToRecorder::Withdraw { epoch: epoch.0 }),
+            Effect::RoleChanged { role, epoch } => self.changed(role, epoch),
+            Effect::Suspect { suspected, peer } => {
+                tracing::warn!(%peer, suspected, "suspicion");
+                self.suspected = suspected;
+                self.told = None;
+                self.tell_recorder();
+            }
+            Effect::OrderAnswered(outcome) => {
+                if let Some(answer) = answer.take() {
+                    let _ = answer.send(outcome);
+                }
+            }
+            Effect::Note(note) => self.note(&note),
+        }
+    }
+
+    fn send(&self, message: Message) {
+        let _ = self.outputs.peer.try_send(message);
+    }
+
+    fn recorder(&self, message: ToRecorder) {
+        let _ = self.outputs.recorder.send(message);
+    }
+
+    fn grant(&self, epoch: Epoch, role: local::Role, until: BootTime) {
+        self.recorder(ToRecorder::Authority(local::Authority {
+            epoch: epoch.0,
+            role,
+            deadline_boottime_ns: until.0,
+        }));
+    }
+
+    fn read(&self, op: OpId) {
+        let (api, own) = (Arc::clone(&self.api), self.own.clone());
+        tokio::spawn(async move {
+            let result = api.read().await;
+            let _ = own.send(Input::Event(Event::LeaseRead { op, result })).await;
+        });
+    }
+
+    fn swap(&self, op: OpId, expected: Version, record: LeaseRecord) {
+        let (api, own) = (Arc::clone(&self.api), self.own.clone());
+        tokio::spawn(async move {
+            let result = api.swap(expected, record).await;
+            let _ = own.send(Input::Event(Event::LeaseSwapped { op, result })).await;
+        });
+    }
+
+    /// I5: an epoch counts once it is synced. A member that cannot sync must not go on.
+    fn persist(&self, epoch: Epoch) {
+        let (slots, own) = (Arc::clone(&self.slots), self.own.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = if slots.epoch() >= epoch.0 {
+                Ok(())
+            } else {
+                slots.raise(epoch.0)
+            };
+            match done {
+                Ok(()) => drop(own.blocking_send(Input::Event(Event::EpochPersisted(epoch)))),
+                Err(e) => {
+                    tracing::error!(%epoch, "cannot make an epoch durable, ending: {e}");
+                    std::process::exit(1);
+                }
+            }
+        });
+    }
+
+    fn changed(&mut self, role: Role, epoch: Epoch) {
+        tracing::info!(?role, %epoch, "role");
+        self.role = role;
+        if role != Role::Primary {
+            let role = if role == Role::Standby {
+                local::Role::Standby
+            } else {
+                local::Role::None
+            };
+            self.grant(epoch, role, BootTime(0));
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        tracing::info!(?note, "authority");
+        self.phases.note(note, &mut self.why);
+        if let Note::Serving { epoch } = note {
+            let _ = self.outputs.serving.send(epoch.0);
+        }
+    }
+
+    /// The peer, at each change and a few times a second.
+    fn tell_recorder(&mut self) {
+        let at = now();
+        let report = self.member.report(at);
+        let peer = report.peers.first();
+        let heard = peer.is_some_and(|p| p.silent_ms.is_some()) && !self.suspected;
+        let view = local::Peer {
+            heard,
+            suspected: self.suspected,
+            claims_authority: report.hears_primary && self.role != Role::Primary,
+            fit: peer.is_some_and(|p| p.health == Some(Health::Fit)),
+            broken_streams: self.broken.clone(),
+        };
+        let stale = self
+            .told
+            .as_ref()
+            .is_none_or(|(told, when)| *told != view || at.since(*when) >= PEER_PERIOD);
+        if stale {
+            self.recorder(ToRecorder::Peer(view.clone()));
+            self.told = Some((view, at));
+        }
+    }
+
+    fn publish(&self) {
+        let standing = Standing {
+            report: self.member.report(now()),
+            phases: self.phases.clone(),
+            api_reachable: self.api_reachable,
+        };
+        *self
+            .outputs
+            .standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(standing);
+    }
+}
+
+/// No API server: the pair has no holder, and every member writes what it receives (I7).
+#[derive(Debug)]
+pub struct NoLease;
+
+impl LeaseApi for NoLease {
+    fn read(&self) -> Call<ReadResult> {
+        Box::pin(async { ReadResult::Unavailable })
+    }
+
+    fn swap(&self, _expected: Version, _record: LeaseRecord) -> Call<SwapResult> {
+        Box::pin(async { SwapResult::NotSent })
+    }
+}

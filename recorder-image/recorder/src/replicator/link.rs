@@ -1,0 +1,115 @@
+//! The replicator's end of the local protocol.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use failover::{Epoch, Event};
+use segment::{Catalogue, Volume};
+use tokio::sync::mpsc;
+
+use super::driver::Input;
+use super::hub::Hub;
+use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
+use crate::wire::Message;
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The newest ticket's health, for the report.
+pub type Recorder = Arc<Mutex<Option<Ticket>>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Link {
+    /// The folder of the socket.
+    pub run: PathBuf,
+    /// The volume.
+    pub volume: Arc<Volume>,
+    /// What is here.
+    pub hub: Arc<Hub>,
+    /// The driver.
+    pub driver: mpsc::Sender<Input>,
+    /// To the peer.
+    pub peer: mpsc::Sender<Message>,
+    /// The newest health.
+    pub recorder: Recorder,
+}
+
+impl Link {
+    /// Keeps the connection to the recorder, and sends what `outbox` has. Never returns.
+    pub async fn run(self, mut outbox: mpsc::UnboundedReceiver<ToRecorder>) {
+        loop {
+            if let Ok((mut to, from)) =
+                local::dial::<ToRecorder, ToReplicator>(&local::socket_path(&self.run)).await
+            {
+                tracing::info!("connected to the recorder");
+                self.reload().await;
+                let speaking = async {
+                    while let Some(message) = outbox.recv().await {
+                        to.send(&message).await?;
+                    }
+                    Ok::<(), LocalError>(())
+                };
+                tokio::select! {
+                    ended = speaking => tracing::warn!("the recorder takes no more: {ended:?}"),
+                    ended = self.listen(from) => tracing::warn!("the recorder says no more: {ended:?}"),
+                }
+                *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What was sealed or evicted while nobody told: the volume knows.
+    async fn reload(&self) {
+        let volume = Arc::clone(&self.volume);
+        let now_s = jiff::Timestamp::now().as_second();
+        let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&volume, now_s)).await;
+        match loaded {
+            Ok(Ok((catalogue, _))) => self.hub.load(&catalogue),
+            Ok(Err(e)) => tracing::error!("the volume cannot be read: {e}"),
+            Err(e) => tracing::error!("reading the volume failed: {e}"),
+        }
+    }
+
+    async fn listen(&self, mut from: Receiver<ToReplicator>) -> Result<(), LocalError> {
+        while let Some(message) = from.recv().await? {
+            self.take(message).await;
+        }
+        Ok(())
+    }
+
+    async fn take(&self, message: ToReplicator) {
+        match message {
+            ToReplicator::Hello { incarnation, .. } => self.hub.set_alive(incarnation),
+            ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
+            ToReplicator::Opened { id, head_len } => self.hub.grew(&id, head_len, false),
+            ToReplicator::Appended { id, end, .. } => self.hub.grew(&id, end, false),
+            ToReplicator::Sealed { entry } => self.hub.sealed(*entry),
+            ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),
+            ToReplicator::Evicted { id } => self.hub.evicted(&id),
+            ToReplicator::Withdrawn { epoch } => {
+                self.tell(Event::RecorderWithdrawn { epoch: Epoch(epoch) }).await;
+            }
+        }
+    }
+
+    async fn ticket(&self, ticket: Ticket) {
+        if ticket.fit {
+            self.tell(Event::RecorderProgress { ticket: ticket.n }).await;
+        }
+        if let Some(streams) = &ticket.streams {
+            let broken = streams
+                .iter()
+                .filter(|s| s.state != StreamState::Receiving)
+                .map(|s| s.uid)
+                .collect();
+            let _ = self.peer.try_send(Message::Broken(broken));
+            *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.driver.send(Input::Event(event)).await;
+    }
+}

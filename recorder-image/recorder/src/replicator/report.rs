@@ -1,0 +1,156 @@
+//! What this member says of itself to the operator.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crds::member as api;
+use failover::{Health, Role};
+use segment::Catalogue;
+
+use super::driver::Standing;
+use super::hub::Hub;
+use super::link::Recorder;
+use crate::local::{ErrorCode, StreamHealth, StreamState, Ticket};
+
+/// Where the report is made from.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    /// This member.
+    pub member: String,
+    /// This start of the replicator.
+    pub incarnation: u64,
+    /// The driver's standing.
+    pub standing: Arc<Mutex<Option<Standing>>>,
+    /// The recorder's newest health.
+    pub recorder: Recorder,
+    /// What is here.
+    pub hub: Arc<Hub>,
+    /// Streams on the volume when it was opened.
+    pub known: Arc<Vec<api::KnownStream>>,
+}
+
+/// The streams of a catalogue, for the operator's recovery of their UIDs.
+pub fn known_streams(catalogue: &Catalogue) -> Vec<api::KnownStream> {
+    let known = catalogue.streams().filter(|(_, s)| !s.name.is_empty());
+    known
+        .map(|(uid, s)| api::KnownStream {
+            name: s.name.clone(),
+            uid: *uid,
+        })
+        .collect()
+}
+
+impl Reporter {
+    /// The report now; none before the driver has run.
+    pub fn report(&self) -> Option<api::MemberReport> {
+        let standing = self
+            .standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let ticket = self
+            .recorder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (r, figures) = (&standing.report, self.hub.figures());
+        let peer = r.peers.first();
+        Some(api::MemberReport {
+            member: self.member.clone(),
+            store: self.hub.store.to_string(),
+            incarnation: format!("{:016x}", self.incarnation),
+            epoch: r.synced_epoch.0,
+            role: match r.role {
+                Role::Primary => api::Role::Primary,
+                Role::Standby => api::Role::Standby,
+                _ => api::Role::None,
+            },
+            serving_epoch: r.serving_epoch.map(|e| e.0),
+            authority_until_ms: (r.remaining_ms > 0).then_some(r.remaining_ms),
+            fit: r.health == Health::Fit,
+            recorder: recorder_state(ticket.as_ref(), r.health),
+            peer: api::PeerReport {
+                heard: peer.is_some_and(|p| p.silent_ms.is_some() && !p.suspected),
+                suspected: peer.is_none_or(|p| p.suspected),
+                hears_primary: r.hears_primary,
+            },
+            lease: api::LeaseReport {
+                reachable: standing.api_reachable,
+                epoch: r.lease_epoch.map(|e| e.0),
+            },
+            replication: api::ReplicationReport {
+                connected: figures.connected,
+                lag_ms: figures.lag.as_millis() as u64,
+                lag_bytes: figures.lag_bytes,
+                backfill_bytes: figures.backfill_bytes,
+                refused: figures.refused,
+                last_refusal: figures.last_refusal.map(|l| api::LastRefusal {
+                    stream: l.id.stream.to_string(),
+                    segment: l.id.stem(),
+                    reason: l.reason,
+                }),
+            },
+            disk: disk(ticket.as_ref()),
+            ledger_truncations: 0,
+            streams: ticket
+                .and_then(|t| t.streams)
+                .unwrap_or_default()
+                .into_iter()
+                .map(stream)
+                .collect(),
+            known_streams: self.known.to_vec(),
+            failovers: standing.phases.all(),
+        })
+    }
+}
+
+fn recorder_state(ticket: Option<&Ticket>, health: Health) -> api::RecorderState {
+    match (ticket, health) {
+        (None, _) => api::RecorderState::Dead,
+        (Some(_), Health::Fit) => api::RecorderState::Running,
+        (Some(_), Health::Unfit) => api::RecorderState::Stalled,
+    }
+}
+
+fn disk(ticket: Option<&Ticket>) -> api::DiskReport {
+    ticket.map_or_else(Default::default, |t| api::DiskReport {
+        total_bytes: t.disk.total_bytes,
+        free_bytes: t.disk.free_bytes,
+        full: t.disk.full,
+    })
+}
+
+fn stream(h: StreamHealth) -> api::StreamReport {
+    api::StreamReport {
+        name: h.name,
+        uid: h.uid,
+        state: match h.state {
+            StreamState::Receiving => api::StreamState::Receiving,
+            StreamState::Connecting => api::StreamState::Connecting,
+            StreamState::Failed => api::StreamState::Failed,
+        },
+        error: h.error.map(|e| api::StreamError {
+            code: code(e.code),
+            message: e.message,
+        }),
+        last_frame_ms: h.last_frame_unix_ms.and_then(|ms| u64::try_from(ms).ok()),
+        fps: f64::from(h.fps),
+        bitrate: h.bitrate,
+        writing: h.writing,
+        gaps: h.gaps,
+    }
+}
+
+fn code(code: ErrorCode) -> api::StreamErrorCode {
+    match code {
+        ErrorCode::UnknownHost => api::StreamErrorCode::UnknownHost,
+        ErrorCode::Unreachable => api::StreamErrorCode::Unreachable,
+        ErrorCode::Unauthorized => api::StreamErrorCode::Unauthorized,
+        ErrorCode::NotRtsp => api::StreamErrorCode::NotRtsp,
+        ErrorCode::NoVideoTrack => api::StreamErrorCode::NoVideoTrack,
+        ErrorCode::UnsupportedCodec => api::StreamErrorCode::UnsupportedCodec,
+        ErrorCode::Timeout => api::StreamErrorCode::Timeout,
+        ErrorCode::Malformed => api::StreamErrorCode::Malformed,
+        ErrorCode::TaskFailed => api::StreamErrorCode::TaskFailed,
+        ErrorCode::DiskFull => api::StreamErrorCode::DiskFull,
+    }
+}

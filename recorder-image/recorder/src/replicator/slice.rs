@@ -1,0 +1,56 @@
+//! The EndpointSlice behind the `-primary` Service: the holder points it at itself as soon as it serves. Conditional on the
+//! version read before the check, and never to a lower epoch. Nothing waits for it (I9).
+
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+/// How often it is tried for one epoch.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Points the slice here for each epoch that comes.
+pub async fn follow(
+    client: Client,
+    namespace: String,
+    name: String,
+    ip: String,
+    mut epochs: mpsc::UnboundedReceiver<u64>,
+) {
+    let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
+    while let Some(epoch) = epochs.recv().await {
+        for _ in 0..TRIES {
+            match tokio::time::timeout(TIMEOUT, point(&api, &name, &ip, epoch)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(e)) => tracing::warn!(slice = name, epoch, "cannot point the slice here yet: {e}"),
+                Err(_) => tracing::warn!(slice = name, epoch, "the API server does not answer"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn point(api: &Api<EndpointSlice>, name: &str, ip: &str, epoch: u64) -> kube::Result<()> {
+    let now = api.get(name).await?;
+    let annotations = now.metadata.annotations.unwrap_or_default();
+    let written = annotations
+        .get(crds::names::ANNOTATION_EPOCH)
+        .and_then(|e| e.parse::<u64>().ok());
+    if written.is_some_and(|w| w > epoch) {
+        return Ok(());
+    }
+    let patch = serde_json::json!({
+        "metadata": {
+            "resourceVersion": now.metadata.resource_version,
+            "annotations": {crds::names::ANNOTATION_EPOCH: epoch.to_string()},
+        },
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false}}],
+    });
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
+}

@@ -1,15 +1,15 @@
 //! The process: its options, its parts, its end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crds::member::RenderedConfig;
+use crds::member::{KnownStream, RenderedConfig};
 use failover::{BootTime, Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
-use segment::{Catalogue, EpochSlots, Role, Volume};
+use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,7 @@ use super::report::{Reporter, known_streams};
 use super::server::{self, Control};
 use super::slice;
 use crate::local::{ToRecorder, boottime_ns};
+use crate::wire::Message;
 
 /// Messages that wait for the driver, the peer, the keeper.
 const QUEUE: usize = 256;
@@ -92,52 +93,138 @@ fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
+/// What was found on the volume, and the identity that it gives this start.
+struct Opened {
+    volume: Arc<Volume>,
+    slots: EpochSlots,
+    hub: Arc<Hub>,
+    known: Arc<Vec<KnownStream>>,
+    incarnation: u64,
+}
+
+impl Opened {
+    fn open(media: &Path) -> anyhow::Result<Self> {
+        let volume = Arc::new(Volume::open(media, Role::Replicator)?);
+        let slots = EpochSlots::open(&volume)?;
+        let (catalogue, _) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
+        let hub = Arc::new(Hub::new(volume.store(), &catalogue));
+        let known = Arc::new(known_streams(&catalogue));
+        Ok(Self {
+            volume,
+            slots,
+            hub,
+            known,
+            incarnation: rand::random(),
+        })
+    }
+
+    fn member(&self, name: &str, peer: &str, settings: Settings) -> anyhow::Result<Member> {
+        let me = MemberRef {
+            member: MemberName::new(name)?,
+            store: StoreId::new(&self.volume.store().to_string())?,
+            incarnation: Incarnation(self.incarnation),
+        };
+        let (peers, synced) = (vec![MemberName::new(peer)?], Epoch(self.slots.epoch()));
+        Ok(Member::new(
+            BootTime(boottime_ns()),
+            Config {
+                me,
+                peers,
+                synced,
+                settings,
+            },
+        ))
+    }
+}
+
+/// The ends of the queues between the parts that the parts themselves do not keep.
+struct Inboxes {
+    recorder: mpsc::UnboundedReceiver<ToRecorder>,
+    peer: mpsc::Receiver<Message>,
+    acks: mpsc::Receiver<(SegmentId, u64)>,
+}
+
+/// The parts, connected.
+struct Parts {
+    link: Link,
+    network: Arc<Network>,
+    control: Control,
+    to_recorder: mpsc::UnboundedSender<ToRecorder>,
+    inboxes: Inboxes,
+}
+
 /// Runs until SIGTERM or SIGINT. The end of any part is the end of the process.
 ///
 /// # Errors
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = read_config(&options.config).await?;
-    let settings = settings(&config)?;
+    let parts = connect(&options, &config).await?;
+    let peers = TcpListener::bind(options.listen_peer)
+        .await
+        .context("cannot listen for the peer")?;
+    let orders = TcpListener::bind(options.listen_control)
+        .await
+        .context("cannot listen for the operator")?;
+    let probes = TcpListener::bind(options.listen_status)
+        .await
+        .context("cannot listen for probes")?;
+    let operator = crds::names::operator_uri(&config.pair.uid);
+    let Parts {
+        link,
+        network,
+        control,
+        to_recorder,
+        mut inboxes,
+    } = parts;
+    let reporter = control.reporter.clone();
+    let passing = async move {
+        while let Some((id, end)) = inboxes.acks.recv().await {
+            let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
+        }
+    };
+    tokio::select! {
+        () = signalled() => Ok(()),
+        () = link.run(inboxes.recorder) => anyhow::bail!("the link to the recorder ended"),
+        () = Arc::clone(&network).control(inboxes.peer) => anyhow::bail!("the control connection ended"),
+        () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
+        () = passing => anyhow::bail!("acknowledgements ended"),
+        r = network.accept(peers) => anyhow::bail!("the peer's listener ended: {r:?}"),
+        r = server::control(orders, control, options.tls, operator) => anyhow::bail!("the operator's listener ended: {r:?}"),
+        r = server::status(probes, reporter) => anyhow::bail!("the probes' listener ended: {r:?}"),
+    }
+}
+
+/// Opens the volume, starts the keeper and the driver, and connects all parts.
+async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
+    let settings = settings(config)?;
     let peer = config
         .members
         .iter()
         .find(|m| m.name != options.member)
         .context("no peer is configured")?;
-    let volume = Arc::new(Volume::open(&options.media, Role::Replicator)?);
-    let slots = EpochSlots::open(&volume)?;
-    let (catalogue, _) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
-    let hub = Arc::new(Hub::new(volume.store(), &catalogue));
-    let known = Arc::new(known_streams(&catalogue));
-    drop(catalogue);
-
-    let incarnation: u64 = rand::random();
-    let me = MemberRef {
-        member: MemberName::new(&options.member)?,
-        store: StoreId::new(&volume.store().to_string())?,
-        incarnation: Incarnation(incarnation),
-    };
-    let start = Config {
-        me,
-        peers: vec![MemberName::new(&peer.name)?],
-        synced: Epoch(slots.epoch()),
-        settings: settings.clone(),
-    };
-    let member = Member::new(BootTime(boottime_ns()), start);
+    let opened = Opened::open(&options.media)?;
+    let member = opened.member(&options.member, &peer.name, settings.clone())?;
+    let Opened {
+        volume,
+        slots,
+        hub,
+        known,
+        incarnation,
+    } = opened;
 
     let (driver, driver_inbox) = mpsc::channel::<Input>(QUEUE);
-    let (to_peer, peer_outbox) = mpsc::channel(QUEUE);
-    let (to_recorder, recorder_outbox) = mpsc::unbounded_channel::<ToRecorder>();
+    let (to_peer, peer_inbox) = mpsc::channel(QUEUE);
+    let (to_recorder, recorder_inbox) = mpsc::unbounded_channel::<ToRecorder>();
     let (serving, served) = mpsc::unbounded_channel();
-    let (acks, mut acked) = mpsc::channel(QUEUE);
+    let (acks, acks_inbox) = mpsc::channel(QUEUE);
     let (keeper_inbox, work) = sync_channel(QUEUE);
-    let standing = Arc::new(Mutex::new(None));
+    let (standing, recorder) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
 
     let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone());
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || keeper.run(&work))?;
-
     let outputs = Outputs {
         peer: to_peer.clone(),
         recorder: to_recorder.clone(),
@@ -148,36 +235,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if options.no_lease {
         drive(member, Arc::new(NoLease), slots, outputs, channels)?;
     } else {
-        let client = client(settings.api_timeout).await?;
-        let namespace = config.pair.namespace.clone();
-        let duration = config.failover.lease_duration_seconds;
-        let lease = KubeLease::new(
-            client.clone(),
-            &namespace,
-            &config.lease,
-            duration,
-            settings.api_timeout,
-        );
-        let ip = options.pod_ip.clone().context("POD_IP is not set")?;
-        tokio::spawn(slice::follow(
-            client,
-            namespace,
-            config.primary_slice.clone(),
-            ip,
-            served,
-        ));
+        let lease = lease(options, config, &settings, served).await?;
         drive(member, Arc::new(lease), slots, outputs, channels)?;
     }
-
-    let recorder = Arc::new(Mutex::new(None));
-    let link = Link {
-        run: options.run.clone(),
-        volume: Arc::clone(&volume),
-        hub: Arc::clone(&hub),
-        driver: driver.clone(),
-        peer: to_peer,
-        recorder: Arc::clone(&recorder),
-    };
     let parties = Parties {
         pair: config.pair.uid.clone(),
         member: options.member.clone(),
@@ -186,51 +246,69 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         address: peer.peer.clone(),
         tls: options.tls.clone(),
     };
-    let network = Arc::new(Network {
-        parties,
-        driver: driver.clone(),
+    let link = Link {
+        run: options.run.clone(),
+        volume: Arc::clone(&volume),
         hub: Arc::clone(&hub),
-        volume,
-        keeper: keeper_inbox,
-        acks,
-    });
+        driver: driver.clone(),
+        peer: to_peer,
+        recorder: Arc::clone(&recorder),
+    };
     let reporter = Reporter {
-        member: options.member,
+        member: options.member.clone(),
         incarnation,
         standing,
         recorder,
-        hub,
+        hub: Arc::clone(&hub),
         known,
     };
-    let operator = crds::names::operator_uri(&config.pair.uid);
-    let control = Control {
-        reporter: reporter.clone(),
-        driver,
+    let network = Network {
+        parties,
+        driver: driver.clone(),
+        hub,
+        volume,
+        keeper: keeper_inbox,
+        acks,
     };
-    let peers = TcpListener::bind(options.listen_peer)
-        .await
-        .context("cannot listen for the peer")?;
-    let orders = TcpListener::bind(options.listen_control)
-        .await
-        .context("cannot listen for the operator")?;
-    let probes = TcpListener::bind(options.listen_status)
-        .await
-        .context("cannot listen for probes")?;
-    let passing = async move {
-        while let Some((id, end)) = acked.recv().await {
-            let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
-        }
-    };
-    tokio::select! {
-        () = signalled() => Ok(()),
-        () = link.run(recorder_outbox) => anyhow::bail!("the link to the recorder ended"),
-        () = Arc::clone(&network).control(peer_outbox) => anyhow::bail!("the control connection ended"),
-        () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
-        () = passing => anyhow::bail!("acknowledgements ended"),
-        r = network.accept(peers) => anyhow::bail!("the peer's listener ended: {r:?}"),
-        r = server::control(orders, control, options.tls, operator) => anyhow::bail!("the operator's listener ended: {r:?}"),
-        r = server::status(probes, reporter) => anyhow::bail!("the probes' listener ended: {r:?}"),
-    }
+    Ok(Parts {
+        link,
+        network: Arc::new(network),
+        control: Control { reporter, driver },
+        to_recorder,
+        inboxes: Inboxes {
+            recorder: recorder_inbox,
+            peer: peer_inbox,
+            acks: acks_inbox,
+        },
+    })
+}
+
+/// The Lease in the API server; and the EndpointSlice follows the epochs that are served.
+async fn lease(
+    options: &Options,
+    config: &RenderedConfig,
+    settings: &Settings,
+    served: mpsc::UnboundedReceiver<u64>,
+) -> anyhow::Result<KubeLease> {
+    let client = client(settings.api_timeout).await?;
+    let namespace = config.pair.namespace.clone();
+    let duration = config.failover.lease_duration_seconds;
+    let lease = KubeLease::new(
+        client.clone(),
+        &namespace,
+        &config.lease,
+        duration,
+        settings.api_timeout,
+    );
+    let ip = options.pod_ip.clone().context("POD_IP is not set")?;
+    tokio::spawn(slice::follow(
+        client,
+        namespace,
+        config.primary_slice.clone(),
+        ip,
+        served,
+    ));
+    Ok(lease)
 }
 
 /// Starts the driver on a thread of its own.

@@ -139,7 +139,7 @@ impl<A: LeaseApi> Driver<A> {
     fn step(&mut self, event: Event, mut answer: Option<oneshot::Sender<OrderOutcome>>) {
         match &event {
             Event::LeaseRead { result, .. } => {
-                self.api_reachable = !matches!(result, ReadResult::Unavailable)
+                self.api_reachable = !matches!(result, ReadResult::Unavailable);
             }
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
             Event::TakeOrder(order) => self.why = format!("{:?}", order.reason),

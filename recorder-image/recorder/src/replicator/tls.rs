@@ -80,7 +80,7 @@ impl Identity {
     }
 }
 
-fn file_error(path: &Path, why: impl ToString) -> TlsError {
+fn file_error(path: &Path, why: impl std::fmt::Display) -> TlsError {
     TlsError::File {
         path: path.display().to_string(),
         why: why.to_string(),

@@ -1,8 +1,8 @@
 """The ticker: one thread that pushes a stamped access unit to every camera, 25 times a second.
 
-The frame counter is the number of the tick: all cameras share it and it never wraps. A camera that is
-frozen or off is not pushed to, so its pushed counters are a list of spans, which is what an oracle compares
-a recording with.
+The frame counter is the number of the tick: all cameras share it and it never wraps. It begins at the frames since
+1970, so that a simulator that is started again repeats no number. A camera that is frozen or off is not pushed to, so
+its pushed counters are a list of spans, which is what an oracle compares a recording with.
 """
 
 import threading
@@ -58,7 +58,7 @@ class Feed:
         self.units = units
         self.cameras = [Camera(i) for i in range(count)]
         self.lock = threading.Lock()
-        self.counter = 0
+        self.first = self.counter = int(time.time() * clip.FPS)
         self.late_max_ns = 0
         self.late_ticks = 0
 
@@ -68,10 +68,10 @@ class Feed:
     def _run(self) -> None:
         start = time.monotonic_ns()
         while True:
-            late = time.monotonic_ns() - start - self.counter * INTERVAL_NS
+            late = self._late(start)
             if late < 0:
                 time.sleep(-late / 1e9)
-                late = time.monotonic_ns() - start - self.counter * INTERVAL_NS
+                late = self._late(start)
             with self.lock:
                 self.late_max_ns = max(self.late_max_ns, late)
                 self.late_ticks += late > LATE_NS
@@ -79,6 +79,9 @@ class Feed:
                     if camera.source is not None and not camera.frozen:
                         self._push(camera)
                 self.counter += 1
+
+    def _late(self, start: int) -> int:
+        return time.monotonic_ns() - start - (self.counter - self.first) * INTERVAL_NS
 
     def _push(self, camera: Camera) -> None:
         clock = camera.source.get_clock()

@@ -63,7 +63,7 @@ async fn a_hundred_kills_lose_nothing() {
         .unwrap()
         .ensure_perfect()
         .unwrap();
-    pair.caught_up(Duration::from_secs(60)).await.unwrap();
+    pair.caught_up(Duration::from_mins(1)).await.unwrap();
     for member in &pair.members {
         let logs = member.logs().unwrap();
         assert!(!logs.contains("panicked"), "{} panicked", member.name());

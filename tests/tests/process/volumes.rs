@@ -27,7 +27,7 @@ async fn a_lost_volume_is_filled_again() {
 
     pair.start_all().unwrap();
     pair.receiving().await.unwrap();
-    pair.caught_up(Duration::from_secs(60)).await.unwrap();
+    pair.caught_up(Duration::from_mins(1)).await.unwrap();
     assert_eq!(
         pair.members[1].api().changed(&before).await.unwrap(),
         Vec::<String>::new()

@@ -1,11 +1,19 @@
 //! The Gapless operator: observe, validate, build, apply, report.
 
 pub mod apply;
+pub mod backoff;
 pub mod build;
+pub mod cli;
+pub mod controller;
+pub mod health;
+pub mod metrics;
 pub mod mint;
 pub mod observe;
+pub mod observer;
 pub mod pki;
 pub mod problem;
 pub mod report;
+pub mod run;
 pub mod validate;
+pub mod watches;
 pub mod world;

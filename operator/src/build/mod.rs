@@ -35,7 +35,7 @@ pub struct Built {
 }
 
 /// What should exist. What needs an address that is not there yet is built in a later pass.
-pub fn build(world: &World, minted: &Minted, image: &str) -> Built {
+pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
     let mut built = Built {
         effects: Vec::new(),
         outdated: Vec::new(),
@@ -82,7 +82,7 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
 }
 
 /// The configuration and the pods, once the members' addresses and the streams' UIDs are known.
-fn build_members(world: &World, minted: &Minted, image: &str, built: &mut Built) {
+fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mut Built) {
     let none = BTreeMap::new();
     let (uids, known) = match &minted.streams {
         Streams::Known(uids) => (uids, Some(uids)),
@@ -106,6 +106,8 @@ fn build_members(world: &World, minted: &Minted, image: &str, built: &mut Built)
     built
         .effects
         .push(Effect::Apply(secrets::config(&world.id, &config, known)));
+    // Without an image there is nothing to run; what runs goes on.
+    let Some(image) = image else { return };
     for ordinal in names::ORDINALS {
         let wanted = pod::pod(world, ordinal, image, &hash);
         member_pod(world, wanted, &hash, built);

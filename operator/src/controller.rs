@@ -1,0 +1,258 @@
+//! A reconcile: observe, validate, build, apply, report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{RecorderPair, RecorderPairStatus, names};
+use failover::plan::{Policy, Switchover};
+use failover::{Epoch, MemberName, StoreId};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use crate::backoff::Backoff;
+use crate::build::{Built, build};
+use crate::metrics::Metrics;
+use crate::mint::{Minted, mint};
+use crate::observer::{Observers, Setup};
+use crate::pki::PkiError;
+use crate::report::{Known, Note, notes, status};
+use crate::validate::validate;
+use crate::world::{PairId, World};
+use crate::{apply, observe};
+
+/// Certificates and the like are looked at so often even if nothing happens.
+const AT_REST: Duration = Duration::from_mins(10);
+/// While something is waited for that no watch tells of.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// What every reconcile needs.
+#[allow(missing_debug_implementations, reason = "a client has none")]
+pub struct Context {
+    /// A client with patience.
+    pub client: Client,
+    /// The image of members whose spec names none.
+    pub image: Option<String>,
+    /// The observers.
+    pub observers: Observers,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Who failed how often.
+    pub backoff: Backoff,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a reconcile ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server.
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    /// A certificate.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+}
+
+/// Brings what exists closer to what was asked for, once.
+pub async fn reconcile(
+    guarded: Arc<DeserializeGuard<RecorderPair>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    // The pair as it is now: what follows is decided on its status, too, which a cache may not have yet.
+    let Some(pair) = current(&context, &guarded).await? else {
+        return Ok(Action::await_change());
+    };
+    let id = id(&pair);
+    if pair.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let image = pair.spec.image.clone().or_else(|| context.image.clone());
+    let view = context.observers.view(&id.uid);
+    let world = observe::observe(&context.client, Arc::new(pair), id, view).await?;
+    let mut problems = validate(&world, image.as_deref());
+    let minted = mint(&world)?;
+    let built = build(&world, &minted, image.as_deref());
+    let applied = apply::apply(&context.client, &world.id, &built.effects).await;
+    context.observers.set_up(setup(&world, &minted, &built));
+    context.metrics.effects_failed(applied.problems.len());
+    problems.extend(applied.problems);
+    let known = Known {
+        world: &world,
+        built: &built,
+        problems: &problems,
+        retry: applied.retry,
+    };
+    report(&context, &world, status(known, Timestamp::now())).await?;
+    context.metrics.reconciled(true);
+    Ok(next(&context, &world.id, &built, applied.retry))
+}
+
+fn next(context: &Context, id: &PairId, built: &Built, retry: bool) -> Action {
+    if retry {
+        return Action::requeue(context.backoff.failed(&id.uid));
+    }
+    context.backoff.succeeded(&id.uid);
+    Action::requeue(if built.waiting.is_some() { WAITING } else { AT_REST })
+}
+
+/// After an error: wait longer each time.
+pub fn on_error(
+    guarded: Arc<DeserializeGuard<RecorderPair>>,
+    error: &ReconcileError,
+    context: Arc<Context>,
+) -> Action {
+    let uid = guarded.meta().uid.clone().unwrap_or_default();
+    tracing::warn!(pair = %guarded.name_any(), %error, "a reconcile failed");
+    context.metrics.reconciled(false);
+    Action::requeue(context.backoff.failed(&uid))
+}
+
+/// The pair as it is now. One that cannot be read is told so, and left alone: its members go on as they are.
+async fn current(
+    context: &Context,
+    guarded: &DeserializeGuard<RecorderPair>,
+) -> Result<Option<RecorderPair>, kube::Error> {
+    let namespace = guarded.namespace().unwrap_or_default();
+    let api: Api<DeserializeGuard<RecorderPair>> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(found) = api.get_opt(&guarded.name_any()).await? else {
+        return Ok(None);
+    };
+    match found.0 {
+        Ok(pair) => Ok(Some(pair)),
+        Err(invalid) => {
+            let message = format!("this RecorderPair cannot be read: {}", invalid.error);
+            tracing::warn!(pair = %guarded.name_any(), %message);
+            let note = Note {
+                warning: true,
+                reason: "InvalidSpec".to_owned(),
+                message,
+            };
+            let regarding = reference(&guarded.name_any(), &namespace, invalid.metadata.uid);
+            publish(context, &regarding, note).await;
+            Ok(None)
+        }
+    }
+}
+
+/// A pair of which no more is known than this.
+fn reference(name: &str, namespace: &str, uid: Option<String>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(RecorderPair::api_version(&()).into_owned()),
+        kind: Some(RecorderPair::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid,
+        ..ObjectReference::default()
+    }
+}
+
+fn id(pair: &RecorderPair) -> PairId {
+    PairId {
+        namespace: pair.namespace().unwrap_or_default(),
+        name: pair.name_any(),
+        uid: pair.uid().unwrap_or_default(),
+    }
+}
+
+/// What the observer needs to know.
+fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
+    let pair = &world.pair;
+    let status = pair.status.clone().unwrap_or_default();
+    let highest = status.highest_epoch.unwrap_or_default();
+    let lost = |member: &&crds::pair::MemberStatus| {
+        let claim = world
+            .claims
+            .get(&member.name)
+            .and_then(|claim| claim.status.as_ref());
+        claim.is_some_and(|claim| claim.phase.as_deref() == Some("Lost"))
+    };
+    let stores = status
+        .members
+        .iter()
+        .filter(lost)
+        .filter_map(|member| member.store.as_deref());
+    Setup {
+        id: world.id.clone(),
+        authority: minted.authority.0.cert.clone(),
+        identity: minted.operator.clone(),
+        policy: Policy {
+            lease_duration: pair.spec.failover.lease_duration.get(),
+            ..Policy::default()
+        },
+        outdated: built.outdated.iter().cloned().collect(),
+        known_epoch: Epoch(u64::try_from(highest).unwrap_or_default()),
+        switchover: switchover(pair),
+        lost: stores.filter_map(|store| StoreId::new(store).ok()).collect(),
+    }
+}
+
+/// The switchover that the pair's annotation asks for: to a member by name.
+fn switchover(pair: &RecorderPair) -> Option<Switchover> {
+    let to = pair.annotations().get(names::ANNOTATION_SWITCHOVER)?;
+    let to = MemberName::new(to).ok()?;
+    Some(Switchover {
+        to: Some(to),
+        unclean: false,
+    })
+}
+
+/// Writes the status where it differs, publishes what changed, and clears a switchover that is done.
+async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> Result<(), kube::Error> {
+    let before = world.pair.status.clone().unwrap_or_default();
+    let api: Api<RecorderPair> = Api::namespaced(context.client.clone(), &world.id.namespace);
+    if world.pair.status.as_ref() != Some(&after) {
+        // Conditional: a status that was written meanwhile, a recreated Lease's epoch in it, is not undone.
+        let patch =
+            json!({ "metadata": { "resourceVersion": world.pair.resource_version() }, "status": after });
+        let params = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        api.patch_status(&world.id.name, &params, &Patch::Merge(&patch))
+            .await?;
+        context.metrics.status_written();
+        for note in notes(&before, &after) {
+            publish(context, &world.pair.object_ref(&()), note).await;
+        }
+    }
+    if let (Some(asked), Some(primary)) = (switchover(&world.pair), world.view.primary())
+        && asked.to.is_some_and(|to| to.as_str() == primary.member)
+    {
+        let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_SWITCHOVER: null } } });
+        api.patch(&world.id.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+    }
+    Ok(())
+}
+
+/// An event that is not published is a pity, not an error.
+async fn publish(context: &Context, regarding: &ObjectReference, note: Note) {
+    tracing::info!(pair = ?regarding.name, reason = %note.reason, message = %note.message, "event");
+    let mut message = note.message;
+    // The API server takes 1 KiB.
+    if let Some((end, _)) = message.char_indices().take_while(|(at, _)| *at <= 1000).last()
+        && end >= 1000
+    {
+        message.truncate(end);
+    }
+    let event = Event {
+        type_: if note.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: note.reason,
+        note: Some(message),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, regarding).await {
+        tracing::warn!(%error, "an event was not published");
+    }
+}

@@ -1,0 +1,66 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+//!
+//! Alive means that this process serves; it knows nothing of the API server. Ready means that every watch has synced.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+
+/// What the probes tell.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    ready: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+}
+
+impl Health {
+    /// Not ready yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let ready = Arc::default();
+        Self { ready, metrics }
+    }
+
+    /// Every watch has synced.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves until the listener fails.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on.
+    pub async fn serve(self, address: SocketAddr) -> std::io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        axum::serve(listener, self.router()).await
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(async || "ok"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    match health.ready.load(Ordering::Relaxed) {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "a watch has not synced"),
+    }
+}
+
+async fn metrics(State(health): State<Health>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], health.metrics.text())
+}

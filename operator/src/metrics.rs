@@ -1,0 +1,120 @@
+//! Counters, in the text format of Prometheus.
+
+use failover::ReadResult;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<Outcome, Counter>,
+    status_writes: Counter,
+    effects_failed: Counter,
+    lease_reads: Family<Outcome, Counter>,
+    decisions: Family<DecisionLabels, Counter>,
+    pairs: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+    outcome: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gapless_operator"),
+            reconciles: Family::default(),
+            status_writes: Counter::default(),
+            effects_failed: Counter::default(),
+            lease_reads: Family::default(),
+            decisions: Family::default(),
+            pairs: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("reconciles", "Reconciles of a pair", self.reconciles.clone());
+        registry.register("status_writes", "Writes of a status", self.status_writes.clone());
+        registry.register(
+            "effects_failed",
+            "Objects that could not be written",
+            self.effects_failed.clone(),
+        );
+        registry.register("lease_reads", "Quorum reads of a Lease", self.lease_reads.clone());
+        registry.register(
+            "decisions",
+            "Decisions that were carried out, or not",
+            self.decisions.clone(),
+        );
+        registry.register("pairs", "Pairs that are observed", self.pairs.clone());
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, ok: bool) {
+        self.reconciles.get_or_create(&outcome(ok)).inc();
+    }
+
+    /// A status was written.
+    pub fn status_written(&self) {
+        self.status_writes.inc();
+    }
+
+    /// So many effects failed.
+    pub fn effects_failed(&self, count: usize) {
+        self.effects_failed.inc_by(count as u64);
+    }
+
+    /// A Lease was read, or not.
+    pub fn lease_read(&self, result: &ReadResult) {
+        let outcome = match result {
+            ReadResult::Found(_) => "found",
+            ReadResult::Missing => "missing",
+            ReadResult::Unreadable => "unreadable",
+            ReadResult::Unavailable => "unavailable",
+        };
+        self.lease_reads.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A decision was carried out, or not.
+    pub fn decision(&self, decision: &'static str, ok: bool) {
+        let Outcome { outcome } = outcome(ok);
+        self.decisions
+            .get_or_create(&DecisionLabels { decision, outcome })
+            .inc();
+    }
+
+    /// So many pairs are observed.
+    pub fn pairs(&self, count: usize) {
+        self.pairs.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// All of it as text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn outcome(ok: bool) -> Outcome {
+    let outcome = if ok { "ok" } else { "error" };
+    Outcome { outcome }
+}

@@ -1,0 +1,170 @@
+//! Carries the plan's decisions out. Each is conditional on what it was decided on; one that fails is decided anew.
+
+use std::time::Duration;
+
+use crds::RecorderPair;
+use crds::member::{TakeReason as MemberReason, TakeRequest};
+use crds::names;
+use failover::plan::ServeTarget;
+use failover::{Decision, Epoch, LeaseRecord, MemberName, TakeOrder, TakeReason};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::member::MemberClient;
+use super::state::State;
+use super::{Setup, Shared, lease, translate};
+
+/// One decision may take so long.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+type Outcome = anyhow::Result<String>;
+
+/// Carries out each decision, and counts and tells how it ended.
+pub(super) async fn carry_out(
+    shared: &Shared,
+    setup: &Setup,
+    state: &mut State,
+    clients: &mut [MemberClient; 2],
+    decisions: Vec<Decision>,
+) {
+    for decision in decisions {
+        let name = name(&decision);
+        let done = timeout(DEADLINE, one(shared, setup, state, clients, decision.clone())).await;
+        let (pair, namespace) = (&setup.id.name, &setup.id.namespace);
+        match done {
+            Ok(Ok(outcome)) => {
+                tracing::info!(%pair, %namespace, ?decision, %outcome, "decided");
+                shared.metrics.decision(name, true);
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%pair, %namespace, ?decision, %error, "a decision was not carried out");
+                shared.metrics.decision(name, false);
+            }
+            Err(_) => {
+                tracing::warn!(%pair, %namespace, ?decision, "a decision took too long");
+                shared.metrics.decision(name, false);
+            }
+        }
+    }
+}
+
+fn name(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::TakeIt { .. } => "take",
+        Decision::RecreateLease { .. } => "recreate_lease",
+        Decision::NameFollower { .. } => "name_follower",
+        Decision::RestartMember { .. } => "restart_member",
+        Decision::Serve(_) => "serve",
+    }
+}
+
+async fn one(
+    shared: &Shared,
+    setup: &Setup,
+    state: &mut State,
+    clients: &mut [MemberClient; 2],
+    decision: Decision,
+) -> Outcome {
+    match decision {
+        Decision::TakeIt { member, order } => take_it(shared, setup, clients, &member, order).await,
+        Decision::RecreateLease { record } => recreate(shared, setup, &record).await,
+        Decision::NameFollower {
+            member,
+            expected,
+            record,
+        } => {
+            lease::swap(shared, &setup.id, &expected, &record).await?;
+            Ok(format!("{member} is the follower"))
+        }
+        Decision::RestartMember { member, pod_uid, why } => {
+            crate::apply::delete_pod(&shared.client, &setup.id.namespace, member.as_str(), &pod_uid).await?;
+            Ok(format!("{why:?}"))
+        }
+        Decision::Serve(target) => serve(shared, setup, state, target).await,
+    }
+}
+
+async fn take_it(
+    shared: &Shared,
+    setup: &Setup,
+    clients: &mut [MemberClient; 2],
+    member: &MemberName,
+    order: TakeOrder,
+) -> Outcome {
+    let pod = translate::find(&shared.pods, &setup.id, member.as_str());
+    let client = clients.iter_mut().find(|client| client.name() == member.as_str());
+    let client = client.ok_or_else(|| anyhow::anyhow!("no such member"))?;
+    let request = TakeRequest {
+        epoch: order.epoch.0,
+        reason: match order.reason {
+            TakeReason::Expired => MemberReason::Expired,
+            TakeReason::ContainerTerminated => MemberReason::ContainerTerminated,
+            TakeReason::Switchover => MemberReason::Switchover,
+            TakeReason::NoHolder => MemberReason::NoHolder,
+        },
+    };
+    let outcome = client.take(setup, pod.as_deref(), &request).await?;
+    Ok(format!("{outcome:?}"))
+}
+
+/// The epoch is in status before it is in the Lease: whoever forgot it might create the next one below it (I5).
+async fn recreate(shared: &Shared, setup: &Setup, record: &LeaseRecord) -> Outcome {
+    let pairs: Api<RecorderPair> = Api::namespaced(shared.client.clone(), &setup.id.namespace);
+    let patch = json!({ "metadata": { "uid": setup.id.uid }, "status": { "highestEpoch": record.epoch.0 } });
+    pairs
+        .patch_status(&setup.id.name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    lease::create(shared, &setup.id, setup.policy.lease_duration.as_secs(), record).await?;
+    Ok(format!("epoch {}", record.epoch))
+}
+
+/// Points the primary's slice at this member, unless it leads to a higher epoch already (I5).
+async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeTarget) -> Outcome {
+    let slices: Api<EndpointSlice> = Api::namespaced(shared.client.clone(), &setup.id.namespace);
+    let name = names::primary_service(&setup.id.name);
+    let Some(slice) = slices.get_opt(&name).await? else {
+        state.serves(None);
+        anyhow::bail!("there is no EndpointSlice {name}");
+    };
+    if let Some(current) = current(&slice).filter(|current| current.epoch >= target.epoch) {
+        let outcome = format!("epoch {} already leads to {}", current.epoch, current.member);
+        state.serves(Some(current));
+        return Ok(outcome);
+    }
+    let pod = translate::find(&shared.pods, &setup.id, target.member.as_str());
+    let status = pod.as_deref().and_then(|pod| pod.status.as_ref());
+    let address = status.and_then(|status| status.pod_ip.as_deref());
+    let address = address.ok_or_else(|| anyhow::anyhow!("the pod of {} has no address", target.member))?;
+    let node = pod
+        .as_deref()
+        .and_then(|pod| pod.spec.as_ref()?.node_name.as_deref());
+    let endpoint =
+        crate::build::endpoint_of(address, target.member.as_str(), Some(&setup.id.namespace), node);
+    let patch = json!({
+        "metadata": {
+            "resourceVersion": slice.resource_version(),
+            "annotations": { names::ANNOTATION_EPOCH: target.epoch.to_string() },
+        },
+        "endpoints": [endpoint],
+    });
+    slices
+        .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    let outcome = format!("epoch {} leads to {}", target.epoch, target.member);
+    state.serves(Some(target));
+    Ok(outcome)
+}
+
+/// Whom the slice leads to; `None` where it leads to nobody, or not to say.
+fn current(slice: &EndpointSlice) -> Option<ServeTarget> {
+    let epoch = slice.annotations().get(names::ANNOTATION_EPOCH)?.parse().ok()?;
+    let endpoint = slice.endpoints.as_ref()?.first()?;
+    let member = endpoint.target_ref.as_ref()?.name.as_deref()?;
+    Some(ServeTarget {
+        epoch: Epoch(epoch),
+        member: MemberName::new(member).ok()?,
+    })
+}

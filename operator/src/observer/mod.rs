@@ -1,0 +1,140 @@
+//! One observer per pair: each second it reads the Lease and asks both members, decides, and acts.
+//!
+//! Timers and direct reads decide; watches only hurry reconciles. Nothing here is needed for safety: members follow
+//! their own rules, and every act is conditional on what it was decided on.
+
+mod act;
+mod lease;
+mod member;
+mod shown;
+mod state;
+mod task;
+mod tls;
+mod translate;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crds::RecorderPair;
+use failover::plan::{Policy, Switchover};
+use failover::{Epoch, StoreId};
+use futures::channel::mpsc;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::metrics::Metrics;
+use crate::pki::Identity;
+use crate::world::{PairId, View};
+
+/// A pair, as the controller knows it.
+pub type PairRef = ObjectRef<DeserializeGuard<RecorderPair>>;
+
+/// What an observer needs to know of its pair. It changes while the observer runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setup {
+    /// Which pair.
+    pub id: PairId,
+    /// The pair's authority: the certificate, PEM.
+    pub authority: String,
+    /// Who the operator is to the members.
+    pub identity: Identity,
+    /// The operator's times.
+    pub policy: Policy,
+    /// Members whose pod is of an old template.
+    pub outdated: BTreeSet<String>,
+    /// The highest epoch that status tells.
+    pub known_epoch: Epoch,
+    /// The switchover that was asked for.
+    pub switchover: Option<Switchover>,
+    /// Stores whose volumes are lost.
+    pub lost: BTreeSet<StoreId>,
+}
+
+/// What all observers share.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a client has none")]
+pub struct Shared {
+    /// A client that neither retries nor waits: for the Lease and what depends on it.
+    pub client: Client,
+    /// The members' pods, as last seen.
+    pub pods: Store<Pod>,
+    /// Asks for a reconcile.
+    pub triggers: mpsc::Sender<PairRef>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The observers that run, by the pair's UID.
+#[allow(missing_debug_implementations, reason = "a client has none")]
+pub struct Observers {
+    shared: Shared,
+    running: Mutex<HashMap<String, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: PairId,
+    setup: watch::Sender<Setup>,
+    view: watch::Receiver<Arc<View>>,
+    task: AbortHandle,
+}
+
+impl Observers {
+    /// None yet.
+    pub fn new(shared: Shared) -> Self {
+        let running = Mutex::default();
+        Self { shared, running }
+    }
+
+    /// What the pair's observer saw last; nothing where there is none.
+    pub fn view(&self, uid: &str) -> Arc<View> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running
+            .get(uid)
+            .map(|one| one.view.borrow().clone())
+            .unwrap_or_default()
+    }
+
+    /// Starts the pair's observer, or tells it what changed.
+    pub fn set_up(&self, setup: Setup) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = running.get(&setup.id.uid) {
+            one.setup.send_if_modified(|old| {
+                let differs = *old != setup;
+                if differs {
+                    *old = setup;
+                }
+                differs
+            });
+            return;
+        }
+        let id = setup.id.clone();
+        let (setup, setup_seen) = watch::channel(setup);
+        let (view_out, view) = watch::channel(Arc::default());
+        let task = tokio::spawn(task::run(self.shared.clone(), setup_seen, view_out)).abort_handle();
+        let one = Running {
+            id: id.clone(),
+            setup,
+            view,
+            task,
+        };
+        running.insert(id.uid, one);
+    }
+
+    /// Stops the observers of every pair that does not satisfy `keep`.
+    pub fn retain(&self, keep: impl Fn(&PairId) -> bool) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, one| {
+            let stays = keep(&one.id);
+            if !stays {
+                one.task.abort();
+            }
+            stays
+        });
+        self.shared.metrics.pairs(running.len());
+    }
+}

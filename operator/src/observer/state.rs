@@ -1,0 +1,177 @@
+//! What an observer remembers. Synchronous: it takes what was seen and gives decisions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::member::MemberReport;
+use failover::plan::{LeaseWatch, MemberState, Observed, Policy, Running, ServeTarget};
+use failover::{BootTime, Decision, MemberName, ReadResult, StoreId, plan};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+
+use super::{Setup, translate};
+use crate::world::{SeenReport, View};
+
+/// What is known of the primary's slice is read again after so long: somebody may have deleted it.
+const SERVING_AGE: Duration = Duration::from_secs(30);
+/// A lost Lease is made again at once where every member told its epoch, else after so long.
+const RECREATE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// One round of looking.
+pub(super) struct Seen {
+    /// When it ended.
+    pub(super) at: Instant,
+    /// The Lease.
+    pub(super) lease: ReadResult,
+    /// What each member said, in their order.
+    pub(super) reports: [Option<MemberReport>; 2],
+    /// Each member's pod, in their order.
+    pub(super) pods: [Option<Arc<Pod>>; 2],
+}
+
+/// What an observer remembers.
+pub(super) struct State {
+    started: Instant,
+    now: BootTime,
+    lease: LeaseWatch,
+    missing_since: Option<BootTime>,
+    members: [Memory; 2],
+    serving: Option<(BootTime, ServeTarget)>,
+}
+
+struct Memory {
+    name: String,
+    report: Option<(BootTime, MemberReport)>,
+    pod: Option<Arc<Pod>>,
+    was_running: Option<Running>,
+}
+
+impl State {
+    pub(super) fn new(members: [String; 2], started: Instant) -> Self {
+        let members = members.map(|name| Memory {
+            name,
+            report: None,
+            pod: None,
+            was_running: None,
+        });
+        Self {
+            started,
+            now: BootTime::default(),
+            lease: LeaseWatch::default(),
+            missing_since: None,
+            members,
+            serving: None,
+        }
+    }
+
+    /// Takes note of what was seen and says what to do.
+    pub(super) fn take(&mut self, seen: Seen, setup: &Setup) -> Vec<Decision> {
+        self.now = BootTime::default() + seen.at.duration_since(self.started);
+        self.lease.read(self.now, &seen.lease, setup.policy.longest_gap);
+        self.missing_since = match self.lease.is_missing() {
+            true => self.missing_since.or(Some(self.now)),
+            false => None,
+        };
+        for (memory, (report, pod)) in self
+            .members
+            .iter_mut()
+            .zip(seen.reports.into_iter().zip(seen.pods))
+        {
+            memory.take(self.now, report, pod);
+        }
+        let now = self.now;
+        self.serving = self.serving.take().filter(|(at, _)| now.since(*at) < SERVING_AGE);
+        let observed = self.observed(setup);
+        let mut decisions = plan(&observed, now);
+        decisions
+            .retain(|decision| !matches!(decision, Decision::RecreateLease { .. }) || self.may_recreate());
+        decisions
+    }
+
+    /// A Lease is not made again below an epoch that only a silent member knows, if waiting a little can help it.
+    fn may_recreate(&self) -> bool {
+        let told = self
+            .members
+            .iter()
+            .filter(|memory| memory.report.is_some())
+            .count();
+        let missing = self
+            .missing_since
+            .map_or(Duration::ZERO, |since| self.now.since(since));
+        told == self.members.len() || (told > 0 && missing >= RECREATE_PATIENCE)
+    }
+
+    fn observed(&self, setup: &Setup) -> Observed {
+        let mut lost = setup.lost.clone();
+        lost.extend(self.replaced_store());
+        Observed {
+            policy: setup.policy.clone(),
+            lease: self.lease.clone(),
+            members: self
+                .members
+                .iter()
+                .filter_map(|memory| memory.state(setup))
+                .collect(),
+            lost,
+            known_epoch: setup.known_epoch,
+            switchover: setup.switchover.clone(),
+            serving: self.serving.as_ref().map(|(_, target)| target.clone()),
+        }
+    }
+
+    /// The holder's store, where its member has another one now: its volume was replaced.
+    fn replaced_store(&self) -> Option<StoreId> {
+        let holder = self.lease.lease()?.record.holder.as_ref()?;
+        let memory = self
+            .members
+            .iter()
+            .find(|memory| memory.name == holder.member.as_str())?;
+        let (_, report) = memory.report.as_ref()?;
+        (report.store != holder.store.as_str()).then(|| holder.store.clone())
+    }
+
+    /// Remembers whom the primary's slice leads to.
+    pub(super) fn serves(&mut self, target: Option<ServeTarget>) {
+        self.serving = target.map(|target| (self.now, target));
+    }
+
+    /// What there is to show.
+    pub(super) fn view(&self, policy: &Policy) -> View {
+        let seen = |memory: &Memory| {
+            let (at, report) = memory.report.clone()?;
+            let fresh = self.now.since(at) <= policy.report_age;
+            Some((memory.name.clone(), SeenReport { report, fresh }))
+        };
+        let reports: BTreeMap<_, _> = self.members.iter().filter_map(seen).collect();
+        View {
+            lease: self.lease.lease().map(|lease| lease.record.clone()),
+            lease_missing: self.lease.is_missing(),
+            reports,
+        }
+    }
+}
+
+impl Memory {
+    fn take(&mut self, now: BootTime, report: Option<MemberReport>, pod: Option<Arc<Pod>>) {
+        if let Some(report) = report {
+            self.report = Some((now, report));
+        }
+        if let Some(running) = pod.as_deref().and_then(translate::running) {
+            self.was_running = Some(running);
+        }
+        self.pod = pod;
+    }
+
+    fn state(&self, setup: &Setup) -> Option<MemberState> {
+        let outdated = setup.outdated.contains(&self.name);
+        let report = self.report.as_ref();
+        Some(MemberState {
+            name: MemberName::new(&self.name).ok()?,
+            pod: self.pod.as_deref().map(|pod| translate::pod(pod, outdated)),
+            was_running: self.was_running.clone(),
+            report: report.and_then(|(at, report)| Some((*at, translate::report(report)?))),
+            in_sync: report.is_some_and(|(_, report)| translate::in_sync(report)),
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! Watches that hurry reconciles. They see metadata only, except that pods are kept whole for the observers.
+
+use std::fmt::Debug;
+
+use crds::{RecorderPair, names};
+use futures::channel::mpsc;
+use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::{Store, reflector, store};
+use kube::runtime::watcher::{Config, Event, metadata_watcher, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use crate::observer::PairRef;
+
+/// Where to watch and whom to tell.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a client has none")]
+pub struct Watches {
+    /// The client.
+    pub client: Client,
+    /// The only namespace, or all.
+    pub namespace: Option<String>,
+    /// Asks for a reconcile.
+    pub triggers: mpsc::Sender<PairRef>,
+}
+
+impl Watches {
+    /// An API for what is watched.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// Watches everything that the operator makes, and the pods whole: those are in the store.
+    pub fn start(&self, tasks: &mut JoinSet<&'static str>) -> Store<Pod> {
+        self.start_one::<PersistentVolumeClaim>(tasks);
+        self.start_one::<Service>(tasks);
+        self.start_one::<ServiceAccount>(tasks);
+        self.start_one::<EndpointSlice>(tasks);
+        self.start_one::<PodDisruptionBudget>(tasks);
+        self.start_one::<Role>(tasks);
+        self.start_one::<RoleBinding>(tasks);
+        let (pods, writer) = store();
+        let stream = reflector(writer, watcher(self.api::<Pod>(), ours())).default_backoff();
+        tasks.spawn(
+            self.clone()
+                .trigger(stream, |pod: Pod| by_label(&pod).into_iter().collect()),
+        );
+        pods
+    }
+
+    fn start_one<K>(&self, tasks: &mut JoinSet<&'static str>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let stream = metadata_watcher(self.api::<K>(), ours()).default_backoff();
+        tasks.spawn(
+            self.clone()
+                .trigger(stream, |object| by_label(&object).into_iter().collect()),
+        );
+    }
+
+    /// Watches all Secrets, without what is in them: those of the cameras belong to users.
+    pub fn start_secrets(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        pairs: Store<DeserializeGuard<RecorderPair>>,
+    ) {
+        let stream = metadata_watcher(self.api::<Secret>(), Config::default()).default_backoff();
+        let interested =
+            move |secret| by_label(&secret).map_or_else(|| by_reference(&secret, &pairs), |pair| vec![pair]);
+        tasks.spawn(self.clone().trigger(stream, interested));
+    }
+
+    async fn trigger<K: Send + 'static>(
+        mut self,
+        stream: impl futures::Stream<Item = kube::runtime::watcher::Result<Event<K>>> + Send,
+        pairs: impl Fn(K) -> Vec<PairRef> + Send,
+    ) -> &'static str {
+        let mut stream = std::pin::pin!(
+            stream.inspect_err(|error| tracing::warn!(%error, "a watch failed; it is tried again"))
+        );
+        while let Some(event) = stream.next().await {
+            // What is there at the start is reconciled anyhow.
+            let Ok(Event::Apply(object) | Event::Delete(object)) = event else {
+                continue;
+            };
+            for pair in pairs(object) {
+                if self.triggers.send(pair).await.is_err() {
+                    return "the controller is gone";
+                }
+            }
+        }
+        "a watch ended"
+    }
+}
+
+fn ours() -> Config {
+    Config::default().labels(&format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGER))
+}
+
+fn by_label(object: &impl ResourceExt) -> Option<PairRef> {
+    let pair = object.labels().get(names::LABEL_PAIR)?;
+    Some(PairRef::new(pair).within(&object.namespace()?))
+}
+
+/// The pairs with a stream whose credentials are there.
+fn by_reference(secret: &impl ResourceExt, pairs: &Store<DeserializeGuard<RecorderPair>>) -> Vec<PairRef> {
+    let (name, namespace) = (secret.name_any(), secret.namespace());
+    let names = |pair: &RecorderPair| {
+        let mut credentials = pair
+            .spec
+            .streams
+            .iter()
+            .filter_map(|stream| stream.credentials.as_ref());
+        credentials.any(|credentials| credentials.secret_name == name)
+    };
+    let concerned = pairs
+        .state()
+        .into_iter()
+        .filter(|pair| pair.namespace() == namespace && pair.0.as_ref().is_ok_and(names));
+    concerned.map(|pair| PairRef::from_obj(&*pair)).collect()
+}

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod cameras;
+pub mod cluster;
 pub mod judge;
 pub mod members;
 pub mod net;

@@ -1,0 +1,180 @@
+//! The commands of `tests/cluster`: faults, and what reverts them.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use tokio::process::Command;
+
+/// The longest command is to start a whole cluster.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// When a fault began.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Fault {
+    #[serde(rename = "t0_unix_ns")]
+    t0_unix_ns: u64,
+}
+
+impl Fault {
+    /// Unix milliseconds, on the clock that all nodes share.
+    pub fn at_ms(self) -> u64 {
+        self.t0_unix_ns / 1_000_000
+    }
+
+    /// A fault that begins now.
+    pub fn now() -> Self {
+        Self {
+            t0_unix_ns: crate::wait::now_ms() * 1_000_000,
+        }
+    }
+}
+
+/// Gapless' cache of programs and clips.
+pub fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/gapless");
+    std::env::var_os("GAPLESS_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// The test bed.
+#[derive(Clone, Debug)]
+pub struct Testbed {
+    program: PathBuf,
+}
+
+impl Testbed {
+    /// Finds the launcher and makes the cluster whole, from any earlier state.
+    pub async fn up() -> Result<Self> {
+        let bed = Self {
+            program: cache().join("bin/testbed"),
+        };
+        ensure!(
+            bed.program.exists(),
+            "{} is not built: run 'make cluster-up'",
+            bed.program.display()
+        );
+        bed.run(&["up"]).await?;
+        Ok(bed)
+    }
+
+    /// Where the kubeconfig is.
+    pub async fn kubeconfig(&self) -> Result<PathBuf> {
+        Ok(PathBuf::from(self.run(&["kubeconfig"]).await?.trim()))
+    }
+
+    /// Makes broken parts whole: nodes on, links mended, disks free, containers thawed.
+    pub async fn mend(&self) -> Result<()> {
+        self.run(&["up"]).await.map(drop)
+    }
+
+    /// Imports an image on every node.
+    pub async fn load_image(&self, archive: &Path) -> Result<()> {
+        self.run(&["load-image", &archive.to_string_lossy()])
+            .await
+            .map(drop)
+    }
+
+    /// SIGKILL for every process of a pod at once.
+    pub async fn kill_pod(&self, pod: &str) -> Result<Fault> {
+        self.fault(&["pod", "kill", "--pod", pod]).await
+    }
+
+    /// SIGKILL for every process of a container.
+    pub async fn kill_container(&self, pod: &str, container: &str) -> Result<Fault> {
+        self.fault(&["container", "kill", "--pod", pod, "--container", container])
+            .await
+    }
+
+    /// Cuts a node's power: processes, link and page cache are gone.
+    pub async fn power_off(&self, node: &str) -> Result<Fault> {
+        self.fault(&["node", "power-off", node]).await
+    }
+
+    /// Starts a node and waits until it is Ready.
+    pub async fn power_on(&self, node: &str) -> Result<()> {
+        self.run(&["node", "power-on", node]).await.map(drop)
+    }
+
+    /// Cuts a node's power and loses its disks.
+    pub async fn destroy(&self, node: &str) -> Result<Fault> {
+        self.fault(&["node", "destroy", node]).await
+    }
+
+    /// A node with new, empty disks.
+    pub async fn create(&self, node: &str) -> Result<()> {
+        self.run(&["node", "create", node]).await.map(drop)
+    }
+
+    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras` or `all`.
+    pub async fn cut(&self, node: &str, link: &str) -> Result<Fault> {
+        self.run(&["link", "cut", node, link]).await?;
+        Ok(Fault::now())
+    }
+
+    /// Lets them pass again.
+    pub async fn mend_link(&self, node: &str, link: &str) -> Result<()> {
+        self.run(&["link", "mend", node, link]).await.map(drop)
+    }
+
+    /// Fills a volume to the last byte.
+    pub async fn fill(&self, node: &str, volume: &str) -> Result<Fault> {
+        self.run(&["disk", "fill", node, volume]).await?;
+        Ok(Fault::now())
+    }
+
+    /// Gives the space back.
+    pub async fn free(&self, node: &str, volume: &str) -> Result<()> {
+        self.run(&["disk", "free", node, volume]).await.map(drop)
+    }
+
+    /// Makes all volumes that nobody claims new and empty.
+    pub async fn reset_volumes(&self) -> Result<()> {
+        self.run(&["volumes", "reset"]).await.map(drop)
+    }
+
+    /// Lets the host reach services through a node.
+    pub async fn route(&self, node: &str) -> Result<()> {
+        self.run(&["route", node]).await.map(drop)
+    }
+
+    /// Copies logs and objects.
+    pub async fn collect_logs(&self, folder: &Path) -> Result<()> {
+        self.run(&["logs", "collect", &folder.to_string_lossy()])
+            .await
+            .map(drop)
+    }
+
+    /// Where the host finds the files of a node's volume.
+    pub fn volume_folder(node: &str, volume: &str) -> PathBuf {
+        let state = std::env::var_os("GAPLESS_STATE").unwrap_or_else(|| "/var/lib/gapless-testbed".into());
+        PathBuf::from(state)
+            .join("nodes")
+            .join(node)
+            .join("volumes")
+            .join(volume)
+    }
+
+    async fn fault(&self, args: &[&str]) -> Result<Fault> {
+        let before = Fault::now();
+        let output = self.run(args).await?;
+        let told = output.lines().find_map(|line| serde_json::from_str(line).ok());
+        Ok(told.unwrap_or(before))
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output()).await;
+        let output = output.with_context(|| format!("testbed {args:?} does not end"))??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "testbed {}: {}",
+            args.join(" "),
+            said.trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}

@@ -1,0 +1,15 @@
+//! A real cluster to break: the test bed, the objects on it, and the pair under test.
+
+mod chart;
+mod faults;
+mod kube;
+mod pair;
+mod phases;
+mod watch;
+
+pub use self::kube::Kube;
+pub use chart::{SYSTEM, install};
+pub use faults::{Fault, Testbed, cache};
+pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
+pub use phases::Phases;
+pub use watch::{Served, Watcher};

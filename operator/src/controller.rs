@@ -60,6 +60,7 @@ pub enum ReconcileError {
 }
 
 /// Brings what exists closer to what was asked for, once.
+#[allow(clippy::needless_pass_by_value, reason = "the controller calls it with these")]
 pub async fn reconcile(
     guarded: Arc<DeserializeGuard<RecorderPair>>,
     context: Arc<Context>,
@@ -102,6 +103,7 @@ fn next(context: &Context, id: &PairId, built: &Built, retry: bool) -> Action {
 }
 
 /// After an error: wait longer each time.
+#[allow(clippy::needless_pass_by_value, reason = "the controller calls it with these")]
 pub fn on_error(
     guarded: Arc<DeserializeGuard<RecorderPair>>,
     error: &ReconcileError,

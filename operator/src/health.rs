@@ -54,9 +54,10 @@ impl Health {
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    match health.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "a watch has not synced"),
+    if health.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "a watch has not synced")
     }
 }
 

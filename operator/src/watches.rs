@@ -11,10 +11,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{Store, reflector, store};
-use kube::runtime::watcher::{Config, Event, metadata_watcher, watcher};
+use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ impl Watches {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let stream = metadata_watcher(self.api::<K>(), ours()).default_backoff();
+        let stream = watcher(self.api::<PartialObjectMeta<K>>(), ours()).default_backoff();
         tasks.spawn(
             self.clone()
                 .trigger(stream, |object| by_label(&object).into_iter().collect()),
@@ -81,7 +81,7 @@ impl Watches {
         tasks: &mut JoinSet<&'static str>,
         pairs: Store<DeserializeGuard<RecorderPair>>,
     ) {
-        let stream = metadata_watcher(self.api::<Secret>(), Config::default()).default_backoff();
+        let stream = watcher(self.api::<PartialObjectMeta<Secret>>(), Config::default()).default_backoff();
         let interested =
             move |secret| by_label(&secret).map_or_else(|| by_reference(&secret, &pairs), |pair| vec![pair]);
         tasks.spawn(self.clone().trigger(stream, interested));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::member::{MemberReport, RenderedConfig};
+use crds::member::{MemberReport, RenderedConfig, ReplicationReport};
 use crds::{RecorderPair, Secret};
 use failover::LeaseRecord;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -111,6 +111,14 @@ impl View {
     pub fn fresh(&self, member: &str) -> Option<&MemberReport> {
         let seen = self.reports.get(member)?;
         seen.fresh.then_some(&seen.report)
+    }
+
+    /// Replication to a member, as its peer says now: only the sender knows what is still to come.
+    pub fn replication_to(&self, member: &str) -> Option<&ReplicationReport> {
+        let mut others = self.reports.iter().filter(|(name, _)| *name != member);
+        others
+            .find(|(_, seen)| seen.fresh)
+            .map(|(_, seen)| &seen.report.replication)
     }
 
     /// The member that serves, by its own word; the one of the highest epoch where two say so.

@@ -31,7 +31,7 @@ pub struct MemberReport {
     pub peer: PeerReport,
     /// The API server, as it sees it.
     pub lease: LeaseReport,
-    /// Replication from its peer.
+    /// Replication to its peer, and what it refused from it.
     pub replication: ReplicationReport,
     /// Its volume.
     pub disk: DiskReport,
@@ -97,19 +97,20 @@ pub struct LeaseReport {
     pub epoch: Option<u64>,
 }
 
-/// Replication from the peer to this member.
+/// Replication between a member and its peer. Each side tells of what it sends: only the sender knows what is still to
+/// come. So how far a standby is behind is in the report of its primary.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationReport {
-    /// Whether media flows.
+    /// Whether the peer takes media from here.
     pub connected: bool,
-    /// How far it is behind the peer's live media.
+    /// How old the oldest live media is that the peer has not made durable, in milliseconds.
     pub lag_ms: u64,
-    /// The same in bytes.
+    /// Live media that the peer has not made durable, in bytes.
     pub lag_bytes: u64,
-    /// How much older media is still to be fetched.
+    /// Older media that the peer still lacks, in bytes.
     pub backfill_bytes: u64,
-    /// How many segments were refused since it started.
+    /// How many segments of its peer this member refused since it started.
     pub refused: u64,
     /// The newest of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]

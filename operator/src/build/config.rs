@@ -17,9 +17,10 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
     let spec = &world.pair.spec;
     let member = |name: String| {
         let address = world.addresses.get(&name)?;
-        let peer = match address.contains(':') {
-            true => format!("[{address}]:{}", names::PORT_PEER),
-            false => format!("{address}:{}", names::PORT_PEER),
+        let peer = if address.contains(':') {
+            format!("[{address}]:{}", names::PORT_PEER)
+        } else {
+            format!("{address}:{}", names::PORT_PEER)
         };
         Some(MemberAddress { name, peer })
     };
@@ -62,7 +63,12 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
 
 fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) -> Option<StreamConfig> {
     let uid = *uids.get(&stream.name)?;
-    let credentials = credentials(world, stream)?;
+    let credentials = match world.credentials.get(&stream.name) {
+        None => None,
+        Some(Ok(credentials)) => Some(credentials.clone()),
+        // Left out where there are none: without them it would be refused, and locked out perhaps.
+        Some(Err(_)) => Some(credentials_before(world, stream)?),
+    };
     Some(StreamConfig {
         name: stream.name.clone(),
         uid,
@@ -74,21 +80,14 @@ fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) 
     })
 }
 
-/// The stream's credentials; those that were rendered before where the Secret is gone, so that recording goes on.
-/// `None` where it wants some and there are none: it is left out.
-fn credentials(world: &World, stream: &Stream) -> Option<Option<Credentials>> {
-    match world.credentials.get(&stream.name) {
-        None => Some(None),
-        Some(Ok(credentials)) => Some(Some(credentials.clone())),
-        Some(Err(_)) => {
-            let rendered = &world.rendered.as_ref()?.config.streams;
-            let before = rendered.iter().find(|before| before.name == stream.name)?;
-            Some(Some(Credentials {
-                username: before.username.clone()?,
-                password: before.password.clone()?,
-            }))
-        }
-    }
+/// The credentials that were rendered before, where the Secret is gone: recording goes on.
+fn credentials_before(world: &World, stream: &Stream) -> Option<Credentials> {
+    let rendered = &world.rendered.as_ref()?.config.streams;
+    let before = rendered.iter().find(|before| before.name == stream.name)?;
+    Some(Credentials {
+        username: before.username.clone()?,
+        password: before.password.clone()?,
+    })
 }
 
 fn retention(world: &World) -> RetentionConfig {

@@ -69,10 +69,8 @@ impl State {
     pub(super) fn take(&mut self, seen: Seen, setup: &Setup) -> Vec<Decision> {
         self.now = BootTime::default() + seen.at.duration_since(self.started);
         self.lease.read(self.now, &seen.lease, setup.policy.longest_gap);
-        self.missing_since = match self.lease.is_missing() {
-            true => self.missing_since.or(Some(self.now)),
-            false => None,
-        };
+        let missing = self.lease.is_missing();
+        self.missing_since = missing.then(|| self.missing_since.unwrap_or(self.now));
         for (memory, (report, pod)) in self
             .members
             .iter_mut()
@@ -108,16 +106,20 @@ impl State {
         Observed {
             policy: setup.policy.clone(),
             lease: self.lease.clone(),
-            members: self
-                .members
-                .iter()
-                .filter_map(|memory| memory.state(setup))
-                .collect(),
+            members: self.members(setup),
             lost,
             known_epoch: setup.known_epoch,
             switchover: setup.switchover.clone(),
             serving: self.serving.as_ref().map(|(_, target)| target.clone()),
         }
+    }
+
+    fn members(&self, setup: &Setup) -> Vec<MemberState> {
+        let [first, second] = &self.members;
+        let told = [(first, second), (second, first)];
+        told.into_iter()
+            .filter_map(|(memory, peer)| memory.state(setup, peer.fresh(self.now, &setup.policy)))
+            .collect()
     }
 
     /// The holder's store, where its member has another one now: its volume was replaced.
@@ -163,7 +165,12 @@ impl Memory {
         self.pod = pod;
     }
 
-    fn state(&self, setup: &Setup) -> Option<MemberState> {
+    fn fresh(&self, now: BootTime, policy: &Policy) -> Option<&MemberReport> {
+        let (at, report) = self.report.as_ref()?;
+        (now.since(*at) <= policy.report_age).then_some(report)
+    }
+
+    fn state(&self, setup: &Setup, peer: Option<&MemberReport>) -> Option<MemberState> {
         let outdated = setup.outdated.contains(&self.name);
         let report = self.report.as_ref();
         Some(MemberState {
@@ -171,7 +178,7 @@ impl Memory {
             pod: self.pod.as_deref().map(|pod| translate::pod(pod, outdated)),
             was_running: self.was_running.clone(),
             report: report.and_then(|(at, report)| Some((*at, translate::report(report)?))),
-            in_sync: report.is_some_and(|(_, report)| translate::in_sync(report)),
+            in_sync: report.is_some_and(|(_, report)| translate::in_sync(report, peer)),
         })
     }
 }

@@ -92,9 +92,11 @@ pub(super) fn report(report: &MemberReport) -> Option<Report> {
     })
 }
 
-/// Whether it has all that its peer recorded. A primary without a standby is, as far as anybody can know: else the
-/// standby could never be replaced.
-pub(super) fn in_sync(report: &MemberReport) -> bool {
-    let replication = &report.replication;
-    replication.backfill_bytes == 0 && (replication.connected || report.role == Role::Primary)
+/// Whether it has all that its peer recorded, as its peer says: only the sender knows what is still to come. A primary
+/// without a standby has, as far as anybody can know: else the standby could never be replaced.
+pub(super) fn in_sync(report: &MemberReport, peer: Option<&MemberReport>) -> bool {
+    match peer.map(|peer| &peer.replication) {
+        Some(sending) if sending.connected => sending.backfill_bytes == 0,
+        _ => report.role == Role::Primary,
+    }
 }

@@ -133,7 +133,7 @@ fn replicating(world: &World) -> Verdict {
         return verdict("Replicating", false, "NoStandby", "fewer than two members answer");
     }
     if let Some(report) = reports.iter().find(|report| !report.replication.connected) {
-        let message = format!("member {:?} gets no media from its peer", report.member);
+        let message = format!("the peer of member {:?} takes no media from it", report.member);
         return verdict("Replicating", false, "NotConnected", message);
     }
     match reports
@@ -141,7 +141,10 @@ fn replicating(world: &World) -> Verdict {
         .find(|report| report.replication.backfill_bytes > 0)
     {
         Some(report) => {
-            let message = format!("member {:?} fetches older media that it lacks", report.member);
+            let message = format!(
+                "the peer of member {:?} fetches older media that it lacks",
+                report.member
+            );
             verdict("Replicating", true, "CatchingUp", message)
         }
         None => verdict(

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crds::member::{FailoverReport, MemberReport, StreamState};
+use crds::member::{FailoverReport, MemberReport, ReplicationReport, StreamState};
 use crds::pair::{
     FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, Phase, RecorderPairStatus, Role,
     StreamsStatus,
@@ -76,7 +76,7 @@ fn member(world: &World, before: &RecorderPairStatus, name: String) -> MemberSta
         role: report.map_or(Role::None, |report| role(report.role)),
         pod: pod.and_then(|pod| pod.metadata.name.clone()),
         node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
-        phase: phase(pod, report),
+        phase: phase(pod, report, world.view.replication_to(&name)),
         store: store.or_else(|| known?.store.clone()),
         name,
     }
@@ -90,23 +90,20 @@ fn role(role: crds::member::Role) -> Role {
     }
 }
 
-fn phase(pod: Option<&Pod>, report: Option<&MemberReport>) -> Phase {
+fn phase(pod: Option<&Pod>, report: Option<&MemberReport>, sending: Option<&ReplicationReport>) -> Phase {
     let Some(pod) = pod else { return Phase::Pending };
     if pod.metadata.deletion_timestamp.is_some() {
         return Phase::Terminating;
     }
     let pod_phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let lacks = sending.is_some_and(|sending| sending.backfill_bytes > 0);
     match (pod_phase, report) {
         (_, Some(report)) if !report.fit => Phase::Unfit,
-        (_, Some(report)) if catches_up(report) => Phase::CatchingUp,
+        (_, Some(report)) if lacks && report.role != crds::member::Role::Primary => Phase::CatchingUp,
         (_, Some(_)) => Phase::Running,
         (Some("Running"), None) => Phase::Unreachable,
         _ => Phase::Pending,
     }
-}
-
-fn catches_up(report: &MemberReport) -> bool {
-    report.role != crds::member::Role::Primary && report.replication.backfill_bytes > 0
 }
 
 /// A stream fails where no member receives it, and is listed where any member cannot.
@@ -136,20 +133,17 @@ fn streams(world: &World) -> StreamsStatus {
 
 /// How far the standby is behind, coarsely: a status that changed with every frame would be written with every frame.
 fn lag(world: &World) -> &'static str {
-    let primary = world.view.primary().map(|report| report.member.as_str());
-    let members = world.members();
-    let standby = members.iter().find(|member| Some(member.as_str()) != primary);
-    let report = standby.and_then(|member| world.view.fresh(member));
-    let replication = report
-        .map(|report| &report.replication)
-        .filter(|replication| replication.connected);
-    match (primary, replication.map(|replication| replication.lag_ms)) {
-        (None, _) | (_, None) => "unknown",
-        (_, Some(..1_000)) => "<1s",
-        (_, Some(..5_000)) => "<5s",
-        (_, Some(..30_000)) => "<30s",
-        (_, Some(..300_000)) => "<5m",
-        _ => ">5m",
+    let sending = world.view.primary().map(|primary| &primary.replication);
+    match sending
+        .filter(|sending| sending.connected)
+        .map(|sending| sending.lag_ms)
+    {
+        None => "unknown",
+        Some(..1_000) => "<1s",
+        Some(..5_000) => "<5s",
+        Some(..30_000) => "<30s",
+        Some(..300_000) => "<5m",
+        Some(_) => ">5m",
     }
 }
 

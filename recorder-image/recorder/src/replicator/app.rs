@@ -12,6 +12,7 @@ use failover::{BootTime, Config, Epoch, Incarnation, Member, MemberName, MemberR
 use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs};
 use super::hub::Hub;
@@ -195,16 +196,26 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
+/// Who this is, and who the peer is.
+fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::Result<Parties> {
+    let mut others = config.members.iter().filter(|m| m.name != options.member);
+    let peer = others.next().context("no peer is configured")?;
+    Ok(Parties {
+        pair: config.pair.uid.clone(),
+        member: options.member.clone(),
+        store,
+        peer: peer.name.clone(),
+        address: peer.peer.clone(),
+        tls: options.tls.clone(),
+    })
+}
+
 /// Opens the volume, starts the keeper and the driver, and connects all parts.
 async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
     let settings = settings(config)?;
-    let peer = config
-        .members
-        .iter()
-        .find(|m| m.name != options.member)
-        .context("no peer is configured")?;
     let opened = Opened::open(&options.media)?;
-    let member = opened.member(&options.member, &peer.name, settings.clone())?;
+    let parties = parties(options, config, opened.volume.store())?;
+    let member = opened.member(&options.member, &parties.peer, settings.clone())?;
     let Opened {
         volume,
         slots,
@@ -238,14 +249,6 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         let lease = lease(options, config, &settings, served).await?;
         drive(member, Arc::new(lease), slots, outputs, channels)?;
     }
-    let parties = Parties {
-        pair: config.pair.uid.clone(),
-        member: options.member.clone(),
-        store: volume.store(),
-        peer: peer.name.clone(),
-        address: peer.peer.clone(),
-        tls: options.tls.clone(),
-    };
     let link = Link {
         run: options.run.clone(),
         volume: Arc::clone(&volume),

@@ -48,7 +48,9 @@ struct Inner {
     lag: Duration,
     acknowledged: BTreeMap<SegmentId, u64>,
     backfill_bytes: u64,
-    connected: bool,
+    /// The connection over which the peer takes media, by its number.
+    connection: Option<u64>,
+    connections: u64,
     alive: Option<u64>,
 }
 
@@ -213,11 +215,20 @@ impl Hub {
         inner.timed.retain(|t| !taken(t));
     }
 
-    /// The peer takes media from here, or not.
-    pub fn set_connected(&self, connected: bool) {
+    /// The peer takes media from here. Returns the number of this connection; it replaces one whose end was not noticed.
+    pub fn connected(&self) -> u64 {
         let mut inner = self.lock();
-        inner.connected = connected;
-        if !connected {
+        inner.connections += 1;
+        inner.connection = Some(inner.connections);
+        inner.timed.clear();
+        inner.connections
+    }
+
+    /// A connection ended. Nothing happens where another one has replaced it.
+    pub fn disconnected(&self, connection: u64) {
+        let mut inner = self.lock();
+        if inner.connection == Some(connection) {
+            inner.connection = None;
             inner.timed.clear();
         }
     }
@@ -239,7 +250,7 @@ impl Hub {
             end - inner.acknowledged.get(*id).copied().unwrap_or(0).min(*end)
         };
         Figures {
-            connected: inner.connected,
+            connected: inner.connection.is_some(),
             lag: waiting.unwrap_or(inner.lag),
             lag_bytes: ends.iter().map(behind).sum(),
             backfill_bytes: inner.backfill_bytes,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crds::member as api;
 use failover::{Health, Role};
-use segment::Catalogue;
+use segment::{Catalogue, StreamUid};
 
 use super::driver::Standing;
 use super::hub::Hub;
@@ -84,7 +84,7 @@ impl Reporter {
                 backfill_bytes: figures.backfill_bytes,
                 refused: figures.refused,
                 last_refusal: figures.last_refusal.map(|l| api::LastRefusal {
-                    stream: l.id.stream.to_string(),
+                    stream: self.name_of(&l.id.stream, ticket.as_ref()),
                     segment: l.id.stem(),
                     reason: l.reason,
                 }),
@@ -100,6 +100,19 @@ impl Reporter {
             known_streams: self.known.to_vec(),
             failovers: standing.phases.all(),
         })
+    }
+}
+
+impl Reporter {
+    /// The name of a stream; its UID where nobody knows it by name.
+    fn name_of(&self, uid: &StreamUid, ticket: Option<&Ticket>) -> String {
+        let configured = ticket.into_iter().flat_map(|t| t.streams.iter().flatten());
+        let configured = configured.filter(|s| s.uid == *uid).map(|s| &s.name);
+        let stored = self.known.iter().filter(|s| s.uid == *uid).map(|s| &s.name);
+        configured
+            .chain(stored)
+            .next()
+            .map_or_else(|| uid.to_string(), Clone::clone)
     }
 }
 

@@ -112,7 +112,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     sending.compare(&theirs);
     let (credits, mut granted) = mpsc::unbounded_channel();
     let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, credits));
-    hub.set_connected(true);
+    let connection = hub.connected();
     let outcome = loop {
         if sending.credit > 0 && sending.has_work() {
             if let Err(e) = sending.turn().await {
@@ -141,7 +141,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             },
         }
     };
-    hub.set_connected(false);
+    hub.disconnected(connection);
     listening.abort();
     outcome
 }

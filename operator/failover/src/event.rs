@@ -43,7 +43,8 @@ pub enum Event {
         /// Any number that changes as the recorder makes progress.
         ticket: u64,
     },
-    /// The recorder's process is known to be gone. A closed connection alone does not prove it.
+    /// The recorder is known to act on no grant any more: its process is gone, or it gave up all authority before it closed
+    /// its connection.
     RecorderDied,
     /// The recorder acts on no grant of this epoch or an earlier one any more, whatever arrives late.
     RecorderWithdrawn {

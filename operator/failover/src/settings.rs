@@ -66,6 +66,21 @@ pub struct SettingsError {
 }
 
 impl Settings {
+    /// The settings for a leash and a time of suspicion: what fits the usual leash is made to fit a shorter one.
+    pub fn with(leash: Duration, suspect_after: Duration) -> Self {
+        let usual = Self::default();
+        Self {
+            leash,
+            suspect_after,
+            heartbeat_interval: usual.heartbeat_interval.min(leash / 4).min(suspect_after / 3),
+            long_leash: usual.long_leash.max(leash),
+            silence_before_long: usual.silence_before_long.max(suspect_after),
+            alone_interval: usual.alone_interval.min(leash / 2),
+            api_timeout: usual.api_timeout.min(leash),
+            ..usual
+        }
+    }
+
     /// Checks that the times fit each other: safety does not depend on it, but without it authority would be
     /// lost and taken without need.
     ///

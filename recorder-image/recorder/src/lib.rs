@@ -1,5 +1,7 @@
 //! The recorder (streams in, segments out, playback) and the replicator, the sidecar that keeps the peer's copy.
 
+pub mod clock;
+pub mod disk;
 pub mod local;
 pub mod recorder;
 pub mod replicator;

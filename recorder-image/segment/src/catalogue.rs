@@ -175,6 +175,8 @@ pub struct Stream {
     pub notes: Vec<(i64, String)>,
     /// Up to where the peer holds segments durably, bytes.
     pub acknowledged: BTreeMap<SegmentId, u64>,
+    /// The newest end of what retention removed, microseconds since the Unix epoch.
+    pub floor_us: Option<i64>,
 }
 
 /// See the module.
@@ -248,6 +250,22 @@ impl Catalogue {
         Ok(())
     }
 
+    /// The files of this volume that are not known, or were sealed since: what another process wrote meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn unknown_files(&self, volume: &Volume) -> Result<Vec<(SegmentId, bool)>> {
+        let mut unknown = Vec::new();
+        for uid in volume.streams()? {
+            let is_known = |(id, sealed): &(SegmentId, bool)| {
+                self.get(id)
+                    .is_some_and(|copy| copy.state == State::Sealed || !*sealed)
+            };
+            unknown.extend(volume.segments(uid)?.into_iter().filter(|file| !is_known(file)));
+        }
+        Ok(unknown)
+    }
+
     /// Takes a ledger record in.
     pub fn apply(&mut self, uid: StreamUid, record: Record) {
         match record {
@@ -257,7 +275,7 @@ impl Catalogue {
             Record::Received {
                 entry, received_s, ..
             } => self.upsert(Copy::from_entry(*entry, Origin::Peer, received_s)),
-            Record::Evicted { id } => drop(self.remove(&id)),
+            Record::Evicted { id, end_us } => drop(self.evict(&id, end_us)),
             Record::Gap(gap) => self.push_gap(uid, gap),
             Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
             Record::Acknowledged { ends } => {
@@ -301,11 +319,21 @@ impl Catalogue {
         }
     }
 
-    /// Forgets a copy that retention removed.
-    pub fn remove(&mut self, id: &SegmentId) -> Option<Copy> {
-        let stream = self.streams.get_mut(&id.stream)?;
+    /// Forgets a copy that retention removed; it ended at `end_us`. Nothing that began before is wanted back.
+    pub fn evict(&mut self, id: &SegmentId, end_us: i64) -> Option<Copy> {
+        let stream = self.streams.entry(id.stream).or_default();
+        stream.floor_us = Some(stream.floor_us.map_or(end_us, |floor| floor.max(end_us)));
         stream.acknowledged.remove(id);
         stream.copies.remove(id)
+    }
+
+    /// The floor of each stream that retention removed something of, microseconds since the Unix epoch.
+    pub fn floors(&self) -> BTreeMap<StreamUid, i64> {
+        let floors = self
+            .streams
+            .iter()
+            .filter_map(|(uid, s)| Some((*uid, s.floor_us?)));
+        floors.collect()
     }
 
     /// The peer holds a segment durably up to `end`.
@@ -383,7 +411,10 @@ impl Catalogue {
 }
 
 /// The copy that a file is, from its bytes alone (I8).
-fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> Result<Copy> {
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> Result<Copy> {
     let (path, state) = if sealed {
         (volume.sealed_path(id), State::Sealed)
     } else {

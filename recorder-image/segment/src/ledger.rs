@@ -91,6 +91,8 @@ pub enum Record {
     Evicted {
         /// The segment.
         id: SegmentId,
+        /// Where it ended, microseconds since the Unix epoch.
+        end_us: i64,
     },
     /// The peer holds segments durably up to these lengths.
     Acknowledged {

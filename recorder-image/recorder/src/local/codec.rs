@@ -28,6 +28,9 @@ pub enum LocalError {
     /// A message could not be written as CBOR.
     #[error("local message cannot be written: {0}")]
     Encode(String),
+    /// The other process takes nothing.
+    #[error("the other process takes nothing")]
+    Stalled,
 }
 
 /// The sending half of a local connection.

@@ -54,6 +54,8 @@ pub enum ToReplicator {
     Evicted {
         /// The segment.
         id: SegmentId,
+        /// Where it ended, microseconds since the Unix epoch.
+        end_us: i64,
     },
     /// The recorder acts on no authority of this epoch any more.
     Withdrawn {
@@ -67,11 +69,12 @@ pub enum ToReplicator {
 pub struct Ticket {
     /// Counts up by one for each ticket of an incarnation.
     pub n: u64,
-    /// Whether this member can record: the volume takes bytes and at least one stream (if any is configured) is
-    /// received.
+    /// Whether this member can record what it receives: its volume takes bytes.
     pub fit: bool,
     /// The volume.
     pub disk: Disk,
+    /// Ledgers whose damaged end was cut since the start.
+    pub ledger_truncations: u64,
     /// Health of every configured stream; `None` where nothing is said with this ticket.
     pub streams: Option<Vec<StreamHealth>>,
 }

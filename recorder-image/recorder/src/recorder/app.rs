@@ -7,14 +7,16 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use segment::retention::RetentionClock;
 use segment::{Catalogue, Role, Volume};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::http::{self, auth::Token};
 use super::metrics::Metrics;
-use super::state::Shared;
+use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
 use super::{config, link};
+use crate::clock;
 
 /// How many commands may wait for the writer loop.
 const COMMANDS: usize = 64;
@@ -59,7 +61,9 @@ pub struct Options {
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let volume = Volume::open(&options.media, Role::Recorder)?;
-    let (catalogue, found) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
+    let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
+    let now_s = clock.advance(clock::wall_s(), clock::boot_s());
+    let (catalogue, found) = Catalogue::load(&volume, now_s)?;
     tracing::info!(
         store = %volume.store(), rebuilt = found.rebuilt.len(), partial = found.partial.len(),
         missing = found.missing.len(), "volume opened"
@@ -69,13 +73,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::new(&options.member));
     let (commands, inbox) = sync_channel(COMMANDS);
-    let shared = Arc::new(Shared::new(options.member, volume, catalogue, metrics, commands));
+    let held = Held {
+        volume,
+        catalogue,
+        clock,
+    };
+    let shared = Arc::new(Shared::new(options.member, held, metrics, commands));
     let token = Arc::new(Token::new(&options.viewer_token));
     let (ended, mut writer_ended) = tokio::sync::oneshot::channel::<()>();
     let writer = Writer::new(
         Arc::clone(&shared),
         inbox,
-        writer::volume::Volume::new(Arc::clone(&shared))?,
+        writer::volume::Volume::new(Arc::clone(&shared)),
     );
     std::thread::Builder::new().name("writer".into()).spawn(move || {
         writer.run();

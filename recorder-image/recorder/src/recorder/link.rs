@@ -42,25 +42,41 @@ pub async fn serve(shared: Arc<Shared>, run: &Path) -> Result<(), LocalError> {
         let shared = Arc::clone(&shared);
         current = Some(tokio::spawn(async move {
             let ended = converse(&shared, socket).await;
-            shared.pair.replicator_gone();
             tracing::warn!("connection to the replicator ended: {ended}");
         }));
     }
 }
 
 async fn converse(shared: &Arc<Shared>, socket: UnixStream) -> Ended {
-    let (tx, rx) = local::split(socket);
+    let (mut tx, mut rx) = local::split(socket);
+    // Dropped before the socket is, however this ends: whoever sees it closed knows that no authority is left here.
+    let _gone = Gone(shared);
+    let shown = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || shown.look_again()).await {
+        Ok(Ok(())) => {}
+        failed => tracing::error!("the volume cannot be read again: {failed:?}"),
+    }
     // Subscribed before the snapshot is taken: a message may then come twice, but none is missed.
     let events = shared.events.subscribe();
     tokio::select! {
-        ended = talk(shared, tx, events) => ended,
-        ended = listen(shared, rx) => ended,
+        ended = talk(shared, &mut tx, events) => ended,
+        ended = listen(shared, &mut rx) => ended,
+    }
+}
+
+/// Gives up what the replicator handed to this process.
+struct Gone<'a>(&'a Shared);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.pair.replicator_gone();
+        self.0.metrics.authority.set(0);
     }
 }
 
 async fn talk(
     shared: &Shared,
-    mut tx: Sender<ToReplicator>,
+    tx: &mut Sender<ToReplicator>,
     mut events: broadcast::Receiver<Arc<ToReplicator>>,
 ) -> Ended {
     for message in shared.snapshot() {
@@ -80,7 +96,7 @@ async fn talk(
     }
 }
 
-async fn listen(shared: &Shared, mut rx: Receiver<ToRecorder>) -> Ended {
+async fn listen(shared: &Shared, rx: &mut Receiver<ToRecorder>) -> Ended {
     loop {
         match rx.recv().await {
             Ok(Some(message)) => shared.hear(message, Duration::from_nanos(boottime_ns())),

@@ -42,9 +42,13 @@ impl Pair {
         self.lock().peer = Some((now, peer));
     }
 
-    /// The replicator is gone: so is the peer. Authority ends at its deadline.
+    /// The replicator is gone: so are the peer and all authority.
     pub fn replicator_gone(&self) {
-        self.lock().peer = None;
+        let mut state = self.lock();
+        state.peer = None;
+        if let Some(a) = state.authority.as_mut() {
+            (a.role, a.deadline_boottime_ns) = (Role::None, 0);
+        }
     }
 
     /// The pair epoch, and whether this member holds authority now (I6: never beyond the deadline).

@@ -6,6 +6,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use segment::catalogue::read_copy;
+use segment::retention::RetentionClock;
 use segment::scan::scan;
 use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume};
 use tokio::sync::broadcast;
@@ -15,6 +17,7 @@ use super::metrics::Metrics;
 use super::pair::Pair;
 use super::registry::Registry;
 use super::writer::Command;
+use crate::clock;
 use crate::local::{FrameMark, ToRecorder, ToReplicator, boottime_ns};
 
 /// How many messages to the replicator may wait before it is given a new snapshot instead.
@@ -23,6 +26,17 @@ pub const EVENTS: usize = 4096;
 const WRITER_SILENCE: Duration = Duration::from_secs(2);
 /// How many sealed segments of each stream a new replicator is told of: those that it may have missed.
 const RECENT: usize = 64;
+
+/// What was found on the volume.
+#[derive(Debug)]
+pub struct Held {
+    /// The volume.
+    pub volume: Volume,
+    /// What it holds.
+    pub catalogue: Catalogue,
+    /// Its retention clock.
+    pub clock: RetentionClock,
+}
 
 /// The recorder's shared state.
 #[derive(Debug)]
@@ -45,6 +59,7 @@ pub struct Shared {
     pub commands: SyncSender<Command>,
     settings: RwLock<Arc<Settings>>,
     catalogue: Mutex<Catalogue>,
+    clock: Mutex<RetentionClock>,
     /// Received segments that grew since they were indexed; they are read again when a viewer asks.
     stale: Mutex<BTreeSet<SegmentId>>,
     last_alive_ns: AtomicU64,
@@ -52,13 +67,12 @@ pub struct Shared {
 
 impl Shared {
     /// The state at the start.
-    pub fn new(
-        member: String,
-        volume: Volume,
-        catalogue: Catalogue,
-        metrics: Arc<Metrics>,
-        commands: SyncSender<Command>,
-    ) -> Self {
+    pub fn new(member: String, held: Held, metrics: Arc<Metrics>, commands: SyncSender<Command>) -> Self {
+        let Held {
+            volume,
+            catalogue,
+            clock,
+        } = held;
         Self {
             member,
             incarnation: rand::random(),
@@ -70,6 +84,7 @@ impl Shared {
             commands,
             settings: RwLock::default(),
             catalogue: Mutex::new(catalogue),
+            clock: Mutex::new(clock),
             stale: Mutex::default(),
             last_alive_ns: AtomicU64::new(0),
         }
@@ -123,9 +138,45 @@ impl Shared {
             }
             let state = known.map_or(State::Open, |c| c.state);
             let origin = self.origin(&found.header.id);
-            catalogue.upsert(Copy::from_scan(found, state, origin, now_s()));
+            catalogue.upsert(Copy::from_scan(found, state, origin, self.now_s()));
         }
         catalogue
+    }
+
+    /// The retention clock, seconds since the Unix epoch.
+    pub fn now_s(&self) -> i64 {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.advance(clock::wall_s(), clock::boot_s())
+    }
+
+    /// Persists the retention clock; durable with the next commit.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub fn store_clock(&self) -> segment::Result<()> {
+        self.now_s();
+        let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.store(&self.volume)
+    }
+
+    /// Takes in what a replicator wrote of which nobody told.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn look_again(&self) -> segment::Result<()> {
+        let unknown = self.catalogue().unknown_files(&self.volume)?;
+        for (id, sealed) in unknown
+            .into_iter()
+            .filter(|(id, _)| self.origin(id) == Origin::Peer)
+        {
+            match read_copy(&self.volume, &id, sealed, self.now_s()) {
+                Ok(copy) => self.catalogue().upsert(copy),
+                Err(e) => {
+                    tracing::warn!(segment = %id, "a file that the replicator wrote cannot be read: {e}")
+                }
+            }
+        }
+        Ok(())
     }
 
     fn origin(&self, id: &SegmentId) -> Origin {
@@ -252,7 +303,8 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
         let origin = self.origin(&id);
-        self.catalogue().upsert(Copy::from_entry(entry, origin, now_s()));
+        let copy = Copy::from_entry(entry, origin, self.now_s());
+        self.catalogue().upsert(copy);
     }
 }
 
@@ -276,8 +328,4 @@ fn unsealed(copy: &Copy) -> Vec<ToReplicator> {
             chain,
         },
     ]
-}
-
-fn now_s() -> i64 {
-    jiff::Timestamp::now().as_second()
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crds::member::{KnownStream, RenderedConfig};
-use failover::{BootTime, Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
+use failover::{
+    BootTime, Config, Epoch, Event, Incarnation, Member, MemberName, MemberRef, Settings, StoreId,
+};
 use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs};
@@ -23,9 +25,12 @@ use super::network::{Network, Parties};
 use super::report::{Reporter, known_streams};
 use super::server::{self, Control};
 use super::slice;
+use crate::clock;
 use crate::local::{ToRecorder, boottime_ns};
 use crate::wire::Message;
 
+/// How often the configuration is looked at.
+const FOLLOW: Duration = Duration::from_secs(1);
 /// Messages that wait for the driver, the peer, the keeper.
 const QUEUE: usize = 256;
 
@@ -64,6 +69,9 @@ pub struct Options {
     /// The address of this pod, for the -primary Service
     #[arg(long, env = "POD_IP")]
     pod_ip: Option<String>,
+    /// The node of this pod, for the same
+    #[arg(long, env = "NODE_NAME")]
+    node: Option<String>,
     /// No API server: nobody holds authority, and both members write
     #[arg(long, env = "GAPLESS_NO_LEASE")]
     no_lease: bool,
@@ -79,19 +87,37 @@ async fn read_config(path: &PathBuf) -> anyhow::Result<RenderedConfig> {
 }
 
 fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
-    let leash = Duration::from_millis(config.failover.leash_ms);
-    let usual = Settings::default();
-    let settings = Settings {
-        leash,
-        suspect_after: Duration::from_millis(config.failover.suspect_after_ms),
-        // What fits a usual leash must fit a shorter one.
-        heartbeat_interval: usual.heartbeat_interval.min(leash / 4),
-        alone_interval: usual.alone_interval.min(leash / 2),
-        api_timeout: usual.api_timeout.min(leash),
-        ..usual
-    };
+    let ms = Duration::from_millis;
+    let failover = &config.failover;
+    let settings = Settings::with(ms(failover.leash_ms), ms(failover.suspect_after_ms));
     settings.check()?;
     Ok(settings)
+}
+
+/// Follows the configuration: what authority goes by, and where the peer is. Never returns.
+async fn follow(options: &Options, network: &Network, driver: &mpsc::Sender<Input>) {
+    let mut in_force = None;
+    loop {
+        tokio::time::sleep(FOLLOW).await;
+        let found = match read_config(&options.config).await {
+            Ok(config) => settings(&config).map(|settings| (settings, config)),
+            Err(e) => Err(e),
+        };
+        let Ok((settings, config)) =
+            found.inspect_err(|e| tracing::warn!("the last good configuration stays: {e}"))
+        else {
+            continue;
+        };
+        if let Some(peer) = config.members.iter().find(|m| m.name != options.member) {
+            network.parties.set_address(&peer.peer);
+        }
+        if in_force.as_ref() != Some(&settings) {
+            let _ = driver
+                .send(Input::Event(Event::SettingsChanged(settings.clone())))
+                .await;
+            in_force = Some(settings);
+        }
+    }
 }
 
 /// What was found on the volume, and the identity that it gives this start.
@@ -107,7 +133,7 @@ impl Opened {
     fn open(media: &Path) -> anyhow::Result<Self> {
         let volume = Arc::new(Volume::open(media, Role::Replicator)?);
         let slots = EpochSlots::open(&volume)?;
-        let (catalogue, _) = Catalogue::load(&volume, jiff::Timestamp::now().as_second())?;
+        let (catalogue, _) = Catalogue::load(&volume, clock::wall_s())?;
         let hub = Arc::new(Hub::new(volume.store(), &catalogue));
         let known = Arc::new(known_streams(&catalogue));
         Ok(Self {
@@ -143,6 +169,8 @@ struct Inboxes {
     recorder: mpsc::UnboundedReceiver<ToRecorder>,
     peer: mpsc::Receiver<Message>,
     acks: mpsc::Receiver<(SegmentId, u64)>,
+    /// Also when it panicked.
+    keeper_ended: oneshot::Receiver<()>,
 }
 
 /// The parts, connected.
@@ -178,7 +206,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         to_recorder,
         mut inboxes,
     } = parts;
-    let reporter = control.reporter.clone();
+    let (reporter, driver) = (control.reporter.clone(), control.driver.clone());
     let passing = async move {
         while let Some((id, end)) = inboxes.acks.recv().await {
             let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
@@ -190,8 +218,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         () = Arc::clone(&network).control(inboxes.peer) => anyhow::bail!("the control connection ended"),
         () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
         () = passing => anyhow::bail!("acknowledgements ended"),
-        r = network.accept(peers) => anyhow::bail!("the peer's listener ended: {r:?}"),
-        r = server::control(orders, control, options.tls, operator) => anyhow::bail!("the operator's listener ended: {r:?}"),
+        _ = inboxes.keeper_ended => anyhow::bail!("the keeper ended"),
+        () = follow(&options, &network, &driver) => anyhow::bail!("following the configuration ended"),
+        () = Arc::clone(&network).accept(peers) => anyhow::bail!("the peer's listener ended"),
+        r = server::control(orders, control, options.tls.clone(), operator) => anyhow::bail!("the operator's listener ended: {r:?}"),
         r = server::status(probes, reporter) => anyhow::bail!("the probes' listener ended: {r:?}"),
     }
 }
@@ -205,7 +235,7 @@ fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::R
         member: options.member.clone(),
         store,
         peer: peer.name.clone(),
-        address: peer.peer.clone(),
+        address: Mutex::new(peer.peer.clone()),
         tls: options.tls.clone(),
     })
 }
@@ -232,10 +262,12 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let (keeper_inbox, work) = sync_channel(QUEUE);
     let (standing, recorder) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
 
-    let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone());
-    std::thread::Builder::new()
-        .name("keeper".into())
-        .spawn(move || keeper.run(&work))?;
+    let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone())?;
+    let (ended, keeper_ended) = oneshot::channel();
+    std::thread::Builder::new().name("keeper".into()).spawn(move || {
+        keeper.run(&work);
+        let _ = ended.send(());
+    })?;
     let outputs = Outputs {
         peer: to_peer.clone(),
         recorder: to_recorder.clone(),
@@ -255,6 +287,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         hub: Arc::clone(&hub),
         driver: driver.clone(),
         peer: to_peer,
+        keeper: keeper_inbox.clone(),
         recorder: Arc::clone(&recorder),
     };
     let reporter = Reporter {
@@ -282,6 +315,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
             recorder: recorder_inbox,
             peer: peer_inbox,
             acks: acks_inbox,
+            keeper_ended,
         },
     })
 }
@@ -303,14 +337,13 @@ async fn lease(
         duration,
         settings.api_timeout,
     );
-    let ip = options.pod_ip.clone().context("POD_IP is not set")?;
-    tokio::spawn(slice::follow(
-        client,
+    let me = slice::Me {
+        member: options.member.clone(),
         namespace,
-        config.primary_slice.clone(),
-        ip,
-        served,
-    ));
+        ip: options.pod_ip.clone().context("POD_IP is not set")?,
+        node: options.node.clone(),
+    };
+    tokio::spawn(slice::follow(client, config.primary_slice.clone(), me, served));
     Ok(lease)
 }
 

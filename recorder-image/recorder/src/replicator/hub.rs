@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use segment::catalogue::Held;
-use segment::{Catalogue, SealedEntry, SegmentId, State};
+use segment::{Catalogue, SealedEntry, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -47,7 +47,11 @@ struct Inner {
     timed: VecDeque<(SegmentId, u64, Instant)>,
     lag: Duration,
     acknowledged: BTreeMap<SegmentId, u64>,
-    backfill_bytes: u64,
+    /// What the peer lacked when it connected and was not live, and how much of it it holds since.
+    backfill: BTreeMap<SegmentId, u64>,
+    /// Media of a stream that began before this left by retention, microseconds since the Unix epoch.
+    floors: BTreeMap<StreamUid, i64>,
+    truncations: u64,
     /// The connection over which the peer takes media, by its number.
     connection: Option<u64>,
     connections: u64,
@@ -67,8 +71,18 @@ pub struct Figures {
     pub backfill_bytes: u64,
     /// Refusals so far.
     pub refused: u64,
+    /// Ledgers whose damaged end was cut.
+    pub truncations: u64,
     /// The newest.
     pub last_refusal: Option<LastRefusal>,
+}
+
+impl Inner {
+    fn forget(&mut self, id: &SegmentId) {
+        self.acknowledged.remove(id);
+        self.backfill.remove(id);
+        self.timed.retain(|(timed, ..)| timed != id);
+    }
 }
 
 /// See the module.
@@ -98,6 +112,7 @@ impl Hub {
 
     /// Takes everything of a catalogue in.
     pub fn load(&self, catalogue: &Catalogue) {
+        self.lock().floors = catalogue.floors();
         for copy in catalogue.copies() {
             match copy.entry().filter(|_| copy.state == State::Sealed) {
                 Some(entry) => self.sealed(entry),
@@ -135,15 +150,37 @@ impl Hub {
             entry: Some(Arc::new(entry)),
             partial: false,
         };
-        self.lock().known.insert(id.clone(), known);
+        {
+            let mut inner = self.lock();
+            inner.known.insert(id.clone(), known);
+            inner.declined.remove(&id);
+            // The good part came: what was refused is no more in question.
+            inner.last_refusal.take_if(|refusal| refusal.id == id);
+        }
         let _ = self.changes.send(id);
     }
 
-    /// Retention removed a copy.
-    pub fn evicted(&self, id: &SegmentId) {
+    /// Retention removed a copy that ended at `end_us`.
+    pub fn evicted(&self, id: &SegmentId, end_us: i64) {
         let mut inner = self.lock();
         inner.known.remove(id);
-        inner.acknowledged.remove(id);
+        inner.forget(id);
+        let floor = inner.floors.entry(id.stream).or_insert(end_us);
+        *floor = end_us.max(*floor);
+    }
+
+    /// Below which time this side wants no media of a stream back.
+    pub fn floors(&self) -> Vec<(StreamUid, i64)> {
+        self.lock()
+            .floors
+            .iter()
+            .map(|(uid, floor)| (*uid, *floor))
+            .collect()
+    }
+
+    /// The damaged end of a ledger was cut.
+    pub fn truncated(&self) {
+        self.lock().truncations += 1;
     }
 
     /// A copy.
@@ -169,6 +206,15 @@ impl Hub {
     /// The recorder's start that is alive now: all others are dead.
     pub fn set_alive(&self, incarnation: u64) {
         self.lock().alive = Some(incarnation);
+    }
+
+    /// Whether a segment is one that this recorder may be writing: then nothing of it may come from elsewhere. `None` before
+    /// the recorder was heard.
+    pub fn is_live_here(&self, id: &SegmentId) -> Option<bool> {
+        if id.store != self.store {
+            return Some(false);
+        }
+        self.lock().alive.map(|alive| id.incarnation == alive)
     }
 
     /// The own segments of dead incarnations, with their durable ends; none before the recorder was heard.
@@ -213,6 +259,17 @@ impl Hub {
             inner.lag = at.elapsed();
         }
         inner.timed.retain(|t| !taken(t));
+        let all = inner.known.get(id).is_none_or(|known| end >= known.end);
+        if all {
+            inner.backfill.remove(id);
+        } else if let Some(held) = inner.backfill.get_mut(id) {
+            *held = end.max(*held);
+        }
+    }
+
+    /// The peer does not want a segment, or it cannot be sent: nobody waits for it.
+    pub fn give_up(&self, id: &SegmentId) {
+        self.lock().forget(id);
     }
 
     /// The peer takes media from here. Returns the number of this connection; it replaces one whose end was not noticed.
@@ -233,9 +290,9 @@ impl Hub {
         }
     }
 
-    /// Bytes that the peer lacks and that are not live.
-    pub fn set_backfill(&self, bytes: u64) {
-        self.lock().backfill_bytes = bytes;
+    /// What the peer lacks and is not live, with what it holds of each.
+    pub fn set_backfill(&self, lacking: BTreeMap<SegmentId, u64>) {
+        self.lock().backfill = lacking;
     }
 
     /// The figures now.
@@ -249,12 +306,17 @@ impl Hub {
         let behind = |(id, end): (&&SegmentId, &u64)| {
             end - inner.acknowledged.get(*id).copied().unwrap_or(0).min(*end)
         };
+        let lacking = |(id, held): (&SegmentId, &u64)| {
+            let end = inner.known.get(id).map_or(0, |known| known.end);
+            end.saturating_sub(*held)
+        };
         Figures {
             connected: inner.connection.is_some(),
             lag: waiting.unwrap_or(inner.lag),
             lag_bytes: ends.iter().map(behind).sum(),
-            backfill_bytes: inner.backfill_bytes,
+            backfill_bytes: inner.backfill.iter().map(lacking).sum(),
             refused: inner.refused,
+            truncations: inner.truncations,
             last_refusal: inner.last_refusal.clone(),
         }
     }

@@ -9,18 +9,28 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use segment::catalogue::Held;
 use segment::receive::Receiving;
+use segment::retention::RetentionClock;
 use segment::{
     Chain, Finished, Ledger, Record, Refusal, Role, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
 };
 use tokio::sync::mpsc;
 
 use super::hub::Hub;
-use crate::local::{FrameMark, ToRecorder};
+use crate::clock;
+use crate::disk::Guard;
+use crate::local::{FrameMark, ToRecorder, boottime_ns};
 
 /// The longest time that received bytes wait for their sync.
 const COMMIT_PERIOD: Duration = Duration::from_millis(50);
 /// Bytes that are synced before the period is over.
 const COMMIT_BYTES: u64 = 8 << 20;
+
+/// How often the volume is measured.
+const MEASURE_PERIOD: Duration = Duration::from_millis(500);
+
+fn now() -> Duration {
+    Duration::from_nanos(boottime_ns())
+}
 
 /// Something for the volume.
 #[derive(Debug)]
@@ -42,6 +52,8 @@ pub enum Work {
     Seal(Box<SealedEntry>),
     /// The connection ended.
     Disconnected,
+    /// The recorder said which of its starts is alive: all others are dead.
+    RecorderStarted,
 }
 
 /// Something for the peer.
@@ -51,6 +63,10 @@ pub enum Reply {
     Ack(Vec<(SegmentId, u64)>),
     /// So many payload bytes were dealt with.
     Credit(u64),
+    /// A segment was refused; nothing more of it is wanted.
+    Declined(SegmentId),
+    /// This side lost its place: the connection is to be made again, which compares all anew.
+    Again(&'static str),
 }
 
 /// A copy that grows.
@@ -71,8 +87,15 @@ pub struct Keeper {
     ledgers: BTreeMap<StreamUid, Ledger>,
     growing: BTreeMap<SegmentId, Growing>,
     finished: Vec<Finished>,
+    /// What the peer held of this volume's own segments when it connected, bytes.
+    theirs: BTreeMap<SegmentId, u64>,
     /// Own segments of dead incarnations, and how long they will get.
     tails: BTreeMap<SegmentId, u64>,
+    /// Whether bytes of an own segment came before it was known whether its writer is dead.
+    early: bool,
+    guard: Guard,
+    measured: Option<Instant>,
+    clock: RetentionClock,
     peer: String,
     replies: Option<mpsc::UnboundedSender<Reply>>,
     dirty_bytes: u64,
@@ -82,30 +105,49 @@ pub struct Keeper {
 
 impl Keeper {
     /// A keeper that received nothing yet.
-    pub fn new(volume: Arc<Volume>, hub: Arc<Hub>, recorder: mpsc::UnboundedSender<ToRecorder>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the retention clock cannot be read.
+    pub fn new(
+        volume: Arc<Volume>,
+        hub: Arc<Hub>,
+        recorder: mpsc::UnboundedSender<ToRecorder>,
+    ) -> segment::Result<Self> {
+        let clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
+        Ok(Self {
             volume,
             hub,
             recorder,
             ledgers: BTreeMap::new(),
             growing: BTreeMap::new(),
             finished: Vec::new(),
+            theirs: BTreeMap::new(),
             tails: BTreeMap::new(),
+            early: false,
+            guard: Guard::default(),
+            measured: None,
+            clock,
             peer: String::new(),
             replies: None,
             dirty_bytes: 0,
             done_bytes: 0,
             last_commit: Instant::now(),
-        }
+        })
     }
 
     /// Works until the other end of the channel is gone.
     pub fn run(mut self, inbox: &Receiver<Work>) {
         loop {
-            match inbox.recv_timeout(COMMIT_PERIOD) {
-                Ok(work) => self.take(work),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            self.measure();
+            if self.guard.takes(now()) {
+                match inbox.recv_timeout(COMMIT_PERIOD) {
+                    Ok(work) => self.take(work),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            } else {
+                // Nothing is taken, so the peer's credit ends: what comes waits there, and none of it is lost.
+                std::thread::sleep(COMMIT_PERIOD);
             }
             if self.last_commit.elapsed() >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES {
                 self.commit();
@@ -120,16 +162,42 @@ impl Keeper {
             Work::Append(id, offset, chain, bytes) => self.append(&id, offset, &chain, &bytes),
             Work::Seal(entry) => self.seal(&entry),
             Work::Disconnected => self.disconnected(),
+            Work::RecorderStarted => self.look_for_tails(),
         }
     }
 
-    /// The own segments of dead incarnations are complete when the peer holds no more of them.
+    /// The reserve is for ledgers, epochs and seals.
+    fn measure(&mut self) {
+        if self.measured.is_some_and(|at| at.elapsed() < MEASURE_PERIOD) {
+            return;
+        }
+        self.measured = Some(Instant::now());
+        match self.volume.space() {
+            Ok(space) => self.guard.measured(space.total, space.free),
+            Err(e) => self.guard.refused(now(), &e.to_string()),
+        }
+    }
+
     fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::UnboundedSender<Reply>) {
         (self.peer, self.replies) = (peer, Some(replies));
-        let theirs: BTreeMap<&SegmentId, u64> = held.iter().map(|h| (&h.id, h.length)).collect();
+        let own = held.iter().filter(|h| h.id.store == self.hub.store);
+        self.theirs = own.map(|h| (h.id.clone(), h.length)).collect();
+        self.early = false;
+        self.look_for_tails();
+    }
+
+    /// The own segments of dead incarnations are complete when the peer holds no more of them. It cannot have got more of
+    /// them since it connected: only from here.
+    fn look_for_tails(&mut self) {
+        if self.replies.is_none() {
+            return;
+        }
+        if std::mem::take(&mut self.early) {
+            return self.again("bytes came before the recorder");
+        }
         self.tails.clear();
         for (id, end) in self.hub.own_partials() {
-            let length = theirs.get(&id).copied().unwrap_or(0);
+            let length = self.theirs.get(&id).copied().unwrap_or(0);
             if length > end {
                 self.tails.insert(id, length);
             } else {
@@ -140,7 +208,7 @@ impl Keeper {
 
     fn opened(&mut self, id: &SegmentId, head: &Bytes) {
         self.done_bytes += head.len() as u64;
-        if self.growing.contains_key(id) || self.hub.get(id).is_some() {
+        if self.ignores(id) || self.growing.contains_key(id) || self.hub.get(id).is_some() {
             return;
         }
         match Receiving::create(&self.volume, id, head) {
@@ -163,9 +231,25 @@ impl Keeper {
         }
     }
 
+    /// Whether bytes for this segment mean nothing here: there is no connection (any more), it is sealed, it was refused, or
+    /// this member's own recorder writes it (I2). Then what is here is all there is.
+    fn ignores(&mut self, id: &SegmentId) -> bool {
+        if self.replies.is_none() || self.hub.declined().contains(id) {
+            return true;
+        }
+        let here = self.hub.get(id);
+        let live = self.hub.is_live_here(id);
+        self.early |= live.is_none();
+        let ignored = live != Some(false) || here.as_ref().is_some_and(|k| k.entry.is_some());
+        if let (true, Some(known)) = (ignored, here) {
+            self.reply(Reply::Ack(vec![(id.clone(), known.end)]));
+        }
+        ignored
+    }
+
     fn append(&mut self, id: &SegmentId, offset: u64, chain: &Chain, bytes: &Bytes) {
         self.done_bytes += bytes.len() as u64;
-        if self.hub.get(id).is_some_and(|k| k.entry.is_some()) {
+        if self.ignores(id) {
             return;
         }
         let growing = match self.grow(id) {
@@ -207,7 +291,7 @@ impl Keeper {
 
     fn seal(&mut self, entry: &SealedEntry) {
         let id = &entry.header.id;
-        if self.hub.get(id).is_some_and(|k| k.entry.is_some()) {
+        if self.ignores(id) {
             return;
         }
         if let Err(refusal) = self.grow(id).map(drop) {
@@ -229,13 +313,14 @@ impl Keeper {
         tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
         self.growing.remove(id);
         if !refusal.blames_peer() {
-            return;
+            if let Refusal::Volume(why) = refusal {
+                self.guard.refused(now(), &why.to_string());
+            }
+            return self.again("this side lost its place in a segment");
         }
         let reason = refusal.reason();
-        if self.hub.declined().contains(id) {
-            return;
-        }
         self.hub.refuse(id, reason);
+        self.reply(Reply::Declined(id.clone()));
         if let Err(e) = quarantine::keep(&self.volume, id, reason, bytes) {
             tracing::warn!("quarantine: {e}");
         }
@@ -258,6 +343,7 @@ impl Keeper {
         if !self.ledgers.contains_key(&stream) {
             let (ledger, cuts) = Ledger::open(&self.volume, stream, Role::Replicator)?;
             for cut in cuts {
+                self.hub.truncated();
                 tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
             }
             self.ledgers.insert(stream, ledger);
@@ -274,10 +360,10 @@ impl Keeper {
             if let Err(e) = self.volume.sync() {
                 tracing::error!("the volume does not sync: {e}");
                 // Nothing of it may be taken for durable: the copies are read again from what is.
-                self.growing.clear();
-                self.finished.clear();
-                return;
+                self.guard.refused(now(), &e.to_string());
+                return self.again("the volume does not sync");
             }
+            self.guard.worked();
             self.dirty_bytes = 0;
             let mut acks = self.durable();
             acks.extend(self.sealed());
@@ -320,7 +406,7 @@ impl Keeper {
         if self.finished.is_empty() {
             return Vec::new();
         }
-        let received_s = jiff::Timestamp::now().as_second();
+        let received_s = self.clock.advance(clock::wall_s(), clock::boot_s());
         let mut entries = Vec::new();
         for finished in std::mem::take(&mut self.finished) {
             let id = finished.entry().header.id.clone();
@@ -335,11 +421,17 @@ impl Keeper {
             });
             match renamed {
                 Ok(entry) => entries.push(entry),
-                Err(e) => tracing::error!(segment = %id, "cannot seal: {e}"),
+                Err(e) => {
+                    tracing::error!(segment = %id, "cannot seal: {e}");
+                    self.guard.refused(now(), &e.to_string());
+                    self.again("a segment could not be sealed");
+                }
             }
         }
         if let Err(e) = self.volume.sync() {
             tracing::error!("the volume does not sync: {e}");
+            self.guard.refused(now(), &e.to_string());
+            self.again("the volume does not sync");
             return Vec::new();
         }
         let mut acks = Vec::new();
@@ -357,6 +449,19 @@ impl Keeper {
     fn disconnected(&mut self) {
         self.commit();
         self.replies = None;
+        self.close();
+    }
+
+    /// What is here is read again from the volume when the connection is made again; until then nothing is taken.
+    fn again(&mut self, why: &'static str) {
+        self.reply(Reply::Again(why));
+        self.replies = None;
+        self.finished.clear();
+        self.dirty_bytes = 0;
+        self.close();
+    }
+
+    fn close(&mut self) {
         for (id, growing) in std::mem::take(&mut self.growing) {
             let len = growing.copy.file().end();
             self.tell(ToRecorder::ReceivedPartial { id, len });

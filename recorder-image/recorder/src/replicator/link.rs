@@ -1,19 +1,26 @@
 //! The replicator's end of the local protocol.
 
 use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::{Epoch, Event};
 use segment::{Catalogue, Volume};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::driver::Input;
 use super::hub::Hub;
+use super::keeper::Work;
+use super::receiver::pass;
+use crate::clock;
 use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
 use crate::wire::Message;
 
 const PAUSE: Duration = Duration::from_millis(100);
+/// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// The newest ticket's health, for the report.
 pub type Recorder = Arc<Mutex<Option<Ticket>>>;
@@ -31,6 +38,8 @@ pub struct Link {
     pub driver: mpsc::Sender<Input>,
     /// To the peer.
     pub peer: mpsc::Sender<Message>,
+    /// The keeper.
+    pub keeper: SyncSender<Work>,
     /// The newest health.
     pub recorder: Recorder,
 }
@@ -46,7 +55,9 @@ impl Link {
                 self.reload().await;
                 let speaking = async {
                     while let Some(message) = outbox.recv().await {
-                        to.send(&message).await?;
+                        timeout(STALLED, to.send(&message))
+                            .await
+                            .unwrap_or(Err(LocalError::Stalled))?;
                     }
                     Ok::<(), LocalError>(())
                 };
@@ -55,7 +66,11 @@ impl Link {
                     ended = self.listen(from) => tracing::warn!("the recorder says no more: {ended:?}"),
                 }
                 *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                // A recorder gives up all authority before it closes the connection; a dead one acts on nothing.
+                self.tell(Event::RecorderDied).await;
             }
+            // What nobody hears is not kept: a recorder that comes looks at the volume itself.
+            while outbox.try_recv().is_ok() {}
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -63,7 +78,7 @@ impl Link {
     /// What was sealed or evicted while nobody told: the volume knows.
     async fn reload(&self) {
         let volume = Arc::clone(&self.volume);
-        let now_s = jiff::Timestamp::now().as_second();
+        let now_s = clock::wall_s();
         let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&volume, now_s)).await;
         match loaded {
             Ok(Ok((catalogue, _))) => self.hub.load(&catalogue),
@@ -81,13 +96,16 @@ impl Link {
 
     async fn take(&self, message: ToReplicator) {
         match message {
-            ToReplicator::Hello { incarnation, .. } => self.hub.set_alive(incarnation),
+            ToReplicator::Hello { incarnation, .. } => {
+                self.hub.set_alive(incarnation);
+                let _ = pass(&self.keeper, Work::RecorderStarted).await;
+            }
             ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
             ToReplicator::Opened { id, head_len } => self.hub.grew(&id, head_len, false),
             ToReplicator::Appended { id, end, .. } => self.hub.grew(&id, end, false),
             ToReplicator::Sealed { entry } => self.hub.sealed(*entry),
             ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),
-            ToReplicator::Evicted { id } => self.hub.evicted(&id),
+            ToReplicator::Evicted { id, end_us } => self.hub.evicted(&id, end_us),
             ToReplicator::Withdrawn { epoch } => {
                 self.tell(Event::RecorderWithdrawn { epoch: Epoch(epoch) }).await;
             }

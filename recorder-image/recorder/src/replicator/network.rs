@@ -1,10 +1,11 @@
 //! Connections to the peer: dialled for control and for media, accepted for both.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustls::pki_types::{IpAddr, ServerName};
 use segment::{SegmentId, Volume};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,8 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const PAUSE: (u64, u64) = (50, 500);
 /// A connection whose bytes are not taken for so long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a silent connection is tried.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The most connections of strangers that shake hands at once.
 const MAX_HANDSHAKES: usize = 32;
 
@@ -38,10 +41,28 @@ pub struct Parties {
     pub store: Uuid,
     /// The peer's name.
     pub peer: String,
-    /// Where the peer listens.
-    pub address: String,
+    /// Where the peer listens. It changes where somebody makes the Service anew.
+    pub address: std::sync::Mutex<String>,
     /// Where the certificates are.
     pub tls: PathBuf,
+}
+
+impl Parties {
+    fn address(&self) -> String {
+        self.address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The peer listens elsewhere now.
+    pub fn set_address(&self, address: &str) {
+        let mut current = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != address {
+            tracing::info!(address, "the peer has another address");
+            address.clone_into(&mut current);
+        }
+    }
 }
 
 /// What connections lead to.
@@ -123,7 +144,8 @@ impl Network {
     }
 
     async fn dial(&self, purpose: Purpose) -> Result<(Reader<Dialled>, Writer<Dialled>), Failed> {
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(&self.parties.address)).await;
+        let address = self.parties.address();
+        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
         let socket = connected.map_err(|_| Failed::Timeout)??;
         tune(&socket);
         let identity = Identity::load(&self.parties.tls)?;
@@ -181,15 +203,20 @@ impl Network {
         }
     }
 
-    /// Accepts the peer's connections.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+    /// Accepts the peer's connections. Never returns.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         let permits = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
         let complaints = Arc::new(Mutex::new(Complaints::default()));
         loop {
-            let (socket, from) = listener.accept().await?;
+            let (socket, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                // Out of descriptors, or a connection that ended meanwhile: the next one may work.
+                Err(e) => {
+                    complaints.lock().await.say("accepted", "a peer", &e.into());
+                    pause().await;
+                    continue;
+                }
+            };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 continue;
             };
@@ -269,7 +296,12 @@ type Accepted = tokio_rustls::server::TlsStream<TcpStream>;
 fn tune(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, millis);
+    let _ = sockopt::set_tcp_user_timeout(socket, millis);
+    // A connection on which nothing is said has to show, too, that it still leads somewhere.
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, KEEPALIVE);
+    let _ = sockopt::set_tcp_keepintvl(socket, KEEPALIVE);
+    let _ = sockopt::set_tcp_keepcnt(socket, 3);
 }
 
 async fn pause() {

@@ -26,7 +26,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
     keeper: &SyncSender<Work>,
 ) -> Result<(), WireError> {
     send_inventory(&mut to, hub).await?;
-    let (held, _) = read_inventory(&mut from).await?;
+    let held = read_inventory(&mut from).await?.held;
     let (replies, mut outbox) = mpsc::unbounded_channel();
     pass(keeper, Work::Connected { peer, held, replies }).await?;
     to.send(Message::Credit(CREDIT)).await?;
@@ -35,10 +35,17 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
             let message = match reply {
                 Reply::Ack(ends) => Message::Ack(ends),
                 Reply::Credit(bytes) => Message::Credit(bytes),
+                Reply::Declined(id) => Message::Inventory {
+                    held: Vec::new(),
+                    declined: vec![id],
+                    floors: Vec::new(),
+                    last: true,
+                },
+                Reply::Again(why) => return Err(WireError::Unexpected(why)),
             };
             to.send(message).await?;
         }
-        Err::<(), WireError>(WireError::Closed)
+        Err(WireError::Closed)
     };
     let outcome = tokio::select! {
         heard = hear(&mut from, keeper) => heard,
@@ -61,7 +68,7 @@ async fn hear<T: AsyncRead>(from: &mut Reader<T>, keeper: &SyncSender<Work>) -> 
 }
 
 /// The keeper's queue is bounded: a slow volume slows the peer down, through its credit.
-async fn pass(keeper: &SyncSender<Work>, work: Work) -> Result<(), WireError> {
+pub(super) async fn pass(keeper: &SyncSender<Work>, work: Work) -> Result<(), WireError> {
     let keeper = keeper.clone();
     let sent = tokio::task::spawn_blocking(move || keeper.send(work).is_ok()).await;
     if sent.unwrap_or(false) {

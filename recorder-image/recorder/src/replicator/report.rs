@@ -90,7 +90,7 @@ impl Reporter {
                 }),
             },
             disk: disk(ticket.as_ref()),
-            ledger_truncations: 0,
+            ledger_truncations: figures.truncations + ticket.as_ref().map_or(0, |t| t.ledger_truncations),
             streams: ticket
                 .and_then(|t| t.streams)
                 .unwrap_or_default()

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use segment::catalogue::{Held, missing};
 use segment::hash::{chain_next, chain_start};
-use segment::{Chain, SegmentId, Volume, fmp4};
+use segment::{Chain, SegmentId, StreamUid, Volume, fmp4};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -16,27 +17,51 @@ use tokio::sync::mpsc;
 use super::hub::{Hub, Known};
 use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
 
+/// The most segments of an inventory: a year of minutes of fifty streams.
+const MAX_HELD: usize = 32 << 20;
 /// Bytes read of a file at once.
 const READ: usize = 1 << 20;
+/// What of a live segment is sent before another one gets its turn, bytes.
+const LIVE_TURN: u64 = 4 << 20;
 /// What of a backfilled segment is sent before live media gets its turn again, bytes.
 const BACKFILL_TURN: u64 = 256 << 10;
+
+/// What a peer holds, and what it does not want.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// What it holds.
+    pub held: Vec<Held>,
+    /// What it refused.
+    declined: BTreeSet<SegmentId>,
+    /// What began before this left it by retention.
+    floors: BTreeMap<StreamUid, i64>,
+}
 
 /// Reads a peer's whole inventory.
 ///
 /// # Errors
 /// [`WireError`].
-pub async fn read_inventory<T: AsyncRead>(
-    from: &mut Reader<T>,
-) -> Result<(Vec<Held>, Vec<SegmentId>), WireError> {
-    let (mut all, mut refused) = (Vec::new(), Vec::new());
+pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Inventory, WireError> {
+    let mut all = Inventory::default();
     loop {
-        let (Message::Inventory { held, declined, last }, _) = from.next().await? else {
+        let (message, _) = from.next().await?;
+        let Message::Inventory {
+            held,
+            declined,
+            floors,
+            last,
+        } = message
+        else {
             return Err(WireError::Unexpected("something else than an inventory"));
         };
-        all.extend(held);
-        refused.extend(declined);
+        all.held.extend(held);
+        all.declined.extend(declined);
+        all.floors.extend(floors);
+        if all.held.len() > MAX_HELD {
+            return Err(WireError::Unexpected("an inventory without an end"));
+        }
         if last {
-            return Ok((all, refused));
+            return Ok(all);
         }
     }
 }
@@ -47,7 +72,7 @@ pub async fn read_inventory<T: AsyncRead>(
 /// [`WireError`].
 pub async fn send_inventory<T: AsyncWrite>(to: &mut Writer<T>, hub: &Hub) -> Result<(), WireError> {
     let held = hub.inventory();
-    let mut declined = hub.declined();
+    let (mut declined, mut floors) = (hub.declined(), hub.floors());
     let mut pages = held.chunks(INVENTORY_PAGE).map(<[Held]>::to_vec).peekable();
     loop {
         let page = pages.next().unwrap_or_default();
@@ -55,6 +80,7 @@ pub async fn send_inventory<T: AsyncWrite>(to: &mut Writer<T>, hub: &Hub) -> Res
         to.send(Message::Inventory {
             held: page,
             declined: std::mem::take(&mut declined),
+            floors: std::mem::take(&mut floors),
             last,
         })
         .await?;
@@ -81,6 +107,8 @@ struct Sending<T> {
     sent: BTreeMap<SegmentId, Progress>,
     declined: BTreeSet<SegmentId>,
     live: BTreeSet<SegmentId>,
+    /// The live segment that had the last turn.
+    turn: Option<SegmentId>,
     backfill: Vec<SegmentId>,
     credit: u64,
 }
@@ -97,21 +125,22 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     acks: mpsc::Sender<(SegmentId, u64)>,
 ) -> Result<(), WireError> {
     let mut changes = hub.subscribe();
-    let (theirs, declined) = read_inventory(&mut from).await?;
+    let theirs = read_inventory(&mut from).await?;
     send_inventory(&mut to, &hub).await?;
     let mut sending = Sending {
         to,
         volume,
         hub: Arc::clone(&hub),
         sent: BTreeMap::new(),
-        declined: declined.into_iter().collect(),
+        declined: BTreeSet::new(),
         live: BTreeSet::new(),
+        turn: None,
         backfill: Vec::new(),
         credit: 0,
     };
-    sending.compare(&theirs);
-    let (credits, mut granted) = mpsc::unbounded_channel();
-    let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, credits));
+    sending.compare(theirs);
+    let (tell, mut heard) = mpsc::unbounded_channel();
+    let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, tell));
     let connection = hub.connected();
     let outcome = loop {
         if sending.credit > 0 && sending.has_work() {
@@ -119,8 +148,8 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
                 break Err(e);
             }
             // Whatever came meanwhile is taken in before the next turn.
-            while let Ok(more) = granted.try_recv() {
-                sending.credit += more;
+            while let Ok(more) = heard.try_recv() {
+                sending.hear(more);
             }
             while let Ok(id) = changes.try_recv() {
                 sending.changed(id);
@@ -129,8 +158,8 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             continue;
         }
         tokio::select! {
-            more = granted.recv() => match more {
-                Some(more) => sending.credit += more,
+            more = heard.recv() => match more {
+                Some(more) => sending.hear(more),
                 None => break Err(WireError::Closed),
             },
             id = changes.recv() => match id {
@@ -146,17 +175,29 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     outcome
 }
 
-/// Takes in credit and acknowledgements.
+/// What the receiver says besides its acknowledgements.
+#[derive(Debug)]
+enum Heard {
+    Credit(u64),
+    Declined(Vec<SegmentId>),
+}
+
+/// Takes in credit, acknowledgements and refusals.
 async fn listen<T: AsyncRead>(
     mut from: Reader<T>,
     hub: Arc<Hub>,
     acks: mpsc::Sender<(SegmentId, u64)>,
-    credits: mpsc::UnboundedSender<u64>,
+    tell: mpsc::UnboundedSender<Heard>,
 ) {
     loop {
         match from.next().await {
             Ok((Message::Credit(more), _)) => {
-                if credits.send(more).is_err() {
+                if tell.send(Heard::Credit(more)).is_err() {
+                    return;
+                }
+            }
+            Ok((Message::Inventory { declined, .. }, _)) => {
+                if tell.send(Heard::Declined(declined)).is_err() {
                     return;
                 }
             }
@@ -180,9 +221,10 @@ async fn listen<T: AsyncRead>(
 
 impl<T: AsyncWrite> Sending<T> {
     /// What the peer lacks.
-    fn compare(&mut self, theirs: &[Held]) {
+    fn compare(&mut self, theirs: Inventory) {
         let ours = self.hub.inventory();
-        for held in theirs {
+        self.declined = theirs.declined;
+        for held in &theirs.held {
             let progress = Progress {
                 file: None,
                 offset: held.length,
@@ -191,30 +233,61 @@ impl<T: AsyncWrite> Sending<T> {
             };
             self.sent.insert(held.id.clone(), progress);
         }
-        let mut lacking = missing(theirs, &ours);
-        lacking.retain(|(id, _)| !self.declined.contains(id));
-        // Newest last, because it is taken from the end.
         let start = |id: &SegmentId| {
             self.hub
                 .get(id)
                 .and_then(|k| k.entry)
                 .map_or(i64::MAX, |e| e.header.opened_us)
         };
+        let below = |id: &SegmentId| {
+            theirs
+                .floors
+                .get(&id.stream)
+                .is_some_and(|floor| start(id) < *floor)
+        };
+        let mut lacking = missing(&theirs.held, &ours);
+        lacking.retain(|(id, _)| !self.declined.contains(id) && !below(id));
+        // Newest last, because it is taken from the end.
         lacking.sort_by_key(|(id, _)| start(id));
-        for (id, _) in lacking {
-            if self.hub.get(&id).is_some_and(|k| !k.partial && k.entry.is_none()) {
-                self.live.insert(id);
-            } else {
-                self.backfill.push(id);
-            }
-        }
-        self.count_backfill();
+        let is_live = |id: &SegmentId| self.hub.get(id).is_some_and(|k| !k.partial && k.entry.is_none());
+        let (live, backfill): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|(id, _)| is_live(id));
+        self.live.extend(live.into_iter().map(|(id, _)| id));
+        self.backfill.extend(backfill.iter().map(|(id, _)| id.clone()));
+        self.hub.set_backfill(backfill.into_iter().collect());
     }
 
+    /// Only what is written here is news to the peer: all else that grows here came from it.
     fn changed(&mut self, id: SegmentId) {
-        if !self.declined.contains(&id) {
+        if id.store == self.hub.store && !self.declined.contains(&id) {
             self.live.insert(id);
         }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Credit(more) => self.credit += more,
+            Heard::Declined(ids) => ids.into_iter().for_each(|id| self.give_up(id)),
+        }
+    }
+
+    fn give_up(&mut self, id: SegmentId) {
+        self.hub.give_up(&id);
+        self.live.remove(&id);
+        self.declined.insert(id);
+    }
+
+    /// The live segment after the one that had the last turn, round and round: no stream starves another.
+    fn next_live(&mut self) -> Option<SegmentId> {
+        let after = |last: &SegmentId| self.live.range((Bound::Excluded(last), Bound::Unbounded)).next();
+        let next = self
+            .turn
+            .as_ref()
+            .and_then(after)
+            .or_else(|| self.live.first())?
+            .clone();
+        self.live.remove(&next);
+        self.turn = Some(next.clone());
+        Some(next)
     }
 
     fn has_work(&self) -> bool {
@@ -223,8 +296,8 @@ impl<T: AsyncWrite> Sending<T> {
 
     /// Sends all that is new of the live segments, or a piece of the newest that is lacking.
     async fn turn(&mut self) -> Result<(), WireError> {
-        if let Some(id) = self.live.pop_first() {
-            if !self.advance(&id, u64::MAX).await? {
+        if let Some(id) = self.next_live() {
+            if !self.advance(&id, LIVE_TURN).await? {
                 self.live.insert(id);
             }
             return Ok(());
@@ -233,17 +306,8 @@ impl<T: AsyncWrite> Sending<T> {
             if !self.advance(&id, BACKFILL_TURN).await? {
                 self.backfill.push(id);
             }
-            self.count_backfill();
         }
         Ok(())
-    }
-
-    fn count_backfill(&self) {
-        let lacking = |id: &SegmentId| {
-            let sent = self.sent.get(id).map_or(0, |p| p.offset);
-            self.hub.get(id).map_or(0, |k| k.end.saturating_sub(sent))
-        };
-        self.hub.set_backfill(self.backfill.iter().map(lacking).sum());
     }
 
     /// Sends up to `most` bytes of a segment. Returns whether it is done with what is here now.
@@ -281,7 +345,7 @@ impl<T: AsyncWrite> Sending<T> {
                 Err(what) => {
                     // It may have been evicted, or be damaged; it is never repaired in place.
                     tracing::error!(segment = %id, "cannot be sent: {what}");
-                    self.declined.insert(id.clone());
+                    self.give_up(id.clone());
                     return Ok(true);
                 }
             }

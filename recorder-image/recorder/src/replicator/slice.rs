@@ -13,18 +13,25 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Where this member is.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// Its name, and its pod's.
+    pub member: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's address.
+    pub ip: String,
+    /// The pod's node, where it is known.
+    pub node: Option<String>,
+}
+
 /// Points the slice here for each epoch that comes.
-pub async fn follow(
-    client: Client,
-    namespace: String,
-    name: String,
-    ip: String,
-    mut epochs: mpsc::UnboundedReceiver<u64>,
-) {
-    let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
+pub async fn follow(client: Client, name: String, me: Me, mut epochs: mpsc::UnboundedReceiver<u64>) {
+    let api: Api<EndpointSlice> = Api::namespaced(client, &me.namespace);
     while let Some(epoch) = epochs.recv().await {
         for _ in 0..TRIES {
-            match tokio::time::timeout(TIMEOUT, point(&api, &name, &ip, epoch)).await {
+            match tokio::time::timeout(TIMEOUT, point(&api, &name, &me, epoch)).await {
                 Ok(Ok(())) => break,
                 Ok(Err(e)) => tracing::warn!(slice = name, epoch, "cannot point the slice here yet: {e}"),
                 Err(_) => tracing::warn!(slice = name, epoch, "the API server does not answer"),
@@ -34,7 +41,7 @@ pub async fn follow(
     }
 }
 
-async fn point(api: &Api<EndpointSlice>, name: &str, ip: &str, epoch: u64) -> kube::Result<()> {
+async fn point(api: &Api<EndpointSlice>, name: &str, me: &Me, epoch: u64) -> kube::Result<()> {
     let now = api.get(name).await?;
     let annotations = now.metadata.annotations.unwrap_or_default();
     let written = annotations
@@ -48,7 +55,12 @@ async fn point(api: &Api<EndpointSlice>, name: &str, ip: &str, epoch: u64) -> ku
             "resourceVersion": now.metadata.resource_version,
             "annotations": {crds::names::ANNOTATION_EPOCH: epoch.to_string()},
         },
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false}}],
+        "endpoints": [{
+            "addresses": [me.ip],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "nodeName": me.node,
+            "targetRef": {"kind": "Pod", "name": me.member, "namespace": me.namespace},
+        }],
     });
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
         .await

@@ -54,12 +54,15 @@ pub enum Message {
     Release(Release),
     /// Control: the streams that the sender does not receive well, at each change and at least each second.
     Broken(Vec<StreamUid>),
-    /// Media, both ways: what the sender holds. Several pages; the last one says so.
+    /// Media, both ways at first: what the sender holds. Several pages; the last one says so. Later, from the receiver: what it
+    /// refused meanwhile.
     Inventory {
         /// A page.
         held: Vec<Held>,
         /// Segments that were refused and are not wanted now.
         declined: Vec<SegmentId>,
+        /// What of a stream began before this, in microseconds since the Unix epoch, left by retention: it is not wanted back.
+        floors: Vec<(StreamUid, i64)>,
         /// Whether it is the last page.
         last: bool,
     },

@@ -2,7 +2,6 @@
 //! retention. It proves that it is alive by the ticket it sends each [`TICKET_PERIOD`]: a hung disk stops the tickets,
 //! and through them this member's authority. It never makes a session wait: the rings absorb a slow disk.
 
-pub mod disk;
 pub mod fragment;
 pub mod lane;
 pub mod volume;
@@ -15,10 +14,10 @@ use std::time::{Duration, Instant};
 use segment::retention::Policy;
 use segment::{Finished, SegmentFile};
 
-use self::disk::Guard;
 use self::lane::{Lane, Step};
 use self::volume::Volume;
 use super::state::Shared;
+use crate::disk::Guard;
 use crate::local::{
     ErrorCode, SegmentId, StreamError, StreamUid, TICKET_PERIOD, Ticket, ToReplicator, boottime_ns,
 };
@@ -289,9 +288,10 @@ impl Writer {
             .store_clock()
             .and_then(|()| self.volume.evict(&policy));
         match outcome {
-            Ok(left) => self
-                .outbox
-                .extend(left.into_iter().map(|id| ToReplicator::Evicted { id })),
+            Ok(left) => self.outbox.extend(
+                left.into_iter()
+                    .map(|(id, end_us)| ToReplicator::Evicted { id, end_us }),
+            ),
             Err(e) => tracing::error!("retention cannot work: {e}"),
         }
     }
@@ -302,10 +302,6 @@ impl Writer {
         }
         let health: Vec<_> = self.lanes.values().map(|l| l.stream.health(at)).collect();
         let disk = self.guard.report();
-        let any = health.is_empty()
-            || health
-                .iter()
-                .any(|h| h.state == crate::local::StreamState::Receiving);
         let streams = passed(&mut self.due.health, at, HEALTH_PERIOD).then(|| {
             for (lane, health) in self.lanes.values().zip(&health) {
                 lane.stream
@@ -317,8 +313,9 @@ impl Writer {
         self.tickets += 1;
         let ticket = Ticket {
             n: self.tickets,
-            fit: any && !disk.full,
+            fit: !disk.full,
             disk,
+            ledger_truncations: self.shared.metrics.ledger_truncations.get(),
             streams,
         };
         self.shared.alive(at);

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use segment::retention::{Candidate, Policy, RetentionClock, evictions};
+use segment::retention::{Candidate, Policy, evictions};
 use segment::{
     Appended, Catalogue, ClockSource, Copy, Finished, Gap, Header, Ledger, Origin, Record, Result, Role,
     Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
 };
 
 use super::fragment::Ready;
-use crate::local::{ToReplicator, boottime_ns};
+use crate::local::ToReplicator;
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::state::Shared;
 use crate::recorder::stream::{GapNotice, Notice, Stream};
@@ -45,7 +45,7 @@ impl OpenFile {
                 id: id.clone(),
                 head_len: self.file.head_len(),
             });
-            catalogue.upsert(copy_of(&self.file, 0));
+            catalogue.upsert(copy_of(&self.file));
         }
         if fragments.len() == self.told {
             return;
@@ -81,7 +81,7 @@ impl OpenFile {
 }
 
 /// The copy that an open file is, without its fragments.
-fn copy_of(file: &SegmentFile, received_s: i64) -> Copy {
+fn copy_of(file: &SegmentFile) -> Copy {
     Copy {
         header: file.header().clone(),
         state: State::Open,
@@ -92,7 +92,8 @@ fn copy_of(file: &SegmentFile, received_s: i64) -> Copy {
         root: None,
         fragments: Vec::new(),
         hashes: Vec::new(),
-        received_s,
+        // It counts from the seal.
+        received_s: 0,
     }
 }
 
@@ -101,25 +102,19 @@ fn copy_of(file: &SegmentFile, received_s: i64) -> Copy {
 pub struct Volume {
     shared: Arc<Shared>,
     ledgers: BTreeMap<StreamUid, Ledger>,
-    clock: RetentionClock,
     sequence: u64,
     written: u64,
 }
 
 impl Volume {
     /// The volume of this process.
-    ///
-    /// # Errors
-    /// When the retention clock cannot be read.
-    pub fn new(shared: Arc<Shared>) -> Result<Self> {
-        let clock = RetentionClock::load(&shared.volume, wall_s(), boot_s())?;
-        Ok(Self {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
             shared,
             ledgers: BTreeMap::new(),
-            clock,
             sequence: 0,
             written: 0,
-        })
+        }
     }
 
     /// Its size.
@@ -132,18 +127,12 @@ impl Volume {
         self.written
     }
 
-    /// The retention clock, seconds since the Unix epoch.
-    pub fn now_s(&mut self) -> i64 {
-        self.clock.advance(wall_s(), boot_s())
-    }
-
     /// Persists the retention clock; durable with the next commit.
     ///
     /// # Errors
     /// When the volume refuses.
-    pub fn store_clock(&mut self) -> Result<()> {
-        self.now_s();
-        self.clock.store(&self.shared.volume)
+    pub fn store_clock(&self) -> Result<()> {
+        self.shared.store_clock()
     }
 
     /// Opens a segment that begins with `opening.first`.
@@ -215,7 +204,7 @@ impl Volume {
 
     /// Renames what was synced, and notes it in the ledgers. To be followed by one more sync.
     pub fn seal(&mut self, ended: Vec<Finished>) -> Vec<Box<SealedEntry>> {
-        let received_s = self.now_s();
+        let received_s = self.shared.now_s();
         let mut sealed = Vec::with_capacity(ended.len());
         for finished in ended {
             let id = finished.entry().header.id.clone();
@@ -289,34 +278,38 @@ impl Volume {
     ///
     /// # Errors
     /// When the volume refuses the record of it; then nothing is removed.
-    pub fn evict(&mut self, policy: &Policy) -> Result<Vec<SegmentId>> {
-        let now_s = self.now_s();
-        let held: Vec<Candidate> = self
-            .shared
-            .catalogue()
-            .copies()
-            .filter(|c| c.state == State::Sealed)
-            .map(|c| Candidate {
-                id: c.id().clone(),
-                received_s: c.received_s,
-                length: c.length,
-            })
-            .collect();
-        let leaving = evictions(held, now_s, policy);
-        for id in &leaving {
-            self.record(id.stream, &Record::Evicted { id: id.clone() })?;
+    pub fn evict(&mut self, policy: &Policy) -> Result<Vec<(SegmentId, i64)>> {
+        let now_s = self.shared.now_s();
+        let candidate = |c: &Copy| Candidate {
+            id: c.id().clone(),
+            received_s: c.received_s,
+            length: c.length,
+        };
+        let leaving: Vec<(SegmentId, i64)> = {
+            let catalogue = self.shared.catalogue();
+            let ended = catalogue.copies().filter(|c| c.state != State::Open);
+            let leaving = evictions(ended.map(candidate).collect(), now_s, policy);
+            let end = |id: SegmentId| catalogue.get(&id).map(Copy::end_us).map(|end_us| (id, end_us));
+            leaving.into_iter().filter_map(end).collect()
+        };
+        for (id, end_us) in &leaving {
+            let (id, end_us) = (id.clone(), *end_us);
+            self.record(id.stream, &Record::Evicted { id, end_us })?;
         }
         if leaving.is_empty() {
             return Ok(leaving);
         }
         self.shared.volume.sync()?;
         let mut catalogue = self.shared.catalogue();
-        for id in &leaving {
-            let path = self.shared.volume.sealed_path(id);
+        for (id, end_us) in &leaving {
+            let left = catalogue.evict(id, *end_us);
+            let path = match left.map(|copy| copy.state) {
+                Some(State::Sealed) => self.shared.volume.sealed_path(id),
+                _ => self.shared.volume.open_path(id),
+            };
             if let Err(e) = std::fs::remove_file(&path) {
                 tracing::error!(segment = %id, "cannot remove what retention let go: {e}");
             }
-            catalogue.remove(id);
             self.shared.metrics.evicted.inc();
         }
         Ok(leaving)
@@ -350,12 +343,4 @@ fn gap_record(gap: &GapNotice) -> Gap {
         evidence: gap.evidence.clone(),
         frames: gap.frames,
     }
-}
-
-fn wall_s() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
-fn boot_s() -> u64 {
-    boottime_ns() / 1_000_000_000
 }

@@ -38,7 +38,7 @@ pub const ANNOTATION_FOLLOWER_STORE: &str = "gapless.video/follower-store";
 pub const ANNOTATION_CONFIG_HASH: &str = "gapless.video/config-hash";
 /// Annotation of a pod: the hash of the template it was made from. Another one means a rolling update.
 pub const ANNOTATION_POD_HASH: &str = "gapless.video/pod-hash";
-/// Annotation of a pair, set by its user: move the primary to this member (or to any, if empty). Removed when done.
+/// Annotation of a pair, set by its user: move the primary to this member. Removed when done.
 pub const ANNOTATION_SWITCHOVER: &str = "gapless.video/switchover";
 
 /// Port of the recorder's HTTP API.
@@ -80,6 +80,8 @@ pub const PATH_SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceac
 
 /// Key of the rendered configuration in its Secret.
 pub const KEY_CONFIG: &str = "config.json";
+/// Key of the configuration without streams and their credentials, for the replicator, in the same Secret.
+pub const KEY_REPLICATOR_CONFIG: &str = "replicator.json";
 /// Key of the viewers' token in its Secret.
 pub const KEY_TOKEN: &str = "token";
 /// Key of a certificate in its Secret.

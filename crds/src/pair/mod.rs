@@ -67,7 +67,7 @@ pub use value::{NotASize, Size, Span};
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether a primary serves and every stream is received"
+        description = "Whether a primary serves"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new(r"self.metadata.name.size() <= 50")

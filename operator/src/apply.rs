@@ -32,9 +32,10 @@ pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied 
     for effect in effects {
         let done = timeout(DEADLINE, one(client, id, effect)).await;
         let Some(message) = failure(done) else { continue };
-        tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %message, "an effect failed");
+        let problem = problem(effect, &message);
+        tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
         applied.retry = true;
-        applied.problems.push(problem(effect, &message));
+        applied.problems.push(problem);
         if matches!(effect, Effect::Create(object) if object.is::<Lease>()) {
             break;
         }
@@ -133,5 +134,175 @@ fn gone_is_fine(done: Result<(), Error>) -> Result<(), Error> {
     match done {
         Err(Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use failover::LeaseRecord;
+    use k8s_openapi::api::core::v1::{Secret, Service};
+
+    use super::*;
+    use crate::fixtures::cluster::{CORE, Cluster, LEASE, paths};
+    use crate::fixtures::{built, id, new_pair};
+
+    fn lease() -> Effect {
+        let record = LeaseRecord::first(Duration::from_millis(600));
+        Effect::Create(crate::build::lease(&id(), 4, &record))
+    }
+
+    fn service(name: &str) -> Effect {
+        Effect::Apply(Object::new::<Service>(&id(), name, &json!({}), json!({})))
+    }
+
+    fn secret(value: &str) -> Effect {
+        let fields = json!({ "data": { "token": value } });
+        Effect::Apply(Object::new::<Secret>(&id(), "front-viewer", &json!({}), fields))
+    }
+
+    fn pod(uid: &str) -> (String, serde_json::Value) {
+        let pod = json!({ "kind": "Pod", "metadata": { "name": "front-0", "uid": uid } });
+        (format!("{CORE}/pods/front-0"), pod)
+    }
+
+    fn delete() -> Effect {
+        Effect::Delete {
+            pod: "front-0".to_owned(),
+            uid: "uid-front-0".to_owned(),
+        }
+    }
+
+    fn annotate() -> Effect {
+        Effect::Annotate {
+            pod: "front-0".to_owned(),
+            uid: "uid-front-0".to_owned(),
+            annotation: ("gapless.video/config-hash", "new".to_owned()),
+        }
+    }
+
+    async fn done(cluster: &Cluster, effects: &[Effect]) -> Applied {
+        apply(&cluster.client(), &id(), effects).await
+    }
+
+    #[tokio::test]
+    async fn everything_that_is_built_is_made() {
+        let cluster = Cluster::default();
+        let effects = built(&new_pair(&json!({}))).effects;
+        assert_eq!(done(&cluster, &effects).await, Applied::default());
+        assert_eq!(cluster.everything().len(), effects.len());
+        let created = cluster.asked("POST");
+        let of_leases = LEASE.trim_end_matches("/front");
+        assert_eq!(paths(&created)[0], of_leases, "the Lease is the first");
+    }
+
+    #[tokio::test]
+    async fn fields_are_taken_from_whoever_had_them() {
+        let cluster = Cluster::default();
+        done(&cluster, &[service("front")]).await;
+        let query = &cluster.asked("PATCH")[0].query;
+        assert!(
+            query.contains("fieldManager=gapless-operator") && query.contains("force=true"),
+            "{query}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_effect_that_fails_does_not_stop_the_others() {
+        let cluster = Cluster::default();
+        cluster.refuse("PATCH", "services/front-0", 403, "the quota is used up");
+        let effects = ["front", "front-0", "front-1"].map(service);
+        let applied = done(&cluster, &effects).await;
+        assert_eq!(cluster.everything().len(), 2);
+        let message = "the API server refused Service front-0: the quota is used up".to_owned();
+        let problem = Problem::new(Reason::ApplyFailed, "Service front-0", message);
+        assert_eq!((applied.problems, applied.retry), (vec![problem], true));
+    }
+
+    #[tokio::test]
+    async fn i5_without_a_lease_nothing_else_is_made() {
+        let cluster = Cluster::default();
+        cluster.refuse("POST", "leases", 500, "no quorum");
+        let applied = done(&cluster, &built(&new_pair(&json!({}))).effects).await;
+        assert_eq!(cluster.everything().len(), 0);
+        assert_eq!(cluster.asked("PATCH").len(), 0);
+        assert_eq!((applied.problems.len(), applied.retry), (1, true));
+    }
+
+    #[tokio::test]
+    async fn i5_a_lease_that_is_there_is_left_as_it_is() {
+        let cluster = Cluster::default();
+        let there = json!({ "metadata": { "name": "front", "annotations": { "gapless.video/epoch": "9" } } });
+        cluster.put(LEASE, there);
+        let before = cluster.get(LEASE);
+        let applied = done(&cluster, &[lease(), service("front")]).await;
+        assert_eq!(applied, Applied::default());
+        assert_eq!(cluster.get(LEASE), before);
+        assert_eq!(cluster.everything().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn only_this_very_pod_is_deleted_and_never_by_force() {
+        for (uid, stays) in [("uid-front-0", false), ("uid-of-the-next", true)] {
+            let cluster = Cluster::default();
+            let (path, pod) = pod(uid);
+            cluster.put(&path, pod);
+            assert_eq!(done(&cluster, &[delete()]).await, Applied::default());
+            assert_eq!(cluster.get(&path).is_some(), stays, "{uid}");
+            let options = &cluster.asked("DELETE")[0].body;
+            assert_eq!(options["preconditions"], json!({ "uid": "uid-front-0" }));
+            assert!(options["gracePeriodSeconds"].is_null());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_this_very_pod_is_annotated() {
+        for (uid, expected) in [("uid-front-0", json!("new")), ("uid-of-the-next", json!(null))] {
+            let cluster = Cluster::default();
+            let (path, pod) = pod(uid);
+            cluster.put(&path, pod);
+            assert_eq!(done(&cluster, &[annotate()]).await, Applied::default());
+            let annotations = &cluster.get(&path).unwrap()["metadata"]["annotations"];
+            assert_eq!(annotations["gapless.video/config-hash"], expected, "{uid}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_gone_needs_nothing() {
+        let cluster = Cluster::default();
+        assert_eq!(done(&cluster, &[delete(), annotate()]).await, Applied::default());
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_secret_is_quoted_neither_in_a_problem_nor_in_the_log() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let cluster = Cluster::default();
+        let quoted = "Secret is invalid: data[token]: Invalid value: hunter2";
+        cluster.refuse("PATCH", "secrets", 422, quoted);
+        let applied = done(&cluster, &[secret("aHVudGVyMg==")]).await;
+        let message = "the API server refused Secret front-viewer".to_owned();
+        let problem = Problem::new(Reason::ApplyFailed, "Secret front-viewer", message);
+        assert_eq!(applied.problems, [problem]);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("front-viewer"), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
     }
 }

@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod build;
 pub mod cli;
 pub mod controller;
+#[cfg(test)]
+mod fixtures;
 pub mod health;
 pub mod metrics;
 pub mod mint;
@@ -14,6 +16,7 @@ pub mod pki;
 pub mod problem;
 pub mod report;
 pub mod run;
+pub mod synced;
 pub mod validate;
 pub mod watches;
 pub mod world;

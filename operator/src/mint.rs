@@ -39,8 +39,8 @@ pub enum Streams {
 pub fn mint(world: &World) -> Result<Minted, PkiError> {
     let uid = &world.id.uid;
     let authority = match &world.keys.authority {
-        Some(authority) => authority.clone(),
-        None => Authority::mint(uid, world.now)?,
+        Some(authority) if authority.is_of(uid) => authority.clone(),
+        _ => Authority::mint(uid, world.now)?,
     };
     let keep = |old: Option<&Identity>, uri: &str| match old {
         Some(old) if authority.still_good(old, uri, world.now) => Ok(old.clone()),
@@ -105,4 +105,204 @@ fn recover(world: &World) -> Option<BTreeMap<String, Uuid>> {
         }
     }
     Some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use crds::member::{KnownStream, Role};
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::{NOW, ask, at_rest, new_pair, pass, report, said, streams};
+    use crate::pki::LEAF_LIFE;
+    use crate::world::{SeenReport, View};
+
+    fn known(world: &World) -> BTreeMap<String, Uuid> {
+        match super::streams(world) {
+            Streams::Known(known) => known,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Which parts of a pair's keys are made anew.
+    fn replaced(world: &World) -> Vec<&'static str> {
+        let (old, new) = (&world.keys, mint(world).unwrap());
+        let [(first, one), (second, two)] = &new.members;
+        let parts = [
+            ("authority", old.authority.as_ref() == Some(&new.authority)),
+            ("operator", old.operator.as_ref() == Some(&new.operator)),
+            ("front-0", old.members.get(first) == Some(one)),
+            ("front-1", old.members.get(second) == Some(two)),
+            ("token", old.token.as_ref() == Some(&new.token)),
+        ];
+        let replaced = parts.iter().filter(|(_, kept)| !kept);
+        replaced.map(|(part, _)| *part).collect()
+    }
+
+    #[test]
+    fn what_is_good_is_kept_and_what_is_bad_is_made_anew() {
+        const LEAVES: &[&str] = &["operator", "front-0", "front-1"];
+        const ISSUED: &[&str] = &["authority", "operator", "front-0", "front-1"];
+        type Change = fn(&mut World);
+        let cases: [(&str, Change, &[&str]); 10] = [
+            ("all is well", |_| (), &[]),
+            ("half of a life later", |w| w.now += LEAF_LIFE / 2, &[]),
+            (
+                "two thirds of a life later",
+                |w| w.now += LEAF_LIFE * 2 / 3,
+                LEAVES,
+            ),
+            ("no token", |w| w.keys.token = None, &["token"]),
+            ("no operator", |w| w.keys.operator = None, &["operator"]),
+            ("no authority", |w| w.keys.authority = None, ISSUED),
+            ("an authority that makes no sense", spoil_authority, ISSUED),
+            ("the authority of a pair of that name before", other_pair, ISSUED),
+            ("the certificate of the other member", swap_members, &["front-0"]),
+            ("a key that is not the certificate's", swap_keys, &["front-1"]),
+        ];
+        for (what, change, expected) in cases {
+            let mut world = at_rest(&json!({}));
+            change(&mut world);
+            assert_eq!(replaced(&world), expected, "{what}");
+        }
+    }
+
+    fn spoil_authority(world: &mut World) {
+        world.keys.authority.as_mut().unwrap().0.key = Secret::new("nonsense");
+    }
+
+    fn other_pair(world: &mut World) {
+        world.keys.authority = Some(Authority::mint("uid-before", NOW).unwrap());
+    }
+
+    fn swap_members(world: &mut World) {
+        let other = world.keys.members["front-1"].clone();
+        world.keys.members.insert("front-0".to_owned(), other);
+    }
+
+    fn swap_keys(world: &mut World) {
+        let other = world.keys.members["front-0"].key.clone();
+        world.keys.members.get_mut("front-1").unwrap().key = other;
+    }
+
+    #[test]
+    fn what_was_made_anew_is_kept() {
+        for change in [spoil_authority, other_pair, swap_members, swap_keys] {
+            let mut world = at_rest(&json!({}));
+            change(&mut world);
+            pass(&mut world);
+            assert_eq!(replaced(&world), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn tokens_are_long_and_not_repeated() {
+        let tokens: BTreeSet<String> = (0..10).map(|_| random_token().expose().to_owned()).collect();
+        assert_eq!(tokens.len(), 10);
+        assert!(tokens.iter().all(|token| token.len() == 48));
+    }
+
+    #[test]
+    fn a_uid_stays_with_its_name_for_ever() {
+        let mut world = at_rest(&streams(&["door", "yard"]));
+        let before = known(&world);
+        assert_ne!(before["door"], before["yard"]);
+        for (what, names) in [
+            ("nothing changed", ["door", "yard"].as_slice()),
+            ("another order", &["yard", "door"]),
+            ("one is removed", &["yard"]),
+            ("one is renamed", &["gate", "yard"]),
+            ("one comes back", &["door", "yard"]),
+        ] {
+            ask(&mut world, &streams(names));
+            pass(&mut world);
+            let now = known(&world);
+            assert!(before.iter().all(|(name, uid)| now[name] == *uid), "{what}");
+        }
+        let all = known(&world);
+        assert_eq!(all.len(), 3, "the name that was used for a while is kept, too");
+        assert!(!before.values().any(|uid| *uid == all["gate"]));
+    }
+
+    /// A pair that adopts the volumes of one of the same name before, whose members told these streams.
+    fn adopting(told: &[(&str, &[(&str, u128)])]) -> World {
+        let mut world = at_rest(&streams(&["door"]));
+        world.rendered = None;
+        world.pods.clear();
+        let reports = told.iter().map(|(member, streams)| {
+            let mut report = report(member, Role::None);
+            let known = streams.iter().map(|(name, uid)| KnownStream {
+                name: (*name).to_owned(),
+                uid: Uuid::from_u128(*uid),
+            });
+            report.known_streams = known.collect();
+            ((*member).to_owned(), SeenReport { report, fresh: true })
+        });
+        world.view = Arc::new(View {
+            reports: reports.collect(),
+            ..View::default()
+        });
+        world
+    }
+
+    #[test]
+    fn a_new_pair_makes_its_uids_at_once() {
+        let world = new_pair(&streams(&["door", "yard"]));
+        assert_eq!(known(&world).into_keys().collect::<Vec<_>>(), ["door", "yard"]);
+    }
+
+    #[test]
+    fn used_volumes_tell_their_uids() {
+        let world = adopting(&[
+            ("front-0", &[("door", 1), ("yard", 2)]),
+            ("front-1", &[("door", 1), ("gate", 3)]),
+        ]);
+        let expected = [("door", 1), ("gate", 3), ("yard", 2)];
+        let expected = expected.map(|(name, uid)| (name.to_owned(), Uuid::from_u128(uid)));
+        assert_eq!(known(&world), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_stream_that_is_configured_goes_before_one_that_is_stored() {
+        let mut world = at_rest(&streams(&["door"]));
+        let configured = said(&mut world, "front-0").streams[0].uid;
+        said(&mut world, "front-0").known_streams = vec![KnownStream {
+            name: "door".to_owned(),
+            uid: Uuid::from_u128(9),
+        }];
+        world.rendered = None;
+        assert_eq!(known(&world)["door"], configured);
+    }
+
+    #[test]
+    fn no_uid_is_made_while_a_used_volume_may_know_another() {
+        let both = || adopting(&[]);
+        let one = || adopting(&[("front-0", &[("door", 1)])]);
+        let mut running = one();
+        running.pods = at_rest(&json!({})).pods;
+        let mut rendered = one();
+        pass(&mut rendered);
+        let mut single = one();
+        single.claims.remove("front-1");
+        assert_eq!(super::streams(&both()), Streams::Recovering, "nobody told");
+        assert_eq!(super::streams(&one()), Streams::Recovering, "one did not tell");
+        assert_eq!(
+            super::streams(&rendered),
+            Streams::Recovering,
+            "its pods run, without streams"
+        );
+        assert_eq!(
+            super::streams(&running),
+            Streams::Wait,
+            "its pods run with streams"
+        );
+        assert_eq!(
+            known(&single)["door"],
+            Uuid::from_u128(1),
+            "the other has no volume"
+        );
+    }
 }

@@ -184,3 +184,200 @@ fn credentials_of(
         password: Secret::new(get(&wanted.password_key)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret as SecretObject;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fixtures::cluster::{CORE, Cluster, LEASE};
+    use crate::fixtures::{PASSWORD, asked, at_rest, built, id, new_pair, with_password};
+    use crate::{apply, mint};
+
+    async fn look(cluster: &Cluster, spec: &Value) -> World {
+        let pair = serde_json::from_value(asked(spec)).unwrap();
+        let client = cluster.client();
+        observe(&client, Arc::new(pair), id(), Arc::default())
+            .await
+            .unwrap()
+    }
+
+    fn secret(data: &[(&str, &str)]) -> Value {
+        let data = data
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())));
+        let secret = SecretObject {
+            data: Some(data.collect()),
+            ..SecretObject::default()
+        };
+        serde_json::to_value(secret).unwrap()
+    }
+
+    fn cameras(cluster: &Cluster, data: &[(&str, &str)]) {
+        cluster.put(&format!("{CORE}/secrets/cameras"), secret(data));
+    }
+
+    #[tokio::test]
+    async fn of_a_new_pair_there_is_nothing() {
+        let world = look(&Cluster::default(), &json!({})).await;
+        assert!(!world.lease && !world.primary_slice && !world.had_lease());
+        assert!(world.addresses.is_empty() && world.claims.is_empty() && world.pods.is_empty());
+        assert!(world.rendered.is_none() && world.keys.authority.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_made_is_seen_again() {
+        let cluster = Cluster::default();
+        let rest = at_rest(&with_password());
+        let mut fresh = new_pair(&with_password());
+        fresh.addresses = rest.addresses.clone();
+        let minted = mint::mint(&fresh).unwrap();
+        let effects = crate::build::build(&fresh, &minted, Some("image")).effects;
+        apply::apply(&cluster.client(), &id(), &effects).await;
+        let world = look(&cluster, &json!({})).await;
+        assert!(world.lease && world.primary_slice && world.had_lease());
+        let both = ["front-0", "front-1"];
+        assert!(both.iter().all(|member| world.addresses.contains_key(*member)));
+        assert!(both.iter().all(|member| world.claims.contains_key(*member)));
+        assert!(both.iter().all(|member| world.pods.contains_key(*member)));
+        assert_eq!(world.keys.authority, Some(minted.authority));
+        assert_eq!(world.keys.operator, Some(minted.operator));
+        assert_eq!(world.keys.members.into_iter().collect::<Vec<_>>(), minted.members);
+        assert_eq!(world.keys.token, Some(minted.token));
+        let rendered = world.rendered.unwrap();
+        assert_eq!(mint::Streams::Known(rendered.minted), minted.streams);
+        assert_eq!(rendered.config.streams[0].name, "door");
+        assert!(!rendered.recovering);
+    }
+
+    #[tokio::test]
+    async fn that_a_pair_recovers_is_seen_again() {
+        let mut world = at_rest(&json!({}));
+        (world.rendered, world.view) = (None, Arc::default());
+        world.pods.clear();
+        let cluster = Cluster::default();
+        apply::apply(&cluster.client(), &id(), &built(&world).effects).await;
+        let rendered = look(&cluster, &json!({})).await.rendered.unwrap();
+        assert!(rendered.recovering);
+        assert!(rendered.minted.is_empty());
+    }
+
+    #[tokio::test]
+    async fn objects_of_another_pair_are_not_ours() {
+        let cluster = Cluster::default();
+        apply::apply(&cluster.client(), &id(), &built(&new_pair(&json!({}))).effects).await;
+        let mut other = id();
+        other.name = "back".to_owned();
+        let pair = serde_json::from_value(asked(&json!({}))).unwrap();
+        let seen = observe(&cluster.client(), Arc::new(pair), other, Arc::default()).await;
+        let world = seen.unwrap();
+        assert!(!world.lease && world.addresses.is_empty() && world.keys.token.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_understood_counts_as_missing() {
+        let mut world = at_rest(&json!({}));
+        let mut taken = |name: &str, data: &[(&str, &str)]| {
+            let mut secret: SecretObject = serde_json::from_value(secret(data)).unwrap();
+            secret.metadata.name = Some(name.to_owned());
+            take_secret(&mut world, &secret);
+        };
+        taken("front-config", &[("config.json", "{"), ("streams.json", "{}")]);
+        taken("front-ca", &[("ca.crt", "certificate")]);
+        taken("front-viewer", &[("token", "")]);
+        assert!(world.rendered.is_none());
+        assert!(world.keys.authority.is_none() && world.keys.operator.is_none());
+        assert!(world.keys.token.is_none());
+    }
+
+    #[test]
+    fn a_service_without_an_address_has_none() {
+        for (ip, expected) in [
+            (json!("198.18.0.1"), true),
+            (json!("None"), false),
+            (json!(null), false),
+        ] {
+            let service = json!({ "metadata": { "name": "front-0" }, "spec": { "clusterIP": ip } });
+            let service = serde_json::from_value(service).unwrap();
+            assert_eq!(address(service).is_some(), expected, "{ip}");
+        }
+    }
+
+    #[tokio::test]
+    async fn why_a_camera_has_no_password() {
+        let cases = [
+            ("no Secret", None, "Secret \"cameras\" does not exist"),
+            (
+                "no user name",
+                Some([("password", PASSWORD)].as_slice()),
+                "no key \"username\"",
+            ),
+            (
+                "no password",
+                Some(&[("username", "admin")]),
+                "no key \"password\"",
+            ),
+            (
+                "an empty one",
+                Some(&[("username", "admin"), ("password", "")]),
+                "no key \"password\"",
+            ),
+        ];
+        for (what, data, words) in cases {
+            let cluster = Cluster::default();
+            if let Some(data) = data {
+                cameras(&cluster, data);
+            }
+            let world = look(&cluster, &with_password()).await;
+            let problem = world.credentials["door"].as_ref().unwrap_err();
+            assert_eq!(
+                (problem.reason, problem.subject.as_str()),
+                (Reason::CredentialsMissing, "door")
+            );
+            assert!(problem.message.contains(words), "{what}: {problem}");
+            assert!(!problem.message.contains(PASSWORD), "{what}: {problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_many_cameras_is_read_once() {
+        let cluster = Cluster::default();
+        cameras(&cluster, &[("user", "admin"), ("password", PASSWORD)]);
+        let credentials = json!({ "secretName": "cameras", "usernameKey": "user" });
+        let stream = |n: usize| {
+            let name = format!("camera-{n}");
+            json!({ "name": name, "url": "rtsp://camera/stream", "credentials": credentials })
+        };
+        let spec = json!({ "streams": (0..9).map(stream).collect::<Vec<_>>() });
+        let world = look(&cluster, &spec).await;
+        assert_eq!(
+            world.credentials.values().filter(|found| found.is_ok()).count(),
+            9
+        );
+        let asked = cluster.asked("GET");
+        let reads = asked
+            .iter()
+            .filter(|asked| asked.path.ends_with("/secrets/cameras"));
+        assert_eq!(reads.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_fails_is_no_empty_world() {
+        for part in [
+            "pods",
+            "services",
+            "secrets",
+            "leases",
+            "endpointslices",
+            "persistentvolumeclaims",
+        ] {
+            let cluster = Cluster::default();
+            cluster.put(LEASE, json!({}));
+            cluster.refuse("GET", part, 500, "no quorum");
+            let pair = serde_json::from_value(asked(&json!({}))).unwrap();
+            let seen = observe(&cluster.client(), Arc::new(pair), id(), Arc::default()).await;
+            assert!(seen.is_err(), "{part}");
+        }
+    }
+}

@@ -50,6 +50,13 @@ impl Authority {
         Ok(Self(Identity { cert, key }))
     }
 
+    /// Whether it is the authority of this pair, not of one of the same name before it, and its key is its own.
+    pub fn is_of(&self, pair_uid: &str) -> bool {
+        let Identity { cert, key } = &self.0;
+        let key_matches = KeyPair::from_pem(key.expose()).is_ok_and(|key| is_key_of(&key, cert));
+        key_matches && is_named(cert, &common_name(pair_uid)).unwrap_or(false)
+    }
+
     /// Makes a certificate for an identity, at `now` in Unix time.
     pub fn issue(&self, pair_uid: &str, uri: &str, now: Duration) -> Result<Identity, PkiError> {
         let issuer_key = KeyPair::from_pem(self.0.key.expose())?;
@@ -92,12 +99,23 @@ fn is_key_of(key: &KeyPair, cert: &str) -> bool {
         .is_ok_and(|cert| *cert.public_key().subject_public_key.data == *key.public_key_raw())
 }
 
+fn is_named(cert: &str, name: &str) -> Option<bool> {
+    let (_, pem) = parse_x509_pem(cert.as_bytes()).ok()?;
+    let cert = pem.parse_x509().ok()?;
+    let common_name = cert.subject().iter_common_name().next()?;
+    Some(common_name.as_str().ok()? == name)
+}
+
+fn common_name(pair_uid: &str) -> String {
+    format!("gapless pair {pair_uid}")
+}
+
 fn authority_params(pair_uid: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
         .distinguished_name
-        .push(DnType::CommonName, format!("gapless pair {pair_uid}"));
+        .push(DnType::CommonName, common_name(pair_uid));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     params

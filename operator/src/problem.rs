@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What is wrong, and how to cure it, fits into so many bytes; what others say about it may not.
+const MAX_MESSAGE: usize = 1000;
+
 /// Why something does not work: the reason of a condition. The first ones are the gravest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -17,6 +20,8 @@ pub enum Reason {
     ReplicaRefused,
     /// A stream is received by no member, or only by one.
     StreamFailed,
+    /// A track of a stream is not recorded: its codec is not supported.
+    TrackNotRecorded,
     /// A camera's user name and password are not where they should be.
     CredentialsMissing,
     /// A member does not run, or makes no progress.
@@ -37,6 +42,7 @@ impl Reason {
             Self::DiskFull => "DiskFull",
             Self::ReplicaRefused => "ReplicaRefused",
             Self::StreamFailed => "StreamFailed",
+            Self::TrackNotRecorded => "TrackNotRecorded",
             Self::CredentialsMissing => "CredentialsMissing",
             Self::MemberNotReady => "MemberNotReady",
             Self::NoStandby => "NoStandby",
@@ -57,8 +63,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem.
-    pub fn new(reason: Reason, subject: &str, message: String) -> Self {
+    /// A problem. What is too long of the message is left out.
+    pub fn new(reason: Reason, subject: &str, mut message: String) -> Self {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         let subject = subject.to_owned();
         Self {
             reason,

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use crds::RecorderPair;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
-use kube::core::DeserializeGuard;
+use kube::runtime::Controller;
 use kube::runtime::controller::Config as ControllerConfig;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::runtime::{Controller, watcher};
 use kube::{Client, Config, Resource as _, ResourceExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -22,7 +20,8 @@ use crate::controller::{Context, on_error, reconcile};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::observer::{Observers, Shared};
-use crate::watches::Watches;
+use crate::synced::Synced;
+use crate::watches::{Pair, Watches};
 
 /// Wishes for a reconcile that wait to be heard.
 const TRIGGERS: usize = 1024;
@@ -47,19 +46,16 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         client: client.clone(),
         namespace: options.namespace.clone(),
         triggers: triggers.clone(),
+        synced: Synced::default(),
     };
     let mut tasks = JoinSet::new();
     let pods = watches.start(&mut tasks);
-    let controller = Controller::new(
-        watches.api::<DeserializeGuard<RecorderPair>>(),
-        watcher::Config::default(),
-    );
-    let pairs = controller.store();
+    let (touched, pairs) = watches.pairs();
     watches.start_secrets(&mut tasks, pairs.clone());
     let context = Arc::new(Context {
         observers: Observers::new(Shared {
             client: impatient(config)?,
-            pods: pods.clone(),
+            pods,
             triggers,
             metrics: metrics.clone(),
         }),
@@ -69,14 +65,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         backoff: Backoff::default(),
         metrics,
     });
-    tasks.spawn(sweep(context.clone(), pairs.clone()));
-    tasks.spawn(say_ready(health.clone(), pairs, pods));
+    tasks.spawn(sweep(context.clone(), pairs.clone(), watches.synced.clone()));
+    tasks.spawn(say_ready(health.clone(), watches.synced));
     let serving = health.serve(options.metrics_addr);
     tasks.spawn(serving.map(|ended| {
         tracing::error!(?ended, "health and metrics are not served");
         "the server of health and metrics ended"
     }));
-    let controller = controller
+    let controller = Controller::for_stream(touched, pairs)
         .with_config(ControllerConfig::default().concurrency(options.concurrency))
         .reconcile_on(wanted)
         .graceful_shutdown_on(told_to_stop()?)
@@ -108,26 +104,17 @@ fn reporter() -> Reporter {
     crds::names::MANAGER.into()
 }
 
-/// Ready once every store has synced; waits for ever then, as all tasks do.
-async fn say_ready(
-    health: Health,
-    pairs: Store<DeserializeGuard<RecorderPair>>,
-    pods: Store<k8s_openapi::api::core::v1::Pod>,
-) -> &'static str {
-    let synced = futures::future::join(pairs.wait_until_ready(), pods.wait_until_ready()).await;
-    if synced.0.is_err() || synced.1.is_err() {
-        return "a watch ended before it synced";
-    }
+/// Ready once every watch has synced; waits for ever then, as all tasks do.
+async fn say_ready(health: Health, synced: Synced) -> &'static str {
+    synced.all().await;
     health.set_ready();
     tracing::info!("ready");
     std::future::pending().await
 }
 
 /// Stops the observers of pairs that are gone.
-async fn sweep(context: Arc<Context>, pairs: Store<DeserializeGuard<RecorderPair>>) -> &'static str {
-    if pairs.wait_until_ready().await.is_err() {
-        return "the watch of pairs ended before it synced";
-    }
+async fn sweep(context: Arc<Context>, pairs: Store<Pair>, synced: Synced) -> &'static str {
+    synced.all().await;
     loop {
         tokio::time::sleep(SWEEP).await;
         let uids: std::collections::HashSet<String> = pairs

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crds::{RecorderPair, names};
 use futures::channel::mpsc;
-use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -14,12 +14,16 @@ use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{Store, reflector, store};
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::observer::PairRef;
+use crate::synced::Synced;
+
+/// A pair, perhaps one that cannot be read.
+pub type Pair = DeserializeGuard<RecorderPair>;
 
 /// Where to watch and whom to tell.
 #[derive(Clone)]
@@ -31,6 +35,8 @@ pub struct Watches {
     pub namespace: Option<String>,
     /// Asks for a reconcile.
     pub triggers: mpsc::Sender<PairRef>,
+    /// Which of them have synced.
+    pub synced: Synced,
 }
 
 impl Watches {
@@ -45,6 +51,21 @@ impl Watches {
         }
     }
 
+    /// Watches the pairs: the stream that triggers the controller, and its store.
+    pub fn pairs(
+        &self,
+    ) -> (
+        impl Stream<Item = watcher::Result<Pair>> + Send + use<>,
+        Store<Pair>,
+    ) {
+        let (pairs, writer) = store();
+        let watched = self.synced.count(watcher(self.api::<Pair>(), Config::default()));
+        (
+            reflector(writer, watched).default_backoff().touched_objects(),
+            pairs,
+        )
+    }
+
     /// Watches everything that the operator makes, and the pods whole: those are in the store.
     pub fn start(&self, tasks: &mut JoinSet<&'static str>) -> Store<Pod> {
         self.start_one::<PersistentVolumeClaim>(tasks);
@@ -55,7 +76,8 @@ impl Watches {
         self.start_one::<Role>(tasks);
         self.start_one::<RoleBinding>(tasks);
         let (pods, writer) = store();
-        let stream = reflector(writer, watcher(self.api::<Pod>(), ours())).default_backoff();
+        let watched = self.synced.count(watcher(self.api::<Pod>(), ours()));
+        let stream = reflector(writer, watched).default_backoff();
         tasks.spawn(
             self.clone()
                 .trigger(stream, |pod: Pod| by_label(&pod).into_iter().collect()),
@@ -68,7 +90,8 @@ impl Watches {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let stream = watcher(self.api::<PartialObjectMeta<K>>(), ours()).default_backoff();
+        let watched = watcher(self.api::<PartialObjectMeta<K>>(), ours());
+        let stream = self.synced.count(watched).default_backoff();
         tasks.spawn(
             self.clone()
                 .trigger(stream, |object| by_label(&object).into_iter().collect()),
@@ -76,12 +99,9 @@ impl Watches {
     }
 
     /// Watches all Secrets, without what is in them: those of the cameras belong to users.
-    pub fn start_secrets(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-        pairs: Store<DeserializeGuard<RecorderPair>>,
-    ) {
-        let stream = watcher(self.api::<PartialObjectMeta<Secret>>(), Config::default()).default_backoff();
+    pub fn start_secrets(&self, tasks: &mut JoinSet<&'static str>, pairs: Store<Pair>) {
+        let watched = watcher(self.api::<PartialObjectMeta<Secret>>(), Config::default());
+        let stream = self.synced.count(watched).default_backoff();
         let interested =
             move |secret| by_label(&secret).map_or_else(|| by_reference(&secret, &pairs), |pair| vec![pair]);
         tasks.spawn(self.clone().trigger(stream, interested));
@@ -89,7 +109,7 @@ impl Watches {
 
     async fn trigger<K: Send + 'static>(
         mut self,
-        stream: impl futures::Stream<Item = kube::runtime::watcher::Result<Event<K>>> + Send,
+        stream: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send,
         pairs: impl Fn(K) -> Vec<PairRef> + Send,
     ) -> &'static str {
         let mut stream = std::pin::pin!(
@@ -120,7 +140,7 @@ fn by_label(object: &impl ResourceExt) -> Option<PairRef> {
 }
 
 /// The pairs with a stream whose credentials are there.
-fn by_reference(secret: &impl ResourceExt, pairs: &Store<DeserializeGuard<RecorderPair>>) -> Vec<PairRef> {
+fn by_reference(secret: &impl ResourceExt, pairs: &Store<Pair>) -> Vec<PairRef> {
     let (name, namespace) = (secret.name_any(), secret.namespace());
     let names = |pair: &RecorderPair| {
         let mut credentials = pair

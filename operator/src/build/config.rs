@@ -83,7 +83,9 @@ fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) 
 /// The credentials that were rendered before, where the Secret is gone: recording goes on.
 fn credentials_before(world: &World, stream: &Stream) -> Option<Credentials> {
     let rendered = &world.rendered.as_ref()?.config.streams;
-    let before = rendered.iter().find(|before| before.name == stream.name)?;
+    // Only for the camera that they were for: a password goes to no other host.
+    let same = |before: &&StreamConfig| before.name == stream.name && before.url == stream.url;
+    let before = rendered.iter().find(same)?;
     Some(Credentials {
         username: before.username.clone()?,
         password: before.password.clone()?,

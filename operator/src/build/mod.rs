@@ -63,7 +63,6 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
     };
     let identities = names::ORDINALS.into_iter().zip(&minted.members).map(member);
     let services = world.members().map(|member| network::member_service(id, &member));
-    let claims = world.members().map(|member| claim::claim(world, &member));
     let mut objects = vec![
         access::account(id),
         access::role(id),
@@ -77,11 +76,10 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
     ];
     objects.extend(identities);
     objects.extend(services);
-    objects.extend(claims);
     objects.into_iter()
 }
 
-/// The configuration and the pods, once the members' addresses and the streams' UIDs are known.
+/// The configuration, the volumes and the pods, once the members' addresses and the streams' UIDs are known.
 fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mut Built) {
     let none = BTreeMap::new();
     let (uids, known) = match &minted.streams {
@@ -106,6 +104,9 @@ fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mu
     built
         .effects
         .push(Effect::Apply(secrets::config(&world.id, &config, known)));
+    // After the UIDs are written: a volume without them would be taken for one that was used before.
+    let claims = world.members().map(|member| claim::claim(world, &member));
+    built.effects.extend(claims.map(Effect::Apply));
     // Without an image there is nothing to run; what runs goes on.
     let Some(image) = image else { return };
     for ordinal in names::ORDINALS {

@@ -136,7 +136,7 @@ fn replicator(member: &str, image: &str, resources: Option<&Requirements>) -> Va
     container["volumeMounts"] = json!([
         { "name": "media", "mountPath": names::PATH_MEDIA },
         { "name": "run", "mountPath": names::PATH_RUN },
-        { "name": "config", "mountPath": names::PATH_CONFIG, "readOnly": true },
+        { "name": "replicator-config", "mountPath": names::PATH_CONFIG, "readOnly": true },
         { "name": "tls", "mountPath": names::PATH_TLS, "readOnly": true },
         { "name": "api", "mountPath": names::PATH_SERVICE_ACCOUNT, "readOnly": true },
     ]);
@@ -148,12 +148,13 @@ fn container(name: &str, image: &str, args: &[String], resources: Option<&Requir
         || json!({ "requests": { "cpu": "50m", "memory": "64Mi" } }),
         |resources| json!(resources),
     );
+    let env = |name: &str, field: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": field } } });
     json!({
         "name": name,
         "image": image,
         "command": [format!("/{name}")],
         "args": args,
-        "env": [{ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }],
+        "env": [env("POD_IP", "status.podIP"), env("NODE_NAME", "spec.nodeName")],
         "resources": resources,
         "securityContext": {
             "allowPrivilegeEscalation": false,
@@ -181,14 +182,18 @@ fn volumes(world: &World, member: &str, ordinal: u8) -> Value {
     let pair = &world.id.name;
     // Readable by the group, which is the pod's, and by nobody else.
     let secret = |name: &str, secret: String| json!({ "name": name, "secret": { "secretName": secret, "defaultMode": 0o440 } });
+    let config = |name: &str, key: &str| {
+        json!({ "name": name, "secret": {
+        "secretName": names::config_secret(pair),
+        "defaultMode": 0o440,
+        "items": [{ "key": key, "path": names::KEY_CONFIG }],
+    } })
+    };
     json!([
         { "name": "media", "persistentVolumeClaim": { "claimName": names::claim(member) } },
         { "name": "run", "emptyDir": { "medium": "Memory", "sizeLimit": "16Mi" } },
-        { "name": "config", "secret": {
-            "secretName": names::config_secret(pair),
-            "defaultMode": 0o440,
-            "items": [{ "key": names::KEY_CONFIG, "path": names::KEY_CONFIG }],
-        } },
+        config("config", names::KEY_CONFIG),
+        config("replicator-config", names::KEY_REPLICATOR_CONFIG),
         secret("viewer", names::viewer_secret(pair)),
         secret("tls", names::tls_secret(pair, ordinal)),
         { "name": "api", "projected": { "defaultMode": 0o440, "sources": [

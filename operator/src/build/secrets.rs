@@ -30,7 +30,16 @@ pub(super) fn config(
     config: &RenderedConfig,
     minted: Option<&BTreeMap<String, Uuid>>,
 ) -> Object {
-    let data = json!({ names::KEY_CONFIG: text(config), KEY_STREAMS: text(&minted) });
+    // The process that talks to strangers knows no camera's password.
+    let without = RenderedConfig {
+        streams: Vec::new(),
+        ..config.clone()
+    };
+    let data = json!({
+        names::KEY_CONFIG: text(config),
+        names::KEY_REPLICATOR_CONFIG: text(&without),
+        KEY_STREAMS: text(&minted),
+    });
     let mut fields = opaque(&data);
     if minted.is_none() {
         fields["metadata"]["annotations"][ANNOTATION_RECOVERING] = json!("true");

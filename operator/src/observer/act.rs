@@ -129,10 +129,9 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
         state.serves(None);
         anyhow::bail!("there is no EndpointSlice {name}");
     };
-    if let Some(current) = current(&slice).filter(|current| current.epoch >= target.epoch) {
-        let outcome = format!("epoch {} already leads to {}", current.epoch, current.member);
-        state.serves(Some(current));
-        return Ok(outcome);
+    if let Some(epoch) = epoch_of(&slice).filter(|epoch| *epoch >= target.epoch) {
+        state.serves(Some(ServeTarget { epoch, ..target }));
+        return Ok(format!("it leads to epoch {epoch} already"));
     }
     let pod = translate::find(&shared.pods, &setup.id, target.member.as_str());
     let status = pod.as_deref().and_then(|pod| pod.status.as_ref());
@@ -158,13 +157,9 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
     Ok(outcome)
 }
 
-/// Whom the slice leads to; `None` where it leads to nobody, or not to say.
-fn current(slice: &EndpointSlice) -> Option<ServeTarget> {
-    let epoch = slice.annotations().get(names::ANNOTATION_EPOCH)?.parse().ok()?;
-    let endpoint = slice.endpoints.as_ref()?.first()?;
-    let member = endpoint.target_ref.as_ref()?.name.as_deref()?;
-    Some(ServeTarget {
-        epoch: Epoch(epoch),
-        member: MemberName::new(member).ok()?,
-    })
+/// The epoch that the slice leads to. An empty slice leads to none, whatever it says.
+fn epoch_of(slice: &EndpointSlice) -> Option<Epoch> {
+    slice.endpoints.as_ref()?.first()?;
+    let epoch = slice.annotations().get(names::ANNOTATION_EPOCH)?;
+    epoch.parse().ok().map(Epoch)
 }

@@ -82,3 +82,269 @@ pub(super) async fn create(
     };
     api.create(&params, &lease).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use failover::plan::{Policy, ServeTarget};
+    use failover::{Decision, Epoch, MemberName};
+    use futures::channel::mpsc;
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+    use serde_json::Value;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::fixtures::cluster::{Asked, Cluster, LEASE, PAIR};
+    use crate::fixtures::{asked, at_rest, id, record};
+    use crate::observer::member::MemberClient;
+    use crate::observer::state::State;
+    use crate::observer::{Setup, act};
+    use crate::pki::Identity;
+
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front-primary";
+
+    fn shared(cluster: &Cluster) -> Shared {
+        let (pods, mut writer) = store::<Pod>();
+        for pod in at_rest(&json!({})).pods.into_values() {
+            writer.apply_watcher_event(&Event::Apply(pod));
+        }
+        let (triggers, _) = mpsc::channel(1);
+        Shared {
+            client: cluster.client(),
+            pods,
+            triggers,
+            metrics: std::sync::Arc::default(),
+        }
+    }
+
+    fn written(record: &LeaseRecord) -> Value {
+        let holder = record.holder_identity();
+        json!({
+            "metadata": { "name": "front", "annotations": record.annotations() },
+            "spec": { "holderIdentity": holder },
+        })
+    }
+
+    fn with_lease() -> Cluster {
+        let cluster = Cluster::default();
+        cluster.put(LEASE, written(&record()));
+        cluster
+    }
+
+    #[test]
+    fn a_lease_that_makes_no_sense_is_unreadable() {
+        let good = || {
+            let mut lease = written(&record());
+            lease["metadata"]["resourceVersion"] = json!("5");
+            lease
+        };
+        let spoilt: [fn(&mut Value); 5] = [
+            |lease| lease["metadata"]["annotations"][names::ANNOTATION_EPOCH] = json!("-1"),
+            |lease| lease["metadata"]["annotations"][names::ANNOTATION_LEASH_MS] = json!(null),
+            |lease| lease["metadata"]["annotations"] = json!(null),
+            |lease| lease["metadata"]["resourceVersion"] = json!(null),
+            |lease| lease["spec"]["holderIdentity"] = json!("front-0"),
+        ];
+        let read = |lease: &Value| parse(&serde_json::from_value(without_nulls(lease)).unwrap());
+        assert_eq!(
+            read(&good()),
+            ReadResult::Found(failover::Lease {
+                version: Version::new("5"),
+                record: record()
+            })
+        );
+        for spoil in spoilt {
+            let mut lease = good();
+            spoil(&mut lease);
+            assert_eq!(read(&lease), ReadResult::Unreadable, "{lease}");
+        }
+    }
+
+    fn without_nulls(value: &Value) -> Value {
+        let mut target = json!({});
+        crate::fixtures::merge(&mut target, value);
+        target
+    }
+
+    #[tokio::test]
+    async fn what_a_read_says() {
+        let cluster = with_lease();
+        let ReadResult::Found(lease) = read(&shared(&cluster), &id()).await else {
+            panic!("it is there")
+        };
+        assert_eq!(lease.record, record());
+        assert_eq!(
+            cluster.asked("GET")[0].query,
+            "",
+            "a version or a limit would allow a cached answer"
+        );
+        assert_eq!(
+            read(&shared(&Cluster::default()), &id()).await,
+            ReadResult::Missing
+        );
+        for code in [403, 500, 503] {
+            cluster.refuse("GET", "leases", code, "no quorum");
+            assert_eq!(
+                read(&shared(&cluster), &id()).await,
+                ReadResult::Unavailable,
+                "{code}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn i5_a_swap_is_written_over_the_version_that_it_was_decided_on() {
+        let cluster = with_lease();
+        let next = LeaseRecord {
+            counter: 4,
+            ..record()
+        };
+        let swapped = swap(&shared(&cluster), &id(), &Version::new("1"), &next).await;
+        assert!(swapped.is_ok());
+        let annotations = &cluster.get(LEASE).unwrap()["metadata"]["annotations"];
+        assert_eq!(annotations[names::ANNOTATION_COUNTER], "4");
+        let late = LeaseRecord {
+            counter: 5,
+            ..record()
+        };
+        assert!(
+            swap(&shared(&cluster), &id(), &Version::new("1"), &late)
+                .await
+                .is_err()
+        );
+        let annotations = &cluster.get(LEASE).unwrap()["metadata"]["annotations"];
+        assert_eq!(annotations[names::ANNOTATION_COUNTER], "4");
+    }
+
+    #[tokio::test]
+    async fn i5_a_lease_that_exists_is_not_created() {
+        let cluster = with_lease();
+        let before = cluster.get(LEASE);
+        assert!(create(&shared(&cluster), &id(), 4, &record()).await.is_err());
+        assert_eq!(cluster.get(LEASE), before);
+    }
+
+    async fn decided(cluster: &Cluster, decision: Decision) {
+        let setup = Setup {
+            id: id(),
+            authority: String::new(),
+            identity: Identity {
+                cert: String::new(),
+                key: crds::Secret::new(""),
+            },
+            policy: Policy::default(),
+            outdated: BTreeSet::new(),
+            known_epoch: Epoch(7),
+            switchover: None,
+            lost: BTreeSet::new(),
+        };
+        let members = names::members("front");
+        let mut state = State::new(members.clone(), Instant::now());
+        let mut clients = members.map(MemberClient::new);
+        act::carry_out(&shared(cluster), &setup, &mut state, &mut clients, vec![decision]).await;
+    }
+
+    fn recreate() -> Decision {
+        let record = failover::recreate_lease([Epoch(7)]);
+        Decision::RecreateLease { record }
+    }
+
+    #[tokio::test]
+    async fn i5_the_epoch_of_a_new_lease_is_in_status_before_it_is_in_the_lease() {
+        let cluster = Cluster::default();
+        cluster.put(PAIR, asked(&json!({})));
+        cluster.refuse("POST", "leases", 500, "no quorum");
+        decided(&cluster, recreate()).await;
+        assert_eq!(cluster.get(PAIR).unwrap()["status"]["highestEpoch"], 1007);
+        assert_eq!(cluster.get(LEASE), None);
+    }
+
+    #[tokio::test]
+    async fn i5_without_its_epoch_in_status_no_lease_is_made() {
+        let cluster = Cluster::default();
+        cluster.put(PAIR, asked(&json!({})));
+        cluster.refuse("PATCH", "recorderpairs", 409, "conflict");
+        decided(&cluster, recreate()).await;
+        assert_eq!(cluster.asked("POST").len(), 0);
+    }
+
+    #[tokio::test]
+    async fn i5_a_pair_that_was_made_anew_gets_no_epoch_of_the_old_one() {
+        let cluster = Cluster::default();
+        let mut pair = asked(&json!({}));
+        pair["metadata"]["uid"] = json!("uid-of-the-next");
+        cluster.put(PAIR, pair);
+        decided(&cluster, recreate()).await;
+        assert_eq!(cluster.get(PAIR).unwrap()["status"], Value::Null);
+        assert_eq!(cluster.get(LEASE), None);
+    }
+
+    #[tokio::test]
+    async fn a_lost_lease_comes_back_without_a_holder_and_with_the_longest_leash() {
+        let cluster = Cluster::default();
+        cluster.put(PAIR, asked(&json!({})));
+        decided(&cluster, recreate()).await;
+        let lease = cluster.get(LEASE).unwrap();
+        assert_eq!(lease["spec"], json!({ "leaseDurationSeconds": 4 }));
+        let annotations: BTreeMap<String, String> =
+            serde_json::from_value(lease["metadata"]["annotations"].clone()).unwrap();
+        let record = LeaseRecord::parse(&annotations, None).unwrap();
+        assert_eq!(
+            (record.epoch, record.leash()),
+            (Epoch(1007), failover::LONGEST_LEASH)
+        );
+    }
+
+    /// The slice of the primary in epoch 5 that led to front-1, after it was decided to lead to this member.
+    async fn led(epoch: u64, member: &str) -> (Value, Vec<Asked>) {
+        let target = json!({ "kind": "Pod", "name": "front-1" });
+        led_from(
+            &json!([{ "addresses": ["198.18.2.1"], "targetRef": target }]),
+            epoch,
+            member,
+        )
+        .await
+    }
+
+    async fn led_from(endpoints: &Value, epoch: u64, member: &str) -> (Value, Vec<Asked>) {
+        let cluster = Cluster::default();
+        let slice = json!({
+            "metadata": { "name": "front-primary", "annotations": { names::ANNOTATION_EPOCH: "5" } },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        });
+        cluster.put(SLICE, slice);
+        let member = MemberName::new(member).unwrap();
+        let epoch = Epoch(epoch);
+        decided(&cluster, Decision::Serve(ServeTarget { epoch, member })).await;
+        (cluster.get(SLICE).unwrap(), cluster.asked("PATCH"))
+    }
+
+    #[tokio::test]
+    async fn i5_viewers_are_never_led_to_a_lower_epoch() {
+        for epoch in [4, 5] {
+            let (slice, patches) = led(epoch, "front-0").await;
+            assert_eq!(slice["metadata"]["annotations"][names::ANNOTATION_EPOCH], "5");
+            assert_eq!(slice["endpoints"][0]["addresses"], json!(["198.18.2.1"]));
+            assert_eq!(patches.len(), 0, "epoch {epoch}");
+        }
+    }
+
+    #[tokio::test]
+    async fn viewers_are_led_to_a_higher_epoch_over_the_version_that_was_read() {
+        let (slice, patches) = led(6, "front-0").await;
+        assert_eq!(slice["metadata"]["annotations"][names::ANNOTATION_EPOCH], "6");
+        assert_eq!(slice["endpoints"][0]["addresses"], json!(["198.18.1.1"]));
+        assert_eq!(slice["endpoints"][0]["targetRef"]["name"], "front-0");
+        assert_eq!(patches[0].body["metadata"]["resourceVersion"], "1");
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_leads_to_nobody_is_filled_in_the_same_epoch() {
+        let (slice, _) = led_from(&json!([]), 5, "front-0").await;
+        assert_eq!(slice["endpoints"][0]["targetRef"]["name"], "front-0");
+    }
+}

@@ -102,7 +102,9 @@ impl Observers {
     /// Starts the pair's observer, or tells it what changed.
     pub fn set_up(&self, setup: Setup) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(one) = running.get(&setup.id.uid) {
+        // One that panicked has ended, too: it is started anew.
+        let alive = running.get(&setup.id.uid).filter(|one| !one.task.is_finished());
+        if let Some(one) = alive {
             one.setup.send_if_modified(|old| {
                 let differs = *old != setup;
                 if differs {

@@ -39,3 +39,123 @@ fn bucket(lag_ms: u64) -> u64 {
         .max()
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crds::member::{ReplicationReport, Role, StreamReport};
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, silence};
+    use crate::report::{Known, status};
+    use crate::world::World;
+
+    type Change = fn(&mut World);
+
+    fn view(change: Change) -> View {
+        let mut world = at_rest(&json!({}));
+        // Every pair of these has other UIDs.
+        said(&mut world, PRIMARY).streams[0].uid = uuid::Uuid::nil();
+        said(&mut world, STANDBY).streams[0].uid = uuid::Uuid::nil();
+        change(&mut world);
+        (*world.view).clone()
+    }
+
+    fn lease(world: &mut World) -> &mut failover::LeaseRecord {
+        Arc::make_mut(&mut world.view).lease.as_mut().unwrap()
+    }
+
+    fn flow(world: &mut World) -> &mut ReplicationReport {
+        &mut said(world, PRIMARY).replication
+    }
+
+    fn door(world: &mut World) -> &mut StreamReport {
+        &mut said(world, STANDBY).streams[0]
+    }
+
+    const NOISE: [(&str, Change); 13] = [
+        ("a renewal", |w| lease(w).counter += 1),
+        ("a longer leash", |w| lease(w).leash_ms = 10_000),
+        ("authority", |w| said(w, PRIMARY).authority_until_ms = Some(3)),
+        ("a little lag", |w| flow(w).lag_ms = 990),
+        ("bytes in flight", |w| flow(w).lag_bytes = 9),
+        ("a refusal more", |w| flow(w).refused = 9),
+        ("disk is used", |w| said(w, STANDBY).disk.free_bytes -= 1),
+        ("a heartbeat", |w| said(w, STANDBY).peer.suspected = true),
+        ("a frame", |w| door(w).last_frame_ms = Some(99)),
+        ("a frame less a second", |w| door(w).fps = 24.0),
+        ("less light", |w| door(w).bitrate = 9),
+        ("it writes or not", |w| door(w).writing = false),
+        ("a gap", |w| door(w).gaps = 9),
+    ];
+
+    #[test]
+    fn what_changes_all_the_time_asks_for_no_reconcile() {
+        let rest = shown(&view(|_| ()));
+        for (what, change) in NOISE {
+            assert_ne!(view(change), view(|_| ()), "{what} is no change");
+            assert_eq!(shown(&view(change)), rest, "{what}");
+        }
+    }
+
+    #[test]
+    fn backfill_that_goes_on_and_ledgers_that_were_cut_again_ask_for_no_reconcile() {
+        let backfill = |bytes| {
+            let mut view = view(|_| ());
+            let report = &mut view.reports.get_mut(PRIMARY).unwrap().report;
+            report.replication.backfill_bytes = bytes;
+            report.ledger_truncations = bytes;
+            shown(&view)
+        };
+        assert_eq!(backfill(5_000), backfill(4_000));
+        assert_ne!(backfill(1), backfill(0));
+    }
+
+    #[test]
+    fn what_status_tells_asks_for_a_reconcile() {
+        let rest = shown(&view(|_| ()));
+        let changes: [(&str, Change); 7] = [
+            ("another epoch", |w| lease(w).epoch = failover::Epoch(8)),
+            ("another holder", |w| lease(w).holder = None),
+            ("another role", |w| said(w, STANDBY).role = Role::None),
+            ("much lag", |w| flow(w).lag_ms = 1_000),
+            ("no connection", |w| flow(w).connected = false),
+            ("a full disk", |w| said(w, STANDBY).disk.full = true),
+            ("a silent member", |w| silence(w, STANDBY)),
+        ];
+        for (what, change) in changes {
+            assert_ne!(shown(&view(change)), rest, "{what}");
+        }
+    }
+
+    #[test]
+    fn status_tells_nothing_that_is_not_shown() {
+        let told = |change: Change, hide: bool| {
+            let mut world = at_rest(&json!({}));
+            change(&mut world);
+            if hide {
+                world.view = Arc::new(shown(&world.view));
+            }
+            let built = built(&world);
+            let known = Known {
+                world: &world,
+                built: &built,
+                problems: &[],
+                retry: false,
+            };
+            status(known, Timestamp::UNIX_EPOCH)
+        };
+        let lags: [(&str, Change); 4] = [
+            ("a lag of 1 s", |w| flow(w).lag_ms = 1_000),
+            ("a lag of 5 s", |w| flow(w).lag_ms = 7_000),
+            ("a lag of minutes", |w| flow(w).lag_ms = 299_999),
+            ("backfill", |w| flow(w).backfill_bytes = 9_000),
+        ];
+        for (what, change) in NOISE.into_iter().chain(lags) {
+            assert_eq!(told(change, true), told(change, false), "{what}");
+        }
+    }
+}

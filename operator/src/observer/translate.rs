@@ -100,3 +100,148 @@ pub(super) fn in_sync(report: &MemberReport, peer: Option<&MemberReport>) -> boo
         _ => report.role == Role::Primary,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fixtures::report as words;
+
+    fn with_containers(statuses: &Value) -> Pod {
+        let pod = json!({
+            "metadata": { "name": "front-0", "uid": "uid-front-0" },
+            "status": { "containerStatuses": statuses },
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn status(id: &Value, state: &Value, last: &Value) -> Value {
+        json!({ "name": "recorder", "containerID": id, "state": state, "lastState": last })
+    }
+
+    #[test]
+    fn the_newest_start_of_a_container_and_the_one_before() {
+        let runs = json!({ "running": {} });
+        let waits = json!({ "waiting": {} });
+        let ended = |id: &str| json!({ "terminated": { "containerID": id, "exitCode": 1 } });
+        let none = json!(null);
+        let cases = [
+            ("it runs", status(&json!("a"), &runs, &none), vec![("a", false)]),
+            (
+                "it ended",
+                status(&json!("a"), &ended("a"), &none),
+                vec![("a", true)],
+            ),
+            (
+                "it was started again",
+                status(&json!("b"), &runs, &ended("a")),
+                vec![("b", false), ("a", true)],
+            ),
+            (
+                "it waits to be started again",
+                status(&json!("a"), &waits, &ended("a")),
+                vec![("a", true)],
+            ),
+            ("it never ran", status(&none, &waits, &none), vec![]),
+        ];
+        for (what, status, expected) in cases {
+            let seen = pod(&with_containers(&json!([status])), false);
+            let seen = seen
+                .containers
+                .iter()
+                .map(|seen| (seen.id.as_str(), seen.terminated));
+            assert_eq!(seen.collect::<Vec<_>>(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_member_runs_where_every_container_does() {
+        let runs = status(&json!("a"), &json!({ "running": {} }), &json!(null));
+        let waits = status(&json!("b"), &json!({ "waiting": {} }), &json!(null));
+        let all = running(&with_containers(&json!([runs]))).unwrap();
+        assert_eq!((all.pod_uid.as_str(), all.containers.len()), ("uid-front-0", 1));
+        assert_eq!(running(&with_containers(&json!([runs, waits]))), None);
+        assert_eq!(running(&with_containers(&json!([]))), None);
+    }
+
+    #[test]
+    fn a_pod_is_told_with_its_node_and_its_end() {
+        let mut found = with_containers(&json!([]));
+        let patch = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" }, "spec": { "nodeName": "n" } });
+        crate::fixtures::change(&mut found, &patch);
+        let seen = pod(&found, true);
+        assert_eq!(
+            (seen.node.as_deref(), seen.deleting, seen.outdated),
+            (Some("n"), true, true)
+        );
+    }
+
+    #[test]
+    fn what_a_member_says() {
+        let primary = report(&words("front-0", Role::Primary)).unwrap();
+        assert_eq!(primary.me.to_string(), "front-0/store-front-0/0000000000000001");
+        assert_eq!(
+            (primary.serving_epoch, primary.hears_primary),
+            (Some(Epoch(7)), true)
+        );
+        let standby = report(&words("front-1", Role::Standby)).unwrap();
+        assert_eq!(
+            (standby.role, standby.serving_epoch),
+            (failover::Role::Standby, None)
+        );
+        assert_eq!(
+            (standby.synced_epoch, standby.lease_epoch),
+            (Epoch(7), Some(Epoch(7)))
+        );
+    }
+
+    #[test]
+    fn the_epoch_in_which_a_member_serves() {
+        let mut said = words("front-0", Role::Primary);
+        said.serving_epoch = None;
+        assert_eq!(
+            report(&said).unwrap().serving_epoch,
+            Some(Epoch(7)),
+            "it does not say"
+        );
+        said.role = Role::Standby;
+        said.serving_epoch = Some(7);
+        assert_eq!(report(&said).unwrap().serving_epoch, None, "it is no primary");
+    }
+
+    #[test]
+    fn a_member_is_fit_where_it_says_so_and_its_recorder_runs() {
+        let cases = [
+            (true, RecorderState::Running, Health::Fit),
+            (false, RecorderState::Running, Health::Unfit),
+            (true, RecorderState::Dead, Health::Unfit),
+            (true, RecorderState::Stalled, Health::Unfit),
+        ];
+        for (fit, recorder, expected) in cases {
+            let mut said = words("front-1", Role::Standby);
+            (said.fit, said.recorder) = (fit, recorder);
+            assert_eq!(report(&said).unwrap().health, expected, "{fit} {recorder:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_takes_or_hands_over_is_neither() {
+        let neither = report(&words("front-1", Role::None)).unwrap();
+        assert_eq!(neither.role, failover::Role::Taking);
+    }
+
+    #[test]
+    fn names_that_make_no_sense_are_no_report() {
+        let spoilt: [fn(&mut MemberReport); 3] = [
+            |said| said.member.clear(),
+            |said| said.store.push('/'),
+            |said| said.incarnation.push('0'),
+        ];
+        for spoil in spoilt {
+            let mut said = words("front-0", Role::Primary);
+            spoil(&mut said);
+            assert_eq!(report(&said), None, "{said:?}");
+        }
+    }
+}

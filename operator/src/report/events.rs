@@ -76,3 +76,131 @@ fn reason(condition: &Condition) -> String {
         _ => condition.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    /// A status with one condition: `Degraded True DiskFull`; with none where nothing is said.
+    fn status(text: &str) -> RecorderPairStatus {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let condition = |words: &[&str]| Condition {
+            type_: words[0].to_owned(),
+            status: words[1].to_owned(),
+            reason: words[2].to_owned(),
+            message: format!("because of {}", words[2]),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        };
+        RecorderPairStatus {
+            conditions: words.chunks(3).map(condition).collect(),
+            ..RecorderPairStatus::default()
+        }
+    }
+
+    fn with_failovers(epochs: &[i64]) -> RecorderPairStatus {
+        let failover = |epoch: &i64| FailoverStatus {
+            epoch: *epoch,
+            member: "front-1".to_owned(),
+            when: Time(Timestamp::UNIX_EPOCH),
+            why: "Expired".to_owned(),
+            suspected: Some(150),
+            taken: None,
+            serving: Some(1050),
+        };
+        RecorderPairStatus {
+            failovers: epochs.iter().map(failover).collect(),
+            ..RecorderPairStatus::default()
+        }
+    }
+
+    /// The reason of each event, with a mark where somebody should look.
+    fn told(before: &RecorderPairStatus, after: &RecorderPairStatus) -> String {
+        let mark = |note: Note| format!("{}{}", note.reason, if note.warning { "!" } else { "" });
+        let told: Vec<String> = notes(before, after).into_iter().map(mark).collect();
+        told.join(" ")
+    }
+
+    #[test]
+    fn a_transition_is_told_and_nothing_else() {
+        let cases = [
+            ("", "Ready False NoPrimary", ""),
+            ("", "Ready True Serving", "Ready"),
+            ("Ready False NoPrimary", "Ready True Serving", "Ready"),
+            ("Ready True Serving", "Ready True Serving", ""),
+            ("Ready True Serving", "Ready False NoPrimary", "NoPrimary!"),
+            (
+                "Replicating True InSync",
+                "Replicating False NotConnected",
+                "NotConnected!",
+            ),
+            (
+                "Replicating False NoStandby",
+                "Replicating False NotConnected",
+                "",
+            ),
+            (
+                "Replicating False NoStandby",
+                "Replicating True InSync",
+                "Replicating",
+            ),
+            ("Degraded False AsExpected", "Degraded True DiskFull", "DiskFull!"),
+            (
+                "Degraded True DiskFull",
+                "Degraded True VolumeLost",
+                "VolumeLost!",
+            ),
+            ("Degraded True DiskFull", "Degraded False AsExpected", "Recovered"),
+            ("", "Degraded False AsExpected", ""),
+            (
+                "Stalled True ApplyFailed",
+                "Stalled False NotStalled",
+                "Unstalled",
+            ),
+            ("", "Stalled True InvalidSpec", "InvalidSpec!"),
+            (
+                "Reconciling False Done",
+                "Reconciling True RollingUpdate",
+                "RollingUpdate",
+            ),
+            (
+                "Reconciling True RollingUpdate",
+                "Reconciling False Done",
+                "Reconciled",
+            ),
+        ];
+        for (before, after, expected) in cases {
+            assert_eq!(
+                told(&status(before), &status(after)),
+                expected,
+                "{before} -> {after}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_that_changes_alone_is_no_news() {
+        let before = status("Degraded True DiskFull");
+        let mut after = before.clone();
+        "another volume".clone_into(&mut after.conditions[0].message);
+        assert_eq!(told(&before, &after), "");
+    }
+
+    #[test]
+    fn each_failover_is_told_once_the_oldest_first() {
+        let messages = |before: &[i64], after: &[i64]| {
+            let notes = notes(&with_failovers(before), &with_failovers(after));
+            notes.into_iter().map(|note| note.message).collect::<Vec<_>>()
+        };
+        let expected = [
+            "member \"front-1\" took over in epoch 7 (Expired): suspected after 150 ms, serving after 1050 ms",
+            "member \"front-1\" took over in epoch 8 (Expired): suspected after 150 ms, serving after 1050 ms",
+        ];
+        assert_eq!(messages(&[6, 5], &[8, 7, 6, 5]), expected);
+        assert_eq!(messages(&[8, 7], &[8, 7]), [""; 0]);
+        assert_eq!(messages(&[], &[8, 7]).len(), 2);
+    }
+}

@@ -175,7 +175,8 @@ fn failover(member: &str, told: &FailoverReport) -> Option<FailoverStatus> {
     Some(FailoverStatus {
         epoch: signed(told.epoch),
         member: member.to_owned(),
-        when: Time(Timestamp::from_millisecond(signed(serving)).ok()?),
+        // In whole seconds, as it is written: else it would differ from what is read, each time.
+        when: Time(Timestamp::from_second(signed(serving / 1000)).ok()?),
         why: told.why.clone(),
         suspected: since(told.suspected),
         taken: since(told.taken),

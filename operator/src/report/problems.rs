@@ -1,6 +1,6 @@
 //! What is wrong with members and streams, as far as they and their pods tell.
 
-use crds::member::{MemberReport, RecorderState, StreamReport, StreamState};
+use crds::member::{MemberReport, RecorderState, StreamError, StreamErrorCode, StreamReport, StreamState};
 use crds::names;
 use crds::pair::{MemberStatus, Phase};
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +24,7 @@ pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> 
             .map(|(_, problem)| problem)
             .filter(|problem| problem.reason == Reason::StreamFailed),
     );
+    problems.extend(streams.iter().filter_map(|named| unrecorded(world, &named.name)));
     problems.extend(no_standby(world));
     problems
 }
@@ -61,6 +62,22 @@ pub(super) fn stream(world: &World, name: &str) -> Option<(String, Problem)> {
     let message = format!("stream {name:?} fails on {whom}: {}", error.message);
     let problem = Problem::new(Reason::StreamFailed, name, message);
     Some((error.code.as_str().to_owned(), problem))
+}
+
+/// The tracks of a stream that is received that are not recorded.
+fn unrecorded(world: &World, name: &str) -> Option<Problem> {
+    let received = |report: &&StreamReport| report.state == StreamState::Receiving;
+    let reports = stream_reports(world, name).map(|(_, report)| report);
+    let errors = reports
+        .filter(received)
+        .filter_map(|report| report.error.as_ref());
+    let unsupported = |error: &&StreamError| error.code == StreamErrorCode::UnsupportedCodec;
+    let error = errors.into_iter().find(unsupported)?;
+    Some(Problem::new(
+        Reason::TrackNotRecorded,
+        name,
+        error.message.clone(),
+    ))
 }
 
 fn of_report(report: &MemberReport) -> Vec<Problem> {

@@ -1,1 +1,539 @@
+//! What a status says, situation by situation.
 
+use std::sync::Arc;
+
+use crds::member::{
+    FailoverReport, LastRefusal, RecorderState, Role as MemberRole, StreamError, StreamErrorCode,
+};
+use crds::pair::Condition;
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::{
+    IMAGE, PASSWORD, PRIMARY, STANDBY, at_rest, built, change, change_pod, said, silence, streams as asked,
+    with_password,
+};
+use crate::problem::Reason;
+use crate::validate::validate;
+
+type Change = fn(&mut World);
+
+fn moment(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// The status of a world in which these problems came up.
+fn with_problems(world: &World, problems: &[Problem], retry: bool) -> RecorderPairStatus {
+    let built = built(world);
+    let known = Known {
+        world,
+        built: &built,
+        problems,
+        retry,
+    };
+    status(known, moment(0))
+}
+
+fn told(world: &World) -> RecorderPairStatus {
+    with_problems(world, &validate(world, Some(IMAGE)), false)
+}
+
+/// As it comes back from the API server.
+fn written(world: &mut World, status: &RecorderPairStatus) {
+    let text = serde_json::to_string(status).unwrap();
+    Arc::make_mut(&mut world.pair).status = Some(serde_json::from_str(&text).unwrap());
+}
+
+fn changed(change: Change) -> RecorderPairStatus {
+    let mut world = at_rest(&with_password());
+    change(&mut world);
+    told(&world)
+}
+
+fn condition<'a>(status: &'a RecorderPairStatus, kind: &str) -> &'a Condition {
+    let mut conditions = status.conditions.iter();
+    conditions.find(|condition| condition.type_ == kind).unwrap()
+}
+
+/// Status and reason of a condition.
+fn verdict(status: &RecorderPairStatus, kind: &str) -> String {
+    let condition = condition(status, kind);
+    format!("{} {}", condition.status, condition.reason)
+}
+
+fn says(kind: &str, cases: &[(&str, Change, &str)]) {
+    for (what, change, expected) in cases {
+        let status = changed(*change);
+        assert_eq!(verdict(&status, kind), *expected, "{what}: {status:?}");
+        assert!(!condition(&status, kind).message.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn all_is_well() {
+    let status = changed(|_| ());
+    let expected = [
+        ("Ready", "True Serving"),
+        ("Reconciling", "False Done"),
+        ("Stalled", "False NotStalled"),
+        ("Replicating", "True InSync"),
+        ("Degraded", "False AsExpected"),
+    ];
+    assert_eq!(status.conditions.len(), expected.len());
+    for (kind, expected) in expected {
+        assert_eq!(verdict(&status, kind), expected, "{kind}");
+    }
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!((status.epoch, status.highest_epoch), (Some(7), Some(7)));
+    let streams = status.streams.unwrap();
+    assert_eq!((streams.summary.as_str(), streams.failed), ("1/1", 0));
+    assert_eq!(streams.failing, []);
+    let member = |name: &str, role| MemberStatus {
+        name: name.to_owned(),
+        role,
+        pod: Some(name.to_owned()),
+        node: Some(format!("node-of-{name}")),
+        phase: Phase::Running,
+        store: Some(format!("store-{name}")),
+    };
+    let expected = [member(PRIMARY, Role::Primary), member(STANDBY, Role::Standby)];
+    assert_eq!(status.members, expected);
+}
+
+#[test]
+fn ready_is_that_a_primary_serves() {
+    let cases: &[(&str, Change, &str)] = &[
+        ("nobody serves", |w| stand_by(w, PRIMARY), "False NoPrimary"),
+        ("it is silent", |w| silence(w, PRIMARY), "False NoPrimary"),
+        ("its peer is silent", |w| silence(w, STANDBY), "True Serving"),
+    ];
+    says("Ready", cases);
+}
+
+#[test]
+fn of_two_that_say_they_serve_the_one_in_the_higher_epoch_does() {
+    let status = changed(|world| {
+        let other = said(world, STANDBY);
+        (other.role, other.serving_epoch) = (MemberRole::Primary, Some(8));
+    });
+    assert!(condition(&status, "Ready").message.contains("front-1"));
+}
+
+#[test]
+fn reconciling_is_that_something_is_still_to_come() {
+    let cases: &[(&str, Change, &str)] = &[
+        ("no pod", |w| no_pod(w, STANDBY), "True MemberStarting"),
+        ("its end", |w| end(w, STANDBY), "True MemberStarting"),
+        ("no addresses", |w| w.addresses.clear(), "True Waiting"),
+        ("an old pod", |w| age(w, STANDBY), "True RollingUpdate"),
+    ];
+    says("Reconciling", cases);
+    let world = at_rest(&json!({}));
+    let status = with_problems(&world, &[], true);
+    assert_eq!(verdict(&status, "Reconciling"), "True Retrying");
+}
+
+fn stand_by(world: &mut World, member: &str) {
+    said(world, member).role = MemberRole::Standby;
+}
+
+fn no_pod(world: &mut World, member: &str) {
+    world.pods.remove(member);
+}
+
+fn end(world: &mut World, member: &str) {
+    let patch = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    change_pod(world, member, &patch);
+}
+
+fn age(world: &mut World, member: &str) {
+    let patch = json!({ "metadata": { "annotations": { "gapless.video/pod-hash": "old" } } });
+    change_pod(world, member, &patch);
+}
+
+#[test]
+fn stalled_is_that_it_goes_on_only_when_somebody_acts() {
+    let world = at_rest(&json!({}));
+    let cases = [
+        (Reason::InvalidSpec, "True InvalidSpec"),
+        (Reason::ApplyFailed, "True ApplyFailed"),
+        (Reason::DiskFull, "False NotStalled"),
+    ];
+    for (reason, expected) in cases {
+        let problem = Problem::new(reason, "front", "something".to_owned());
+        let status = with_problems(&world, &[problem], false);
+        assert_eq!(verdict(&status, "Stalled"), expected);
+        assert_eq!(verdict(&status, "Degraded"), format!("True {}", reason.as_str()));
+    }
+}
+
+#[test]
+fn replicating_is_that_each_takes_media_from_the_other() {
+    let cases: &[(&str, Change, &str)] = &[
+        ("one is silent", |w| silence(w, STANDBY), "False NoStandby"),
+        ("cut off", |w| cut_off(w, PRIMARY), "False NotConnected"),
+        ("the other way", |w| cut_off(w, STANDBY), "False NotConnected"),
+        ("more to come", |w| owes(w, PRIMARY), "True CatchingUp"),
+        ("the other way", |w| owes(w, STANDBY), "True CatchingUp"),
+    ];
+    says("Replicating", cases);
+}
+
+/// The peer takes no media from this member.
+fn cut_off(world: &mut World, member: &str) {
+    said(world, member).replication.connected = false;
+}
+
+/// The peer lacks older media of this member.
+fn owes(world: &mut World, member: &str) {
+    said(world, member).replication.backfill_bytes = 1;
+}
+
+#[test]
+fn degraded_names_the_gravest_that_is_wrong() {
+    let cases: &[(&str, Change, &str)] = &[
+        ("a lost volume", |w| lose_volume(w, STANDBY), "True VolumeLost"),
+        ("a full one", |w| fill(w, STANDBY), "True DiskFull"),
+        ("a refused copy", refuse, "True ReplicaRefused"),
+        ("a stream", |w| fail(w, STANDBY, "door"), "True StreamFailed"),
+        ("a missing Secret", miss_secret, "True CredentialsMissing"),
+        ("a track", leave_out, "True TrackNotRecorded"),
+        ("a recorder", |w| hang(w, PRIMARY), "True MemberNotReady"),
+        ("silence", |w| silence(w, STANDBY), "True MemberNotReady"),
+        ("a cut ledger", |w| cut_ledger(w, STANDBY), "True LedgerTruncated"),
+        ("no pod", |w| no_pod(w, STANDBY), "True MemberNotReady"),
+    ];
+    says("Degraded", cases);
+}
+
+fn lose_volume(world: &mut World, member: &str) {
+    change(
+        world.claims.get_mut(member).unwrap(),
+        &json!({ "status": { "phase": "Lost" } }),
+    );
+}
+
+fn fill(world: &mut World, member: &str) {
+    said(world, member).disk.full = true;
+}
+
+fn cut_ledger(world: &mut World, member: &str) {
+    said(world, member).ledger_truncations = 2;
+}
+
+fn refuse(world: &mut World) {
+    said(world, STANDBY).replication.last_refusal = Some(LastRefusal {
+        stream: "door".to_owned(),
+        segment: "front-0-17".to_owned(),
+        reason: "the hash differs".to_owned(),
+    });
+}
+
+fn fail(world: &mut World, member: &str, stream: &str) {
+    let streams = &mut said(world, member).streams;
+    let report = streams.iter_mut().find(|report| report.name == stream).unwrap();
+    report.state = StreamState::Failed;
+    report.error = Some(StreamError {
+        code: StreamErrorCode::Unauthorized,
+        message: "the camera refuses the password".to_owned(),
+    });
+}
+
+fn leave_out(world: &mut World) {
+    said(world, PRIMARY).streams[0].error = Some(StreamError {
+        code: StreamErrorCode::UnsupportedCodec,
+        message: "only video is recorded, not audio".to_owned(),
+    });
+}
+
+fn miss_secret(world: &mut World) {
+    let message = "Secret \"cameras\" does not exist".to_owned();
+    let problem = Problem::new(Reason::CredentialsMissing, "door", message);
+    world.credentials.insert("door".to_owned(), Err(problem));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_whom_it_is_about() {
+    let cases: [(Change, &[&str]); 5] = [
+        (|w| lose_volume(w, STANDBY), &[STANDBY, "media-front-1", "delete"]),
+        (refuse, &[STANDBY, "front-0-17", "door", "the hash differs"]),
+        (|w| fail(w, STANDBY, "door"), &["door", STANDBY, "the password"]),
+        (|w| silence(w, STANDBY), &[STANDBY, "7444", "take over from"]),
+        (|w| no_node(w, STANDBY), &[STANDBY, "0/3 nodes"]),
+    ];
+    for (change, words) in cases {
+        let message = condition(&changed(change), "Degraded").message.clone();
+        for word in words {
+            assert!(message.contains(word), "{message} does not say {word:?}");
+        }
+    }
+}
+
+fn no_node(world: &mut World, member: &str) {
+    silence(world, member);
+    let scheduled = json!({ "type": "PodScheduled", "status": "False", "message": "0/3 nodes are good" });
+    let status = json!({ "phase": "Pending", "conditions": [scheduled], "containerStatuses": null });
+    change_pod(world, member, &json!({ "status": status }));
+}
+
+#[test]
+fn many_problems_are_counted_and_long_messages_cut() {
+    let world = at_rest(&json!({}));
+    let problem = |n: usize| Problem::new(Reason::ApplyFailed, &n.to_string(), format!("no. {n}"));
+    let problems: Vec<Problem> = (0..9).rev().chain(0..9).map(problem).collect();
+    let status = with_problems(&world, &problems, false);
+    let expected = "no. 0; no. 1; no. 2; no. 3; and 5 more";
+    assert_eq!(
+        condition(&status, "Stalled").message,
+        expected,
+        "sorted, each once"
+    );
+
+    let long = |n: usize| {
+        Problem::new(
+            Reason::ApplyFailed,
+            &n.to_string(),
+            format!("{n}{}", "é".repeat(100_000)),
+        )
+    };
+    let status = with_problems(&world, &[1, 2, 3].map(long), false);
+    for kind in ["Stalled", "Degraded"] {
+        let message = &condition(&status, kind).message;
+        assert!((2000..=2048).contains(&message.len()), "{} bytes", message.len());
+    }
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_its_status_changes() {
+    let mut world = at_rest(&json!({}));
+    let before = told(&world);
+    written(&mut world, &before);
+    silence(&mut world, STANDBY);
+    let built = built(&world);
+    let known = Known {
+        world: &world,
+        built: &built,
+        problems: &[],
+        retry: false,
+    };
+    let after = status(known, moment(60));
+    let since = |kind: &str| condition(&after, kind).last_transition_time.0;
+    assert_eq!(since("Ready"), moment(0));
+    assert_eq!(since("Replicating"), moment(60));
+    assert_eq!(since("Degraded"), moment(60));
+}
+
+#[test]
+fn nothing_is_written_while_nothing_changes() {
+    let mut world = at_rest(&with_password());
+    said(&mut world, STANDBY).failovers = vec![took(6, "Expired")];
+    fail(&mut world, STANDBY, "door");
+    let first = told(&world);
+    written(&mut world, &first);
+    let built = built(&world);
+    let known = Known {
+        world: &world,
+        built: &built,
+        problems: &[],
+        retry: false,
+    };
+    let second = status(known, moment(3600));
+    assert_eq!(Some(&second), world.pair.status.as_ref());
+    assert!(notes(world.pair.status.as_ref().unwrap(), &second).is_empty());
+}
+
+#[test]
+fn no_message_holds_a_password() {
+    let mut world = at_rest(&with_password());
+    fail(&mut world, PRIMARY, "door");
+    miss_secret(&mut world);
+    lose_volume(&mut world, STANDBY);
+    let problem = Problem::new(Reason::ApplyFailed, "Secret front-config", "refused".to_owned());
+    let status = with_problems(&world, &[problem], true);
+    let notes = notes(&RecorderPairStatus::default(), &status);
+    let token = world.keys.token.as_ref().unwrap().expose();
+    for secret in [PASSWORD, token] {
+        assert!(!serde_json::to_string(&status).unwrap().contains(secret));
+        assert!(!format!("{notes:?}").contains(secret));
+    }
+}
+
+#[test]
+fn streams_are_counted_and_the_first_that_fail_are_listed() {
+    let names: Vec<String> = (0..40).map(|n| format!("camera-{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = at_rest(&asked(&names));
+    for name in &names[..30] {
+        fail(&mut world, PRIMARY, name);
+    }
+    for name in &names[10..25] {
+        fail(&mut world, STANDBY, name);
+    }
+    let streams = told(&world).streams.unwrap();
+    assert_eq!((streams.total, streams.receiving, streams.failed), (40, 25, 15));
+    assert_eq!(streams.summary, "25/40");
+    assert_eq!(streams.failing.len(), MAX_FAILING);
+    assert_eq!(streams.failing[0].reason, "Unauthorized");
+    assert!(streams.failing[0].message.contains("front-0"));
+    assert!(streams.failing[15].message.contains("both members"));
+}
+
+#[test]
+fn a_status_stays_small_whatever_members_say() {
+    let mut world = at_rest(&json!({}));
+    fail(&mut world, PRIMARY, "door");
+    let error = said(&mut world, PRIMARY).streams[0].error.as_mut().unwrap();
+    error.message = "é".repeat(1 << 20);
+    let text = serde_json::to_string(&told(&world)).unwrap();
+    assert!(text.len() < 16 << 10, "{} bytes", text.len());
+}
+
+#[test]
+fn a_stream_that_goes_on_without_its_secret_is_received_and_listed() {
+    let status = changed(miss_secret);
+    let streams = status.streams.unwrap();
+    assert_eq!((streams.receiving, streams.failed), (1, 0));
+    assert_eq!(streams.failing[0].reason, "CredentialsMissing");
+}
+
+#[test]
+fn how_far_the_standby_is_behind_is_what_the_primary_says() {
+    let cases = [
+        (0, "<1s"),
+        (999, "<1s"),
+        (1_000, "<5s"),
+        (29_999, "<30s"),
+        (30_000, "<5m"),
+        (300_000, ">5m"),
+    ];
+    for (lag_ms, expected) in cases {
+        let mut world = at_rest(&json!({}));
+        said(&mut world, PRIMARY).replication.lag_ms = lag_ms;
+        said(&mut world, STANDBY).replication.lag_ms = 400_000;
+        assert_eq!(
+            told(&world).replication_lag.as_deref(),
+            Some(expected),
+            "{lag_ms} ms"
+        );
+    }
+    let unknown: [(&str, Change); 2] = [
+        ("nobody serves", |w| silence(w, PRIMARY)),
+        ("nothing is taken", |w| cut_off(w, PRIMARY)),
+    ];
+    for (what, change) in unknown {
+        assert_eq!(
+            changed(change).replication_lag.as_deref(),
+            Some("unknown"),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn the_phase_of_a_member() {
+    let cases: [(&str, Change, Phase); 8] = [
+        ("no pod", |w| no_pod(w, STANDBY), Phase::Pending),
+        ("being deleted", |w| end(w, STANDBY), Phase::Terminating),
+        ("silent", |w| silence(w, STANDBY), Phase::Unreachable),
+        ("not started", |w| no_node(w, STANDBY), Phase::Pending),
+        ("hung", |w| hang(w, STANDBY), Phase::Unfit),
+        ("it lacks media", |w| owes(w, PRIMARY), Phase::CatchingUp),
+        ("its peer lacks media", |w| owes(w, STANDBY), Phase::Running),
+        ("well", |_| (), Phase::Running),
+    ];
+    for (what, change, expected) in cases {
+        assert_eq!(changed(change).members[1].phase, expected, "{what}");
+    }
+}
+
+fn hang(world: &mut World, member: &str) {
+    let report = said(world, member);
+    (report.fit, report.recorder) = (false, RecorderState::Stalled);
+}
+
+#[test]
+fn a_silent_member_has_no_role_and_keeps_its_store() {
+    let mut world = at_rest(&json!({}));
+    let before = told(&world);
+    written(&mut world, &before);
+    Arc::make_mut(&mut world.view).reports.clear();
+    let member = &told(&world).members[0];
+    assert_eq!(
+        (member.role, member.store.as_deref()),
+        (Role::None, Some("store-front-0"))
+    );
+}
+
+#[test]
+fn i5_the_highest_epoch_never_falls() {
+    let mut world = at_rest(&json!({}));
+    change(
+        Arc::make_mut(&mut world.pair),
+        &json!({ "status": { "epoch": 7, "highestEpoch": 1007 } }),
+    );
+    let epochs = |world: &World| {
+        let status = told(world);
+        (status.epoch, status.highest_epoch)
+    };
+    assert_eq!(epochs(&world), (Some(7), Some(1007)));
+    Arc::make_mut(&mut world.view).lease = None;
+    assert_eq!(epochs(&world), (Some(7), Some(1007)));
+    Arc::make_mut(&mut world.view).lease = Some(failover::recreate_lease([failover::Epoch(1007)]));
+    assert_eq!(epochs(&world), (Some(2007), Some(2007)));
+}
+
+/// A failover into an epoch, in milliseconds of a clock of its own.
+fn took(epoch: u64, why: &str) -> FailoverReport {
+    let start = 1_800_000_000_123 + epoch * 1_000_000;
+    FailoverReport {
+        epoch,
+        why: why.to_owned(),
+        last_heard: Some(start),
+        suspected: Some(start + 150),
+        read: Some(start + 200),
+        taken: Some(start + 950),
+        serving: Some(start + 1050),
+    }
+}
+
+#[test]
+fn the_newest_failovers_are_listed_with_their_phases() {
+    let mut world = at_rest(&json!({}));
+    said(&mut world, STANDBY).failovers = vec![took(2, "Expired"), took(4, "Expired"), took(6, "Switchover")];
+    let before = told(&world);
+    written(&mut world, &before);
+    said(&mut world, STANDBY).failovers = vec![took(6, "Switchover"), took(8, "Expired")];
+    said(&mut world, PRIMARY).failovers = vec![took(5, "Expired"), took(7, "Expired")];
+    let failovers = told(&world).failovers;
+    let listed: Vec<_> = failovers
+        .iter()
+        .map(|failover| (failover.epoch, failover.member.as_str()))
+        .collect();
+    let expected = [
+        (8, "front-1"),
+        (7, "front-0"),
+        (6, "front-1"),
+        (5, "front-0"),
+        (4, "front-1"),
+    ];
+    assert_eq!(listed, expected);
+    let newest = &failovers[0];
+    let phases = (newest.suspected, newest.taken, newest.serving);
+    assert_eq!(phases, (Some(150), Some(950), Some(1050)));
+    assert_eq!(newest.when.0.as_second(), 1_800_008_001);
+}
+
+#[test]
+fn the_first_take_and_one_that_is_not_done_are_no_failovers() {
+    let mut unfinished = took(9, "Expired");
+    unfinished.serving = None;
+    let mut unknown_start = took(10, "Expired");
+    (
+        unknown_start.last_heard,
+        unknown_start.suspected,
+        unknown_start.read,
+    ) = (None, None, None);
+    let mut world = at_rest(&json!({}));
+    said(&mut world, PRIMARY).failovers = vec![took(1, "NoHolder"), unfinished, unknown_start];
+    assert_eq!(told(&world).failovers, []);
+}

@@ -262,8 +262,8 @@ impl PairUnderTest {
 
     async fn operator(&self) -> Result<Operator> {
         let secret = names::ca_secret(PAIR);
-        let certificate = self.kube.secret(NAMESPACE, &secret, names::KEY_CERT).await?;
-        let key = self.kube.secret(NAMESPACE, &secret, names::KEY_KEY).await?;
+        let certificate = self.kube.secret(NAMESPACE, &secret, "operator.crt").await?;
+        let key = self.kube.secret(NAMESPACE, &secret, "operator.key").await?;
         Operator::new(&certificate, &key)
     }
 }

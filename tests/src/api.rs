@@ -66,10 +66,10 @@ pub struct Timeline {
     pub gaps: Vec<Gap>,
     /// Up to here all is durable on this member.
     #[serde(default)]
-    pub durable_end: Option<Value>,
+    pub durable_end: Option<String>,
     /// Up to here the other member has confirmed it.
     #[serde(default)]
-    pub acknowledged_end: Option<Value>,
+    pub acknowledged_end: Option<String>,
 }
 
 /// One member's API.

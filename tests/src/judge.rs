@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::api::MemberApi;
 use crate::cameras::{Cameras, State};
 use crate::oracle::{Account, Span, frames, play};
 use crate::wait::{now_ms, until};
 
+/// Frames a second of every camera.
+const FPS: u64 = 25;
 /// How long the last frames may take to be durable and served: the rest of a group of pictures, and some load.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -218,6 +220,37 @@ fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) 
         out_of_order: canonical.out_of_order.len(),
         unreadable: union.unreadable + canonical.unreadable,
     }
+}
+
+/// Fails unless `viewer` plays each frame once that the camera pushed from `start` until a second before `end`, which is what
+/// a primary said was acknowledged (its clock and the camera's are the same machine's). Returns how many that are.
+pub async fn ensure_acknowledged(
+    cameras: &Cameras,
+    watched: &Watched,
+    start: Start,
+    end: &str,
+    viewer: &MemberApi,
+) -> Result<u64> {
+    let end: jiff::Timestamp = end.parse()?;
+    let end_ms = u64::try_from(end.as_millisecond())?;
+    let span = end_ms.saturating_sub(1_000).checked_sub(start.at_ms);
+    let frames = span.context("nothing was acknowledged")? * FPS / 1_000;
+    let window = Span {
+        first: start.counter,
+        last: start.counter + frames,
+    };
+    let pushed = cameras.state().await?.pushed_within(watched.camera, window);
+    let from_ms = start.at_ms.saturating_sub(5_000);
+    let (_, account) = viewer.canonical(&watched.stream, from_ms, end_ms + 2_000).await?;
+    let missing = account.missing_of(&pushed);
+    ensure!(
+        missing.is_empty() && account.surplus() == 0 && account.out_of_order.is_empty(),
+        "{} plays {} with {} frames missing of those acknowledged: {missing:?}; {account}",
+        viewer.base(),
+        watched.stream,
+        total(&missing)
+    );
+    Ok(total(&pushed))
 }
 
 /// Asks ffmpeg what it plays of a stream, and fails unless it plays each frame of a window once and in order.

@@ -10,24 +10,20 @@ use super::faults::cache;
 
 /// Where the operator lives.
 pub const SYSTEM: &str = "gapless-system";
+/// Its Deployment.
+pub const OPERATOR: &str = "gapless";
 
 /// Installs or upgrades both charts, with the images that `make images` loaded.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
     let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts");
-    helm(
-        kubeconfig,
-        &["upgrade", "--install", "gapless-crds"],
-        &charts.join("gapless-crds"),
-        &[],
-    )
-    .await?;
-    helm(
-        kubeconfig,
-        &["upgrade", "--install", "gapless"],
-        &charts.join("gapless"),
-        IMAGES,
-    )
-    .await
+    for (name, values) in [("gapless-crds", &[][..]), ("gapless", IMAGES)] {
+        let chart = charts.join(name);
+        let mut args = vec!["upgrade", "--install", name, chart.to_str().context("a path")?];
+        args.extend(["--create-namespace", "--wait", "--timeout=120s"]);
+        args.extend(values);
+        helm(kubeconfig, &args).await?;
+    }
+    Ok(())
 }
 
 /// The images as they are called on the nodes.
@@ -39,22 +35,17 @@ const IMAGES: &[&str] = &[
     "--set=recorder.image.tag=dev",
 ];
 
-async fn helm(kubeconfig: &Path, verb: &[&str], chart: &Path, values: &[&str]) -> Result<()> {
+/// Runs Helm in the operator's namespace and returns what it prints.
+pub async fn helm(kubeconfig: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new(cache().join("bin/helm"));
-    command.args(verb).arg(chart).args([
-        "--namespace",
-        SYSTEM,
-        "--create-namespace",
-        "--wait",
-        "--timeout=120s",
-    ]);
     command
-        .args(values)
+        .args(args)
+        .args(["--namespace", SYSTEM])
         .env("KUBECONFIG", kubeconfig)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = command.output().await.context("cannot run helm")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "helm: {}", said.trim());
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }

@@ -173,6 +173,28 @@ impl Kube {
         .await
     }
 
+    /// What a container has logged.
+    pub async fn logs(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
+        let params = kube::api::LogParams {
+            container: Some(container.to_owned()),
+            ..kube::api::LogParams::default()
+        };
+        Ok(self.api::<Pod>(namespace).logs(pod, &params).await?)
+    }
+
+    /// The names of all objects of a kind.
+    pub async fn names_of<K>(&self, namespace: &str) -> Result<Vec<String>>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let all = self.api::<K>(namespace).list(&ListParams::default()).await?;
+        Ok(all
+            .into_iter()
+            .filter_map(|object| object.meta().name.clone())
+            .collect())
+    }
+
     /// Sets how many pods a Deployment has.
     pub async fn scale(&self, namespace: &str, deployment: &str, replicas: u32) -> Result<()> {
         use k8s_openapi::api::apps::v1::Deployment;

@@ -5,11 +5,13 @@ mod faults;
 mod kube;
 mod pair;
 mod phases;
+mod scene;
 mod watch;
 
 pub use self::kube::Kube;
-pub use chart::{SYSTEM, install};
+pub use chart::{OPERATOR, SYSTEM, helm, install};
 pub use faults::{Fault, Testbed, cache};
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
+pub use scene::{Before, Outcome, RETURN, Scene, TAKEOVER, stage};
 pub use watch::{Served, Watcher};

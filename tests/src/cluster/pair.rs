@@ -37,6 +37,17 @@ pub struct StreamSpec {
 pub struct PairSpec {
     /// Streams.
     pub streams: Vec<StreamSpec>,
+    /// All else.
+    pub other: Value,
+}
+
+impl Default for PairSpec {
+    fn default() -> Self {
+        // Short segments, so that a test has many of them.
+        let other = json!({"storage": {"size": "2Gi"}, "segment": {"target": "3s"}});
+        let streams = Vec::new();
+        Self { streams, other }
+    }
 }
 
 impl PairSpec {
@@ -49,16 +60,13 @@ impl PairSpec {
             }
             value
         };
+        let mut spec = self.other.clone();
+        spec["streams"] = self.streams.iter().map(stream).collect();
         json!({
             "apiVersion": "gapless.video/v1alpha1",
             "kind": "RecorderPair",
             "metadata": {"name": PAIR, "namespace": NAMESPACE},
-            "spec": {
-                "streams": self.streams.iter().map(stream).collect::<Vec<_>>(),
-                "storage": {"size": "2Gi"},
-                // short, so that a test has many of them
-                "segment": {"target": "3s"},
-            },
+            "spec": spec,
         })
     }
 }
@@ -258,6 +266,14 @@ impl PairUnderTest {
                 .await?;
         }
         bed.reset_volumes().await
+    }
+
+    /// Gives up a member whose volume is lost: its claim and its pod go, and are made anew.
+    pub async fn forget(&self, member: &str) -> Result<()> {
+        self.kube
+            .delete::<PersistentVolumeClaim>(NAMESPACE, &names::claim(member))
+            .await?;
+        self.kube.delete::<Pod>(NAMESPACE, member).await
     }
 
     async fn operator(&self) -> Result<Operator> {

@@ -1,0 +1,284 @@
+//! A scene: the cluster is whole, the operator runs, cameras play, and a pair records them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::chart;
+use super::faults::{Fault, Testbed, cache};
+use super::kube::Kube;
+use super::pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec};
+use super::phases::Phases;
+use super::watch::{Served, Watcher};
+use crate::api::{Hashes, MemberApi};
+use crate::cameras::{Cameras, Options};
+use crate::judge::{Start, Verdict, Watched, judge, watched};
+
+/// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken.
+const UP: Duration = Duration::from_mins(1);
+/// Until a pair whose member came back has caught up: a node boots, a kubelet restarts its pods.
+pub const RETURN: Duration = Duration::from_mins(2);
+/// Until somebody serves after a fault. The promise is about a second; a busy machine is given more.
+pub const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// See the module. Logs of every part are kept when a test panics.
+pub struct Scene {
+    /// The test bed.
+    pub bed: Testbed,
+    /// The cluster.
+    pub kube: Kube,
+    /// Its kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The cameras.
+    pub cameras: Cameras,
+    /// The pair.
+    pub pair: PairUnderTest,
+    /// Its manifest.
+    pub spec: PairSpec,
+    /// The streams that are judged.
+    pub watched: Vec<Watched>,
+    /// Who served when, seen from outside.
+    pub watcher: Watcher,
+}
+
+/// What the primary had before a fault.
+pub struct Before {
+    /// From here on every frame counts.
+    pub start: Start,
+    /// The epoch.
+    pub epoch: u64,
+    /// The primary.
+    pub primary: MemberView,
+    /// The standby.
+    pub standby: MemberView,
+    /// Every sealed segment that the primary served.
+    pub sealed: Hashes,
+}
+
+/// What a failover did.
+pub struct Outcome {
+    /// The fault.
+    pub fault: Fault,
+    /// When the next epoch was taken and served.
+    pub served: Served,
+    /// When the standby suspected the primary, Unix milliseconds, by its own words.
+    pub suspected_ms: Option<u64>,
+}
+
+impl Outcome {
+    /// From the fault until the Service led to the new primary, milliseconds.
+    pub fn serving_after_ms(&self) -> u64 {
+        self.served.serving_ms.saturating_sub(self.fault.at_ms())
+    }
+
+    /// From the fault until the standby suspected the primary, milliseconds.
+    pub fn suspected_after_ms(&self) -> Option<u64> {
+        Some(self.suspected_ms?.saturating_sub(self.fault.at_ms()))
+    }
+}
+
+/// The cluster with the operator, without any pair.
+pub async fn stage() -> Result<(Testbed, Kube, PathBuf)> {
+    let bed = Testbed::up().await?;
+    let kubeconfig = bed.kubeconfig().await?;
+    let kube = Kube::connect(&kubeconfig).await?;
+    chart::install(&kubeconfig).await?;
+    kube.scale(chart::SYSTEM, chart::OPERATOR, 1).await?;
+    Ok((bed, kube, kubeconfig))
+}
+
+impl Scene {
+    /// A pair that records `streams` cameras, from nothing.
+    pub async fn start(streams: usize) -> Result<Self> {
+        Self::with(Options::test_bed(streams), |_| {}).await
+    }
+
+    /// As [`Scene::start`], with these cameras and a changed manifest.
+    pub async fn with(options: Options, change: impl FnOnce(&mut PairSpec)) -> Result<Self> {
+        let (bed, kube, kubeconfig) = stage().await?;
+        let cameras = Cameras::start(options).await?;
+        Self::play(bed, kube, kubeconfig, cameras, change).await
+    }
+
+    /// Makes the pair anew for cameras that play.
+    pub async fn play(
+        bed: Testbed,
+        kube: Kube,
+        kubeconfig: PathBuf,
+        cameras: Cameras,
+        change: impl FnOnce(&mut PairSpec),
+    ) -> Result<Self> {
+        let pair = PairUnderTest::new(&kube);
+        pair.delete(&bed).await?;
+        let watched = watched(cameras.streams());
+        let stream = |watched: &Watched| StreamSpec {
+            name: watched.stream.clone(),
+            url: cameras.url(watched.camera),
+            secret: None,
+        };
+        let mut spec = PairSpec {
+            streams: watched.iter().map(stream).collect(),
+            ..PairSpec::default()
+        };
+        change(&mut spec);
+        pair.apply(&spec).await?;
+        let watcher = Watcher::start(&kube, NAMESPACE, PAIR);
+        let scene = Self {
+            bed,
+            kube,
+            kubeconfig,
+            cameras,
+            pair,
+            spec,
+            watched,
+            watcher,
+        };
+        scene.settled(UP).await?;
+        Ok(scene)
+    }
+
+    /// Waits until primary and standby receive every judged stream and lack nothing.
+    pub async fn settled(&self, limit: Duration) -> Result<[MemberView; 2]> {
+        let [primary, standby] = self.pair.settled(self.watched.len(), limit).await?;
+        self.bed.route(&primary.node).await?;
+        Ok([primary, standby])
+    }
+
+    /// Names of the judged streams.
+    pub fn streams(&self) -> Vec<String> {
+        self.watched
+            .iter()
+            .map(|watched| watched.stream.clone())
+            .collect()
+    }
+
+    /// Records for a while, and takes stock of what the primary has.
+    pub async fn record(&self, duration: Duration) -> Result<Before> {
+        let start = Start::now(&self.cameras).await?;
+        tokio::time::sleep(duration).await;
+        let [primary, standby] = self.settled(UP).await?;
+        let sealed = primary.api.sealed_hashes(&self.streams(), 0).await?;
+        ensure!(!sealed.is_empty(), "{} sealed nothing", primary.name);
+        Ok(Before {
+            start,
+            epoch: self.pair.epoch().await?,
+            primary,
+            standby,
+            sealed,
+        })
+    }
+
+    /// Waits until another epoch than before is served.
+    pub async fn failed_over(&self, fault: Fault, before: &Before) -> Result<Outcome> {
+        let served = self.watcher.served(before.epoch, TAKEOVER).await?;
+        let view = self.pair.view(&before.standby.name).await?;
+        let failovers = view.report.map(|report| report.failovers).unwrap_or_default();
+        let told = failovers.iter().rev().find(|told| told.epoch == served.epoch);
+        Ok(Outcome {
+            fault,
+            served,
+            suspected_ms: told.and_then(|told| told.suspected),
+        })
+    }
+
+    /// Everything that was recorded before is served by this member with the hashes that it had.
+    pub async fn ensure_kept(&self, before: &Before, by: &MemberApi) -> Result<()> {
+        let changed = by.changed(&before.sealed).await?;
+        ensure!(
+            changed.is_empty(),
+            "{} does not serve what was there before: {changed:?}",
+            by.base()
+        );
+        Ok(())
+    }
+
+    /// Everything that a user or a log collector can read of this pair, Secrets aside.
+    pub async fn everything_told(&self) -> Result<String> {
+        let mut told = self.kube.events(NAMESPACE, PAIR).await?.join("\n");
+        told += &serde_json::to_string(&self.kube.pair(NAMESPACE, PAIR).await?.status)?;
+        for view in self.pair.views().await {
+            told += &serde_json::to_string(&view.report)?;
+            for container in [crds::names::CONTAINER_RECORDER, crds::names::CONTAINER_REPLICATOR] {
+                told += &self.kube.logs(NAMESPACE, &view.name, container).await?;
+            }
+        }
+        for pod in self.kube.names_of::<Pod>(chart::SYSTEM).await? {
+            told += &self.kube.logs(chart::SYSTEM, &pod, "operator").await?;
+        }
+        Ok(told)
+    }
+
+    /// Judges the union of both members, and the playlist of the first one.
+    pub async fn judge(&self, start: Start, members: &[MemberView]) -> Result<Verdict> {
+        let apis: Vec<MemberApi> = members.iter().map(|member| member.api.clone()).collect();
+        let viewer = apis.first().context("nobody to ask")?;
+        judge(&self.cameras, &self.watched, start, &apis, viewer).await
+    }
+
+    /// The whole scenario: record, break, wait for the next epoch, record, mend, and wait until the old primary is a standby
+    /// that has everything. Fails unless nothing is lost, doubled or changed.
+    pub async fn fail_over(
+        &self,
+        strike: impl AsyncFnOnce(&Self, &Before) -> Result<Fault>,
+        mend: impl AsyncFnOnce(&Self, &Before) -> Result<()>,
+    ) -> Result<(Before, Outcome, Verdict)> {
+        let mut phases = Phases::start();
+        let before = self.record(Duration::from_secs(10)).await?;
+        phases.ended("recorded, both have everything");
+        let fault = strike(self, &before).await?;
+        let outcome = self.failed_over(fault, &before).await?;
+        phases.ended("fault, another epoch is served");
+        phases.note(
+            "  suspected after",
+            outcome.suspected_after_ms().unwrap_or_default(),
+        );
+        phases.note("  serving after", outcome.serving_after_ms());
+        let survivor = self.pair.view(&before.standby.name).await?;
+        self.ensure_kept(&before, &survivor.api).await?;
+        phases.ended("all earlier media read back from the new primary");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        mend(self, &before).await?;
+        phases.ended("recorded alone, mended");
+        let members = self.settled(RETURN).await?;
+        ensure!(
+            members[0].name == before.standby.name,
+            "{} is primary again, unasked",
+            members[0].name
+        );
+        phases.ended("the old primary is a standby that has everything");
+        let verdict = self.judge(before.start, &members).await?;
+        phases.ended("every frame counted");
+        println!("{phases}{verdict}");
+        verdict.ensure_perfect()?;
+        for member in &members {
+            self.ensure_kept(&before, &member.api).await?;
+        }
+        ensure!(outcome.served.epoch > before.epoch, "the epoch did not rise");
+        Ok((before, outcome, verdict))
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let folder = cache().join("failed").join(crate::wait::now_ms().to_string());
+        match collect(&folder) {
+            Ok(()) => eprintln!("logs of every part are kept in {}", folder.display()),
+            Err(error) => eprintln!("no logs are kept: {error:#}"),
+        }
+    }
+}
+
+fn collect(folder: &Path) -> Result<()> {
+    let status = std::process::Command::new(cache().join("bin/testbed"))
+        .args(["logs", "collect"])
+        .arg(folder)
+        .stdout(std::process::Stdio::null())
+        .status()?;
+    ensure!(status.success(), "testbed logs collect: {status}");
+    Ok(())
+}

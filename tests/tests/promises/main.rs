@@ -1,0 +1,16 @@
+//! The promises of the README, one file each, on a real cluster. They take the cluster for themselves, so they run one
+//! after the other: `make promises`, or `make promises PROMISE=failover`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod failover;
+mod reload;
+mod replication;
+
+use std::time::Duration;
+
+/// As many streams as the promises speak of.
+const STREAMS: usize = 4;
+
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}

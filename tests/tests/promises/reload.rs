@@ -1,0 +1,94 @@
+//! A stream is added and a password rotated: the other streams lose nothing, and no pod restarts.
+
+use e2e::cameras::Options;
+use e2e::cluster::{RETURN, Scene, StreamSpec};
+use e2e::wait::until;
+
+use crate::{STREAMS, seconds};
+
+const FIRST: &str = "f1rst-passw0rd";
+const SECOND: &str = "sec0nd-passw0rd";
+
+#[tokio::test]
+async fn a_new_stream_and_a_new_password_touch_nothing_else() {
+    let last = STREAMS - 1;
+    let options = Options::test_bed(STREAMS).login(&format!("viewer:{FIRST}@{last}"));
+    let mut scene = Scene::with(options, |spec| spec.streams.truncate(last - 1))
+        .await
+        .unwrap();
+    scene.watched.truncate(last - 1);
+    let pods = |views: &[e2e::cluster::MemberView; 2]| {
+        let mut pods: Vec<_> = views
+            .iter()
+            .map(|view| (view.name.clone(), view.pod_uid.clone(), view.restarts))
+            .collect();
+        pods.sort();
+        pods
+    };
+    let settled = scene.settled(RETURN).await.unwrap();
+    let before = scene.record(std::time::Duration::from_secs(4)).await.unwrap();
+
+    // Two streams come: one for everybody, one behind a login.
+    scene.pair.set_login("door-login", "viewer", FIRST).await.unwrap();
+    let stream = |camera: usize, secret: Option<&str>| StreamSpec {
+        name: format!("cam-{camera}"),
+        url: scene.cameras.url(camera),
+        secret: secret.map(str::to_owned),
+    };
+    let added = [stream(last - 1, None), stream(last, Some("door-login"))];
+    scene.spec.streams.extend(added);
+    scene.pair.apply(&scene.spec).await.unwrap();
+    let limit = std::time::Duration::from_secs(30);
+    until("both members receive all streams", limit, async || {
+        scene.pair.well(STREAMS).await.map(Some)
+    })
+    .await
+    .unwrap();
+
+    // The password changes on the camera, and later in the Secret.
+    scene.cameras.change_password("viewer", SECOND).await.unwrap();
+    scene.cameras.disconnect(last).await.unwrap();
+    until("the status says that the password is wrong", limit, async || {
+        let status = scene
+            .kube
+            .pair(e2e::cluster::NAMESPACE, e2e::cluster::PAIR)
+            .await?
+            .status;
+        let failing = status
+            .and_then(|status| status.streams)
+            .unwrap_or_default()
+            .failing;
+        let named = failing
+            .iter()
+            .find(|failing| failing.name == format!("cam-{last}"));
+        Ok(named
+            .filter(|failing| failing.reason == "Unauthorized")
+            .map(|_| ()))
+    })
+    .await
+    .unwrap();
+    scene
+        .pair
+        .set_login("door-login", "viewer", SECOND)
+        .await
+        .unwrap();
+    until("both members receive all streams again", limit, async || {
+        scene.pair.well(STREAMS).await.map(Some)
+    })
+    .await
+    .unwrap();
+    seconds(3).await;
+
+    let after = scene.settled(RETURN).await.unwrap();
+    assert_eq!(pods(&settled), pods(&after), "no pod was replaced or restarted");
+    let verdict = scene.judge(before.start, &after).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    let told = scene.everything_told().await.unwrap();
+    for password in [FIRST, SECOND] {
+        assert!(
+            !told.contains(password),
+            "a password is in a log, status or event"
+        );
+    }
+}

@@ -60,6 +60,13 @@ impl Options {
         }
     }
 
+    /// Listens on another port: cameras with a login are a simulator of their own.
+    #[must_use]
+    pub fn on_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// Adds a login.
     #[must_use]
     pub fn login(mut self, login: &str) -> Self {

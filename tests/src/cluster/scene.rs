@@ -112,7 +112,7 @@ impl Scene {
     ) -> Result<Self> {
         let pair = PairUnderTest::new(&kube);
         pair.delete(&bed).await?;
-        let watched = watched(cameras.streams());
+        let mut watched = watched(cameras.streams());
         let stream = |watched: &Watched| StreamSpec {
             name: watched.stream.clone(),
             url: cameras.url(watched.camera),
@@ -123,6 +123,7 @@ impl Scene {
             ..PairSpec::default()
         };
         change(&mut spec);
+        watched.retain(|watched| spec.streams.iter().any(|stream| stream.name == watched.stream));
         pair.apply(&spec).await?;
         let watcher = Watcher::start(&kube, NAMESPACE, PAIR);
         let scene = Self {

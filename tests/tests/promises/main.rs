@@ -2,9 +2,15 @@
 //! after the other: `make promises`, or `make promises PROMISE=failover`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod adoption;
+mod bad_input;
+mod corruption;
 mod failover;
+mod helm;
 mod reload;
 mod replication;
+mod rest;
+mod update;
 
 use std::time::Duration;
 

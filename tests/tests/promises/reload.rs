@@ -1,6 +1,6 @@
 //! A stream is added and a password rotated: the other streams lose nothing, and no pod restarts.
 
-use e2e::cameras::Options;
+use e2e::cameras::{Cameras, Options};
 use e2e::cluster::{RETURN, Scene, StreamSpec};
 use e2e::wait::until;
 
@@ -11,12 +11,16 @@ const SECOND: &str = "sec0nd-passw0rd";
 
 #[tokio::test]
 async fn a_new_stream_and_a_new_password_touch_nothing_else() {
-    let last = STREAMS - 1;
-    let options = Options::test_bed(STREAMS).login(&format!("viewer:{FIRST}@{last}"));
-    let mut scene = Scene::with(options, |spec| spec.streams.truncate(last - 1))
-        .await
-        .unwrap();
-    scene.watched.truncate(last - 1);
+    // One of the cameras is there from the beginning, and comes later as a stream.
+    let mut scene = Scene::with(Options::test_bed(STREAMS - 1), |spec| {
+        spec.streams.truncate(STREAMS - 2)
+    })
+    .await
+    .unwrap();
+    let locked = Options::test_bed(1)
+        .on_port(555)
+        .login(&format!("viewer:{FIRST}"));
+    let locked = Cameras::start(locked).await.unwrap();
     let pods = |views: &[e2e::cluster::MemberView; 2]| {
         let mut pods: Vec<_> = views
             .iter()
@@ -30,12 +34,15 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
 
     // Two streams come: one for everybody, one behind a login.
     scene.pair.set_login("door-login", "viewer", FIRST).await.unwrap();
-    let stream = |camera: usize, secret: Option<&str>| StreamSpec {
-        name: format!("cam-{camera}"),
-        url: scene.cameras.url(camera),
+    let stream = |name: &str, url: String, secret: Option<&str>| StreamSpec {
+        name: name.to_owned(),
+        url,
         secret: secret.map(str::to_owned),
     };
-    let added = [stream(last - 1, None), stream(last, Some("door-login"))];
+    let added = [
+        stream("late", scene.cameras.url(STREAMS - 2), None),
+        stream("locked", locked.url(0), Some("door-login")),
+    ];
     scene.spec.streams.extend(added);
     scene.pair.apply(&scene.spec).await.unwrap();
     let limit = std::time::Duration::from_secs(30);
@@ -46,8 +53,8 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
     .unwrap();
 
     // The password changes on the camera, and later in the Secret.
-    scene.cameras.change_password("viewer", SECOND).await.unwrap();
-    scene.cameras.disconnect(last).await.unwrap();
+    locked.change_password("viewer", SECOND).await.unwrap();
+    locked.disconnect(0).await.unwrap();
     until("the status says that the password is wrong", limit, async || {
         let status = scene
             .kube
@@ -58,9 +65,7 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
             .and_then(|status| status.streams)
             .unwrap_or_default()
             .failing;
-        let named = failing
-            .iter()
-            .find(|failing| failing.name == format!("cam-{last}"));
+        let named = failing.iter().find(|failing| failing.name == "locked");
         Ok(named
             .filter(|failing| failing.reason == "Unauthorized")
             .map(|_| ()))

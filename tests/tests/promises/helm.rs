@@ -1,0 +1,93 @@
+//! Helm: the charts are valid, an upgrade interrupts nothing, and an uninstall leaves pairs, pods and media.
+
+use std::time::Duration;
+
+use crds::RecorderPair;
+use e2e::cluster::{NAMESPACE, OPERATOR, PAIR, RETURN, SYSTEM, Scene, helm, install};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+
+use crate::{STREAMS, seconds};
+
+const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
+
+#[tokio::test]
+async fn an_uninstall_leaves_pairs_pods_and_media() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    for chart in ["gapless-crds", "gapless"] {
+        let chart = format!("{CHARTS}/{chart}");
+        helm(&scene.kubeconfig, &["lint", "--strict", &chart])
+            .await
+            .unwrap();
+    }
+    let misspelt = helm(
+        &scene.kubeconfig,
+        &[
+            "upgrade",
+            "gapless",
+            &format!("{CHARTS}/gapless"),
+            "--set=imagee.tag=x",
+            "--dry-run=server",
+        ],
+    )
+    .await;
+    assert!(
+        misspelt.unwrap_err().to_string().contains("imagee"),
+        "an unknown value is refused"
+    );
+
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    helm(&scene.kubeconfig, &["uninstall", "gapless", "--wait"])
+        .await
+        .unwrap();
+    helm(&scene.kubeconfig, &["uninstall", "gapless-crds", "--wait"])
+        .await
+        .unwrap();
+    assert!(
+        scene
+            .kube
+            .get::<Deployment>(SYSTEM, OPERATOR)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    seconds(5).await;
+    assert!(
+        scene
+            .kube
+            .get::<RecorderPair>(NAMESPACE, PAIR)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    for member in crds::names::members(PAIR) {
+        assert!(scene.kube.get::<Pod>(NAMESPACE, &member).await.unwrap().is_some());
+        let claim = crds::names::claim(&member);
+        assert!(
+            scene
+                .kube
+                .get::<PersistentVolumeClaim>(NAMESPACE, &claim)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+    install(&scene.kubeconfig).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(members[0].name, before.primary.name);
+    let pods = |views: &[e2e::cluster::MemberView]| -> Vec<_> {
+        let mut pods: Vec<_> = views
+            .iter()
+            .map(|view| (view.pod_uid.clone(), view.restarts))
+            .collect();
+        pods.sort();
+        pods
+    };
+    assert_eq!(
+        pods(&members),
+        pods(&[before.primary.clone(), before.standby.clone()])
+    );
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+}

@@ -1,0 +1,106 @@
+//! At rest the operator does nothing but read: no reconciles, no writes. The only write is the primary's renewal.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::api::metric_in;
+use e2e::cluster::{NAMESPACE, RETURN, SYSTEM, Scene};
+use e2e::wait::until;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+
+use crate::STREAMS;
+
+const WATCHED_FOR: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn at_rest_nothing_is_written_but_the_renewal() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    scene.settled(RETURN).await.unwrap();
+    // The last conditions of a new pair settle.
+    until("the pair is ready and reconciled", RETURN, async || {
+        let ready = scene.pair.condition("Ready").await?;
+        let reconciling = scene.pair.condition("Reconciling").await?;
+        let degraded = scene.pair.condition("Degraded").await?;
+        let done =
+            (ready.0.as_str(), reconciling.0.as_str(), degraded.0.as_str()) == ("True", "False", "False");
+        done.then_some(Some(()))
+            .with_context(|| format!("{ready:?} {reconciling:?} {degraded:?}"))
+    })
+    .await
+    .unwrap();
+    let before = State::of(&scene).await.unwrap();
+    tokio::time::sleep(WATCHED_FOR).await;
+    let after = State::of(&scene).await.unwrap();
+    assert_eq!(before.versions, after.versions, "somebody wrote");
+    let reconciles = after.reconciles - before.reconciles;
+    assert!(reconciles <= 1.0, "{reconciles} reconciles in {WATCHED_FOR:?}");
+    let renewals = after.renewals - before.renewals;
+    println!(
+        "  in {} s: {reconciles} reconciles, {renewals} renewals",
+        WATCHED_FOR.as_secs()
+    );
+    let most = WATCHED_FOR.as_secs() + WATCHED_FOR.as_secs() / 4;
+    assert!((1..=most).contains(&renewals), "{renewals} renewals");
+}
+
+struct State {
+    versions: BTreeMap<String, String>,
+    reconciles: f64,
+    renewals: u64,
+}
+
+impl State {
+    async fn of(scene: &Scene) -> Result<Self> {
+        let lease: Lease = scene.kube.get(NAMESPACE, "front").await?.context("no Lease")?;
+        let counter = lease
+            .annotations()
+            .get(crds::names::ANNOTATION_COUNTER)
+            .context("no counter")?;
+        let pair = scene.kube.pair(NAMESPACE, "front").await?;
+        let mut versions = BTreeMap::from([("pair".to_owned(), pair.resource_version().unwrap_or_default())]);
+        versions.extend(versions_of::<Pod>(scene).await?);
+        versions.extend(versions_of::<Secret>(scene).await?);
+        versions.extend(versions_of::<Service>(scene).await?);
+        versions.extend(versions_of::<EndpointSlice>(scene).await?);
+        Ok(Self {
+            versions,
+            reconciles: operators_metric(scene, "gapless_operator_reconciles_total").await?,
+            renewals: counter.parse()?,
+        })
+    }
+}
+
+async fn versions_of<K>(scene: &Scene) -> Result<Vec<(String, String)>>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let all = scene
+        .kube
+        .api::<K>(NAMESPACE)
+        .list(&ListParams::default())
+        .await?;
+    let version = |object: K| {
+        let name = format!("{}/{}", K::kind(&()), object.name_any());
+        (name, object.resource_version().unwrap_or_default())
+    };
+    Ok(all.into_iter().map(version).collect())
+}
+
+async fn operators_metric(scene: &Scene, name: &str) -> Result<f64> {
+    let pods = scene.kube.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
+    let ip = pods
+        .into_iter()
+        .find_map(|pod| pod.status?.pod_ip)
+        .context("no operator")?;
+    let text = reqwest::get(format!("http://{ip}:8080/metrics"))
+        .await?
+        .text()
+        .await?;
+    metric_in(&text, name).with_context(|| format!("no {name}"))
+}

@@ -68,9 +68,28 @@ sim: ## Search schedules for two holders of authority: SIM_SECONDS=n
 	cargo run -p failover --features sim --example sim -- --seconds $(SIM_SECONDS)
 
 .PHONY: e2e
-e2e: setup $(TESTBED) ## Prove the test cluster: power cuts, links, disks (takes it for itself)
+e2e: process testbed-test promises ## Prove the promises: as plain processes, and on a real cluster (takes it for itself)
+
+.PHONY: process
+process: setup build ## Two members as plain processes: kills, lost volumes, bad input
+	cargo test -p e2e --test process --no-fail-fast -- --test-threads=1
+
+.PHONY: testbed-test
+testbed-test: setup $(TESTBED) ## Prove the test cluster: power cuts, links, disks
 	@$(TESTBED) build
 	@$(TESTBED) selftest
+
+.PHONY: promises
+promises: cluster-up images browser ## Prove the promises on the test cluster: PROMISE=name for one
+	cargo test -p e2e --test promises --no-fail-fast -- --test-threads=1 --nocapture $(PROMISE)
+
+.PHONY: demo
+demo: cluster-up images ## Cut the power of a primary's node, and count every frame
+	@cargo run -q -p e2e --bin demo
+
+.PHONY: browser
+browser: setup
+	@cd tests/browser && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }
 
 .PHONY: images
 images: build $(TESTBED) ## Build the container images and load them into the cluster

@@ -61,6 +61,8 @@ pub struct StreamVerdict {
     pub stream: String,
     /// Frames that the camera pushed.
     pub expected: u64,
+    /// The newest of them.
+    pub last: Option<u64>,
     /// Frames that no member has.
     pub missing: Vec<Span>,
     /// Frames that the playlist does not have.
@@ -88,6 +90,11 @@ impl Verdict {
     /// Frames that the cameras pushed.
     pub fn expected(&self) -> u64 {
         self.streams.iter().map(|found| found.expected).sum()
+    }
+
+    /// The newest frame that every stream was held against.
+    pub fn last_expected(&self) -> Option<u64> {
+        self.streams.iter().filter_map(|found| found.last).min()
     }
 
     /// Frames that no member has.
@@ -214,6 +221,7 @@ fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) 
     StreamVerdict {
         stream: stream.to_owned(),
         expected: total(pushed),
+        last: pushed.last().map(|span| span.last),
         missing: union.missing_of(pushed),
         canonical_missing: canonical.missing_of(pushed),
         doubled: canonical.surplus(),

@@ -4,6 +4,7 @@
 //! The oracle reads only what a user can read and shares no code with the recorder.
 
 pub mod api;
+pub mod browser;
 pub mod cameras;
 pub mod cluster;
 pub mod judge;

@@ -101,6 +101,10 @@ pub enum Note {
         epoch: Epoch,
         /// The end of the wait.
         until: BootTime,
+        /// Whether somebody holds that epoch.
+        held: bool,
+        /// Whether the holder released exactly this.
+        released: bool,
     },
     /// The swap that takes it succeeded.
     Swapped {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crds::RecorderPair;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
@@ -123,9 +123,14 @@ impl Kube {
     /// The API server's refusal of an object; fails if it is accepted. Nothing is stored.
     pub async fn refusal(&self, object: &Value) -> Result<String> {
         let (api, name) = self.dynamic(object)?;
-        let mut params = PatchParams::apply(MANAGER).force();
-        params.dry_run = true;
-        match api.patch(&name, &params, &Patch::Apply(object)).await {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        match api
+            .create(&params, &serde_json::from_value(object.clone())?)
+            .await
+        {
             Ok(_) => bail!("{name} was accepted"),
             Err(kube::Error::Api(status)) => Ok(status.message.clone()),
             Err(error) => Err(error.into()),

@@ -67,6 +67,20 @@ pub struct Outcome {
     pub suspected_ms: Option<u64>,
 }
 
+/// How a failover went, start to end.
+pub struct Report {
+    /// What was there before.
+    pub before: Before,
+    /// What happened.
+    pub outcome: Outcome,
+    /// Primary and standby after all is mended.
+    pub members: [MemberView; 2],
+    /// What was found of every frame.
+    pub verdict: Verdict,
+    /// How long each phase took.
+    pub phases: Phases,
+}
+
 impl Outcome {
     /// From the fault until the Service led to the new primary, milliseconds.
     pub fn serving_after_ms(&self) -> u64 {
@@ -224,7 +238,7 @@ impl Scene {
         &self,
         strike: impl AsyncFnOnce(&Self, &Before) -> Result<Fault>,
         mend: impl AsyncFnOnce(&Self, &Before) -> Result<()>,
-    ) -> Result<(Before, Outcome, Verdict)> {
+    ) -> Result<Report> {
         let mut phases = Phases::start();
         let before = self.record(Duration::from_secs(10)).await?;
         phases.ended("recorded, both have everything");
@@ -251,13 +265,21 @@ impl Scene {
         phases.ended("the old primary is a standby that has everything");
         let verdict = self.judge(before.start, &members).await?;
         phases.ended("every frame counted");
-        println!("{phases}{verdict}");
-        verdict.ensure_perfect()?;
-        for member in &members {
-            self.ensure_kept(&before, &member.api).await?;
+        let report = Report {
+            before,
+            outcome,
+            members,
+            verdict,
+            phases,
+        };
+        println!("{}{}", report.phases, report.verdict);
+        report.verdict.ensure_perfect()?;
+        for member in &report.members {
+            self.ensure_kept(&report.before, &member.api).await?;
         }
-        ensure!(outcome.served.epoch > before.epoch, "the epoch did not rise");
-        Ok((before, outcome, verdict))
+        let (old, new) = (report.before.epoch, report.outcome.served.epoch);
+        ensure!(new > old, "epoch {new} after {old}");
+        Ok(report)
     }
 }
 

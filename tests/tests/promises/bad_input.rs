@@ -128,7 +128,7 @@ async fn each_bad_stream_is_told_in_the_status_and_the_others_lose_nothing() {
         ("codec", scene.cameras.url_of("mjpeg"), None, "UnsupportedCodec"),
         (
             "nonsense",
-            "rtsp://198.18.0.1:6443/live".to_owned(),
+            "rtsp://front-0.cams.svc.cluster.local:8080/live".to_owned(),
             None,
             "NotRtsp",
         ),

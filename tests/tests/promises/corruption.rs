@@ -52,7 +52,7 @@ async fn a_changed_byte_does_not_reach_the_standby() {
     let standby = scene.pair.view(&standby.name).await.unwrap();
     let report = standby.report.as_ref().unwrap();
     assert_eq!(report.replication.last_refusal.as_ref().unwrap().segment, id);
-    let metric = standby.api.metric("gapless_replica_refused_total").await.unwrap();
+    let metric = standby.api.metric("gapless_refused_total").await.unwrap();
     assert!(metric.is_some_and(|count| count >= 1.0), "{metric:?}");
 
     // It is not served as sealed there, and every frame plays, from the standby alone.

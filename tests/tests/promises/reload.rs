@@ -13,7 +13,7 @@ const SECOND: &str = "sec0nd-passw0rd";
 async fn a_new_stream_and_a_new_password_touch_nothing_else() {
     // One of the cameras is there from the beginning, and comes later as a stream.
     let mut scene = Scene::with(Options::test_bed(STREAMS - 1), |spec| {
-        spec.streams.truncate(STREAMS - 2)
+        spec.streams.truncate(STREAMS - 2);
     })
     .await
     .unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::api::metric_in;
 use e2e::cluster::{NAMESPACE, RETURN, SYSTEM, Scene};
 use e2e::wait::until;
@@ -26,6 +26,9 @@ async fn at_rest_nothing_is_written_but_the_renewal() {
         let ready = scene.pair.condition("Ready").await?;
         let reconciling = scene.pair.condition("Reconciling").await?;
         let degraded = scene.pair.condition("Degraded").await?;
+        for member in crds::names::members("front") {
+            ensure_ready(&scene, &member).await?;
+        }
         let done =
             (ready.0.as_str(), reconciling.0.as_str(), degraded.0.as_str()) == ("True", "False", "False");
         done.then_some(Some(()))
@@ -46,6 +49,20 @@ async fn at_rest_nothing_is_written_but_the_renewal() {
     );
     let most = WATCHED_FOR.as_secs() + WATCHED_FOR.as_secs() / 4;
     assert!((1..=most).contains(&renewals), "{renewals} renewals");
+}
+
+/// The kubelet's probes have seen it, too.
+async fn ensure_ready(scene: &Scene, member: &str) -> Result<()> {
+    let pod = scene.kube.pod(NAMESPACE, member).await?.context("no pod")?;
+    let conditions = pod
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let is_ready = conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ensure!(is_ready, "{member} is not ready");
+    Ok(())
 }
 
 struct State {

@@ -159,6 +159,8 @@ impl Member {
         self.out.push(Effect::Note(Note::Read {
             epoch: lease.record.epoch,
             until,
+            held: lease.record.holder.is_some(),
+            released: at_once,
         }));
         self.set_phase(Phase::Waiting { lease, until });
     }

@@ -172,7 +172,7 @@ impl Shared {
             match read_copy(&self.volume, &id, sealed, self.now_s()) {
                 Ok(copy) => self.catalogue().upsert(copy),
                 Err(e) => {
-                    tracing::warn!(segment = %id, "a file that the replicator wrote cannot be read: {e}")
+                    tracing::warn!(segment = %id, "a file that the replicator wrote cannot be read: {e}");
                 }
             }
         }

@@ -169,6 +169,9 @@ impl<A: LeaseApi> Driver<A> {
                 self.tell_recorder();
             }
             Effect::OrderAnswered(outcome) => {
+                if outcome != OrderOutcome::Accepted {
+                    self.why.clear();
+                }
                 if let Some(answer) = answer.take() {
                     let _ = answer.send(outcome);
                 }

@@ -14,6 +14,8 @@ pub struct Phases {
     suspected: Option<u64>,
     read: Option<u64>,
     taken: Option<u64>,
+    /// What the Lease said of the one before.
+    reason: Option<&'static str>,
 }
 
 fn now_ms() -> u64 {
@@ -32,7 +34,14 @@ impl Phases {
             Note::Suspected => {
                 (self.suspected, self.read, self.taken) = (Some(now_ms()), None, None);
             }
-            Note::Read { .. } => self.read = Some(now_ms()),
+            Note::Read { held, released, .. } => {
+                self.read = Some(now_ms());
+                self.reason = Some(match (held, released) {
+                    (false, _) => "NoHolder",
+                    (true, true) => "HandedOver",
+                    (true, false) => "PeerSuspected",
+                });
+            }
             Note::Swapped { .. } => self.taken = Some(now_ms()),
             Note::Serving { epoch } => self.serving(epoch.0, std::mem::take(why)),
             Note::StoodDown { .. } => (self.suspected, self.read, self.taken) = (None, None, None),
@@ -41,12 +50,11 @@ impl Phases {
     }
 
     fn serving(&mut self, epoch: u64, why: String) {
-        let default = if self.suspected.is_some() {
-            "PeerSuspected"
-        } else {
-            "NoHolder"
+        // A Lease that nobody held is told so, whoever ordered what.
+        let why = match self.reason.take() {
+            Some(reason) if why.is_empty() || reason == "NoHolder" => reason.to_owned(),
+            _ => why,
         };
-        let why = if why.is_empty() { default.to_owned() } else { why };
         let done = FailoverReport {
             epoch,
             why,

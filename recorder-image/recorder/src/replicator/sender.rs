@@ -302,10 +302,10 @@ impl<T: AsyncWrite> Sending<T> {
             }
             return Ok(());
         }
-        if let Some(id) = self.backfill.pop() {
-            if !self.advance(&id, BACKFILL_TURN).await? {
-                self.backfill.push(id);
-            }
+        if let Some(id) = self.backfill.pop()
+            && !self.advance(&id, BACKFILL_TURN).await?
+        {
+            self.backfill.push(id);
         }
         Ok(())
     }

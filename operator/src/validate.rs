@@ -95,6 +95,19 @@ mod tests {
     }
 
     #[test]
+    fn a_switchover_goes_to_a_member() {
+        for (to, expected) in [("front-0", 0), ("front-1", 0), ("front-2", 1), ("", 1)] {
+            let mut world = new_pair(&json!({}));
+            let annotations = json!({ names::ANNOTATION_SWITCHOVER: to });
+            let pair = std::sync::Arc::make_mut(&mut world.pair);
+            crate::fixtures::change(pair, &json!({ "metadata": { "annotations": annotations } }));
+            let told = reasons(&world, Some(IMAGE));
+            let problem = (Reason::InvalidSpec, "switchover".to_owned());
+            assert_eq!(told, vec![problem; expected], "{to:?}");
+        }
+    }
+
+    #[test]
     fn a_missing_password_is_one_problem_among_others() {
         let mut world = new_pair(&with_password());
         let problem = Problem::new(Reason::CredentialsMissing, "door", "no Secret".to_owned());

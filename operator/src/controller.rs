@@ -18,10 +18,10 @@ use serde_json::json;
 use crate::backoff::Backoff;
 use crate::build::{Built, build};
 use crate::metrics::Metrics;
-use crate::mint::{Minted, mint};
+use crate::mint::{Minted, is_lost, mint};
 use crate::observer::{Observers, Setup};
 use crate::pki::PkiError;
-use crate::report::{Known, Note, notes, status};
+use crate::report::{Known, Note, RECONCILE, notes, status};
 use crate::validate::validate;
 use crate::world::{PairId, World};
 use crate::{apply, observe};
@@ -136,6 +136,7 @@ async fn current(
             let note = Note {
                 warning: true,
                 reason: "InvalidSpec".to_owned(),
+                action: RECONCILE.to_owned(),
                 message,
             };
             let regarding = reference(&guarded.name_any(), &namespace, invalid.metadata.uid);
@@ -170,13 +171,7 @@ fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
     let pair = &world.pair;
     let status = pair.status.clone().unwrap_or_default();
     let highest = status.highest_epoch.unwrap_or_default();
-    let lost = |member: &&crds::pair::MemberStatus| {
-        let claim = world
-            .claims
-            .get(&member.name)
-            .and_then(|claim| claim.status.as_ref());
-        claim.is_some_and(|claim| claim.phase.as_deref() == Some("Lost"))
-    };
+    let lost = |member: &&crds::pair::MemberStatus| world.claims.get(&member.name).is_some_and(is_lost);
     let stores = status
         .members
         .iter()
@@ -249,7 +244,7 @@ async fn publish(context: &Context, regarding: &ObjectReference, note: Note) {
         },
         reason: note.reason,
         note: Some(message),
-        action: "Reconcile".to_owned(),
+        action: note.action,
         secondary: None,
     };
     if let Err(error) = context.recorder.publish(&event, regarding).await {
@@ -459,6 +454,7 @@ mod tests {
         let note = Note {
             warning: true,
             reason: "DiskFull".to_owned(),
+            action: RECONCILE.to_owned(),
             message: format!("x{}", "é".repeat(1000)),
         };
         publish(&context, &reference("front", "cctv", None), note).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::{Secret, names};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use rand::RngCore as _;
 use uuid::Uuid;
 
@@ -90,10 +91,12 @@ fn streams(world: &World) -> Streams {
     Streams::Known(known)
 }
 
-/// What the volumes know. All members that have one must have told: a UID that is forgotten comes back as another.
+/// What the volumes know. All members that have one must have told: a UID that is forgotten comes back as another. A volume
+/// that is lost tells nothing any more.
 fn recover(world: &World) -> Option<BTreeMap<String, Uuid>> {
     let mut known = BTreeMap::new();
-    for member in world.claims.keys() {
+    let there = world.claims.iter().filter(|(_, claim)| !is_lost(claim));
+    for (member, _) in there {
         let report = &world.view.reports.get(member)?.report;
         let configured = report.streams.iter().map(|stream| (&stream.name, stream.uid));
         let stored = report
@@ -105,6 +108,12 @@ fn recover(world: &World) -> Option<BTreeMap<String, Uuid>> {
         }
     }
     Some(known)
+}
+
+/// Whether the volume behind a claim is gone for good.
+pub fn is_lost(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Lost")
 }
 
 #[cfg(test)]
@@ -246,6 +255,19 @@ mod tests {
             ..View::default()
         });
         world
+    }
+
+    #[test]
+    fn a_lost_volume_is_not_waited_for() {
+        let mut world = adopting(&[("front-0", &[("door", 7)])]);
+        assert_eq!(
+            super::streams(&world),
+            Streams::Recovering,
+            "front-1 may know more"
+        );
+        let lost = world.claims.get_mut("front-1").unwrap();
+        lost.status.get_or_insert_default().phase = Some("Lost".to_owned());
+        assert_eq!(known(&world)["door"], Uuid::from_u128(7));
     }
 
     #[test]

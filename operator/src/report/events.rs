@@ -3,6 +3,9 @@
 use crds::RecorderPairStatus;
 use crds::pair::{Condition, FailoverStatus};
 
+/// The action of events that are no failovers.
+pub const RECONCILE: &str = "Reconcile";
+
 /// What to tell, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -10,6 +13,8 @@ pub struct Note {
     pub warning: bool,
     /// In one word.
     pub reason: String,
+    /// What was done. Events of one reason and one action count as one, with the words of the first.
+    pub action: String,
     /// What happened.
     pub message: String,
 }
@@ -39,6 +44,7 @@ fn failover(failover: &FailoverStatus) -> Note {
     Note {
         warning: false,
         reason: "FailedOver".to_owned(),
+        action: format!("TakeEpoch{}", failover.epoch),
         message: format!(
             "member {:?} took over in epoch {} ({}): {}",
             failover.member,
@@ -62,6 +68,7 @@ fn transition(old: Option<&Condition>, new: &Condition) -> Option<Note> {
     is_news.then(|| Note {
         warning: bad,
         reason: reason(new),
+        action: RECONCILE.to_owned(),
         message: new.message.clone(),
     })
 }

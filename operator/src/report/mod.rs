@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use events::{Note, notes};
+pub use events::{Note, RECONCILE, notes};
 
 use crate::build::Built;
 use crate::problem::Problem;

@@ -5,6 +5,7 @@ use crds::names;
 use crds::pair::{MemberStatus, Phase};
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::mint::is_lost;
 use crate::problem::{Problem, Reason};
 use crate::world::World;
 
@@ -108,9 +109,7 @@ fn of_report(report: &MemberReport) -> Vec<Problem> {
 }
 
 fn volume(world: &World, member: &str) -> Option<Problem> {
-    let claim = world.claims.get(member)?;
-    let phase = claim.status.as_ref()?.phase.as_deref()?;
-    (phase == "Lost").then(|| {
+    is_lost(world.claims.get(member)?).then(|| {
         let claim = names::claim(member);
         let message = format!(
             "the volume of member {member:?} is lost. Its peer has the media; delete PersistentVolumeClaim {claim:?} and \

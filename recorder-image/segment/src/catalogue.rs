@@ -2,17 +2,20 @@
 //! they go. It can be built from the files alone (I8).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::Gop;
 use crate::entry::{Fragment, SealedEntry};
 use crate::error::{Error, Result};
+use crate::gaps::Gaps;
 use crate::hash::{Chain, FrameHash, Root};
 use crate::header::Header;
 use crate::id::{SegmentId, StreamUid};
-use crate::ledger::{Gap, LedgerReader, Record};
-use crate::scan::{Scan, scan};
+use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
+use crate::retention::floor_us;
+use crate::scan::{Place, Scan, scan};
 use crate::volume::{Role, Volume};
 
 /// How far a copy is.
@@ -115,6 +118,16 @@ impl Copy {
             .map_or(self.header.opened_us, Fragment::end_us)
     }
 
+    /// Up to where the file of a copy that may grow is known.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            end: self.length,
+            chain: self.chain.filter(|_| self.state != State::Sealed)?,
+            fragments: self.fragments.len() as u64,
+            hevc: self.header.hevc,
+        })
+    }
+
     /// The entry of a sealed copy.
     pub fn entry(&self) -> Option<SealedEntry> {
         Some(SealedEntry {
@@ -170,7 +183,7 @@ pub struct Stream {
     /// The copies.
     pub copies: BTreeMap<SegmentId, Copy>,
     /// Gaps that this member noted.
-    pub gaps: Vec<Gap>,
+    pub gaps: Gaps,
     /// Notes: microseconds since the Unix epoch, and what.
     pub notes: Vec<(i64, String)>,
     /// Up to where the peer holds segments durably, bytes.
@@ -194,7 +207,7 @@ pub struct LoadReport {
     pub partial: Vec<SegmentId>,
     /// Segments that a ledger knows and whose file is gone.
     pub missing: Vec<SegmentId>,
-    /// Files whose head cannot be read, with what is wrong.
+    /// Files whose head cannot be read, and sealed files that are not whole, with what is wrong.
     pub unreadable: Vec<(SegmentId, String)>,
 }
 
@@ -212,8 +225,28 @@ impl Catalogue {
                 }
             }
             catalogue.compare_with_files(volume, uid, now_s, &mut report)?;
+            catalogue.end_stale_gap(uid);
+            if let Some(floor) = catalogue.streams.get_mut(&uid).and_then(|s| s.floor_us.as_mut()) {
+                *floor = floor_us(*floor, now_s);
+            }
         }
         Ok((catalogue, report))
+    }
+
+    /// A process that died while a gap lasted never wrote down its end: it ended with the next frame that this member
+    /// recorded, if there is one.
+    fn end_stale_gap(&mut self, uid: StreamUid) {
+        let Some(stream) = self.streams.get_mut(&uid) else {
+            return;
+        };
+        let Some(since_us) = stream.gaps.open_since() else {
+            return;
+        };
+        let own = stream.copies.values().filter(|c| c.origin == Origin::Live);
+        let starts = own.flat_map(|c| c.fragments.iter().map(|f| f.start_us));
+        if let Some(next_us) = starts.filter(|us| *us > since_us).min() {
+            stream.gaps.end_at(next_us);
+        }
     }
 
     /// Corrects what the ledgers say by what the folder holds: the files are the truth.
@@ -248,6 +281,32 @@ impl Catalogue {
             }
         }
         Ok(())
+    }
+
+    /// Writes what was rebuilt from files into the ledgers of `role`, so that its time of receipt is known from now on (I8,
+    /// I11): own segments are the recorder's, received ones the replicator's. To be called before this process opens a
+    /// ledger. Returns the damaged tails that were cut. Durable after the next `Volume::sync`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`]; what is not written then is rebuilt again by the next start.
+    pub fn record_rebuilt(
+        &self,
+        volume: &Volume,
+        report: &LoadReport,
+        role: Role,
+    ) -> Result<Vec<Truncation>> {
+        let mut records: BTreeMap<StreamUid, Vec<Record>> = BTreeMap::new();
+        for copy in report.rebuilt.iter().filter_map(|id| self.get(id)) {
+            let of_stream = records.entry(copy.id().stream).or_default();
+            of_stream.extend(rebuilt_record(copy, role));
+        }
+        let mut cuts = Vec::new();
+        for (stream, records) in records.into_iter().filter(|(_, r)| !r.is_empty()) {
+            let (mut ledger, cut) = Ledger::open(volume, stream, role)?;
+            cuts.extend(cut);
+            records.iter().try_for_each(|record| ledger.append(record))?;
+        }
+        Ok(cuts)
     }
 
     /// The files of this volume that are not known, or were sealed since: what another process wrote meanwhile.
@@ -350,15 +409,7 @@ impl Catalogue {
 
     /// Notes a gap, or the end of one that lasted.
     pub fn push_gap(&mut self, uid: StreamUid, gap: Gap) {
-        let gaps = &mut self.streams.entry(uid).or_default().gaps;
-        match gaps
-            .iter_mut()
-            .rev()
-            .find(|g| g.start_us == gap.start_us && g.end_us.is_none())
-        {
-            Some(open) => *open = gap,
-            None => gaps.push(gap),
-        }
+        self.streams.entry(uid).or_default().gaps.push(gap);
     }
 
     /// A copy.
@@ -392,19 +443,29 @@ impl Catalogue {
             .collect()
     }
 
-    /// The groups of pictures of a stream that overlap [`from_us`, `to_us`), of all copies, by start.
-    pub fn gops(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<Gop> {
-        let Some(stream) = self.streams.get(&uid) else {
-            return Vec::new();
-        };
-        let overlapping = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
-        let mut gops: Vec<Gop> = stream
-            .copies
-            .values()
-            .filter(overlapping)
-            .flat_map(|copy| copy.gops(is_followed(stream, copy)))
+    /// The copies of a stream that overlap the time from `from_us` to `to_us`, by identity.
+    pub fn overlapping(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<SegmentId> {
+        let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
+        let copies = self.stream(uid).into_iter().flat_map(|s| s.copies.values());
+        copies.filter(overlaps).map(|c| c.id().clone()).collect()
+    }
+
+    /// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`.
+    pub fn gops_of(&self, ids: &[SegmentId], from_us: i64, to_us: i64) -> Vec<Gop> {
+        let found = ids.iter().filter_map(|id| {
+            let stream = self.stream(id.stream)?;
+            let copy = stream.copies.get(id)?;
+            Some(copy.gops(is_followed(stream, copy)))
+        });
+        found
+            .flatten()
             .filter(|g| g.start_us < to_us && g.end_us() > from_us)
-            .collect();
+            .collect()
+    }
+
+    /// The groups of pictures of a stream that overlap the time from `from_us` to `to_us`, of all copies, by start.
+    pub fn gops(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<Gop> {
+        let mut gops = self.gops_of(&self.overlapping(uid, from_us, to_us), from_us, to_us);
         gops.sort_by(|a, b| (a.start_us, &a.id, a.offset).cmp(&(b.start_us, &b.id, b.offset)));
         gops
     }
@@ -429,19 +490,41 @@ pub fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> R
     if &found.header.id != id {
         return Err(Error::damaged(path, "its header names another segment"));
     }
+    if let Some(what) = found.torn.filter(|_| sealed) {
+        // It was whole when it was sealed, so it rotted: what is left of it is no segment that anyone sealed.
+        let what = format!("sealed, but damaged at byte {}: {what}", found.end);
+        return Err(Error::damaged(path, what));
+    }
     Ok(Copy::from_scan(found, state, origin, now_s))
 }
 
-/// Whether the writer of `copy` went on in the same run with the next segment.
+/// What the ledger of `role` should have said of a sealed copy.
+fn rebuilt_record(copy: &Copy, role: Role) -> Option<Record> {
+    let (entry, received_s) = (Box::new(copy.entry()?), copy.received_s);
+    match (role, copy.origin) {
+        (Role::Recorder, Origin::Live) => Some(Record::Sealed { entry, received_s }),
+        (Role::Replicator, Origin::Peer) => Some(Record::Received {
+            from: copy.id().member.clone(),
+            entry,
+            received_s,
+        }),
+        _ => None,
+    }
+}
+
+/// Whether the writer of `copy` went on in the same run with the next segment of the stream. Numbers of segments are shared
+/// by all streams of an incarnation, so the next one is not always one higher.
 fn is_followed(stream: &Stream, copy: &Copy) -> bool {
-    let next = SegmentId {
-        sequence: copy.id().sequence + 1,
-        ..copy.id().clone()
+    let id = copy.id();
+    let same_writer = |next: &SegmentId| {
+        (next.store, &next.member, next.incarnation) == (id.store, &id.member, id.incarnation)
     };
+    let later = stream.copies.range((Bound::Excluded(id), Bound::Unbounded));
+    let next = later
+        .take_while(|(next, _)| same_writer(next))
+        .find_map(|(_, next)| next.fragments.first().map(|f| (next.header.run, f.dts)));
     let end = copy.fragments.last().map(|f| f.dts + f.duration as i64);
-    stream.copies.get(&next).is_some_and(|n| {
-        n.header.run == copy.header.run && n.fragments.first().is_some_and(|f| Some(f.dts) == end)
-    })
+    next.is_some_and(|(run, dts)| run == copy.header.run && Some(dts) == end)
 }
 
 /// What the side that holds `theirs` has and the side that holds `ours` lacks, with the offset from where. Pure.

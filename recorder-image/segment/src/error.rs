@@ -49,6 +49,16 @@ pub enum Error {
     /// A sealed segment is there already; it is never replaced (I2).
     #[error("segment {0} is there already and is never replaced")]
     Exists(SegmentId),
+    /// A record that no reader would take.
+    #[error("{path}: a record of {bytes} bytes, at most {most} are allowed")]
+    RecordTooLarge {
+        /// The ledger.
+        path: PathBuf,
+        /// Its size, bytes.
+        bytes: usize,
+        /// The most, bytes.
+        most: usize,
+    },
     /// Media that cannot be written as MP4.
     #[error("{0}")]
     Media(String),

@@ -144,13 +144,16 @@ impl Ledger {
             .map_err(|e| Error::io(&path, e))?;
         let found = read_file(&path, &file, 0, None)?;
         if found.end < FILE_HEAD {
-            // Not even its head is whole: nothing was ever recorded in it. A new file follows it.
-            cut.push(Truncation {
-                kept: 0,
-                lost: found.len,
-                path,
-            });
-            return Ok((Self::begin(dir, role, number + 1, [0; 32])?, cut));
+            // Not even its head is whole: nothing was ever recorded in it.
+            if found.len > 0 {
+                cut.push(Truncation {
+                    kept: 0,
+                    lost: found.len,
+                    path,
+                });
+            }
+            let chain = chain_before(&dir, role, number)?;
+            return Ok((Self::begin(dir, role, number, chain)?, cut));
         }
         if found.len > found.end {
             file.set_len(found.end).map_err(|e| Error::io(&path, e))?;
@@ -174,14 +177,23 @@ impl Ledger {
         ))
     }
 
-    fn begin(dir: PathBuf, role: Role, number: u64, chain: Chain) -> Result<Self> {
-        let path = file_path(&dir, role, number);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path);
-        let file = opened.map_err(|e| Error::io(&path, e))?;
+    /// Begins the file `number`, or the next one that does not exist. A file that has no whole head, because the disk was
+    /// full when it was begun, is begun again.
+    fn begin(dir: PathBuf, role: Role, mut number: u64, chain: Chain) -> Result<Self> {
+        let (path, file) = loop {
+            let path = file_path(&dir, role, number);
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path);
+            let file = opened.map_err(|e| Error::io(&path, e))?;
+            if file.metadata().map_err(|e| Error::io(&path, e))?.len() < FILE_HEAD {
+                break (path, file);
+            }
+            number += 1;
+        };
         let head = [&MAGIC[..], &chain].concat();
         file.write_all_at(&head, 0).map_err(|e| Error::io(&path, e))?;
         Ok(Self {
@@ -198,13 +210,21 @@ impl Ledger {
     /// Writes a record at the end. It is durable after the next `Volume::sync`. After an error the ledger is as before.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::RecordTooLarge`].
     pub fn append(&mut self, record: &Record) -> Result<()> {
+        let mut payload = Vec::new();
+        ciborium::into_writer(record, &mut payload).map_err(|e| Error::damaged(&self.path, e))?;
+        if payload.len() > MAX_RECORD {
+            // A reader would take it for the damaged end.
+            return Err(Error::RecordTooLarge {
+                path: self.path.clone(),
+                bytes: payload.len(),
+                most: MAX_RECORD,
+            });
+        }
         if self.end >= ROTATE_BYTES {
             *self = Self::begin(self.dir.clone(), self.role, self.number + 1, self.chain)?;
         }
-        let mut payload = Vec::new();
-        ciborium::into_writer(record, &mut payload).map_err(|e| Error::damaged(&self.path, e))?;
         let chain = *blake3::Hasher::new()
             .update(&self.chain)
             .update(&payload)
@@ -319,6 +339,16 @@ fn next_record(data: &[u8], before: &Chain) -> Option<(Option<Record>, Chain, us
     let chain = rest.first_chunk::<32>()?;
     let expected = blake3::Hasher::new().update(before).update(payload).finalize();
     (expected.as_bytes() == chain).then(|| (ciborium::from_reader(payload).ok(), *chain, 4 + len + 32))
+}
+
+/// The chain at the end of the file before `number`; zeros if there is none.
+fn chain_before(dir: &Path, role: Role, number: u64) -> Result<Chain> {
+    let Some(before) = numbers(dir, role)?.into_iter().rfind(|n| *n < number) else {
+        return Ok([0; 32]);
+    };
+    let path = file_path(dir, role, before);
+    let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+    Ok(read_file(&path, &file, 0, None)?.chain)
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {

@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod error;
 pub mod file;
 pub mod fmp4;
+pub mod gaps;
 pub mod hash;
 pub mod header;
 pub mod hls;

@@ -26,27 +26,39 @@ pub struct Candidate {
     pub id: SegmentId,
     /// When this member received it, on the retention clock, seconds since the Unix epoch.
     pub received_s: i64,
+    /// Wall clock of its end, microseconds since the Unix epoch.
+    pub end_us: i64,
     /// Its length, bytes.
     pub length: u64,
 }
 
-/// What leaves now, oldest first. Pure.
+/// What leaves now, oldest media first. Ages count from the receipt; for size the oldest media leave, whenever they were
+/// received. Pure.
 pub fn evictions(mut held: Vec<Candidate>, now_s: i64, policy: &Policy) -> Vec<SegmentId> {
-    held.sort_by(|a, b| (a.received_s, &a.id).cmp(&(b.received_s, &b.id)));
-    let mut total: u64 = held.iter().map(|c| c.length).sum();
+    held.sort_by(|a, b| (a.end_us, &a.id).cmp(&(b.end_us, &b.id)));
+    let age = |c: &Candidate| Duration::from_secs(u64::try_from(now_s - c.received_s).unwrap_or(0));
+    // I11: minAge is undercut by nothing.
+    let free = |c: &Candidate| age(c) >= policy.min_age;
+    let too_old = |c: &Candidate| free(c) && policy.max_age.is_some_and(|max| age(c) > max);
+    let stays = held.iter().filter(|c| !too_old(c));
+    let mut total: u64 = stays.map(|c| c.length).sum();
     let mut out = Vec::new();
     for candidate in held {
-        let age = Duration::from_secs(u64::try_from(now_s - candidate.received_s).unwrap_or(0));
-        let too_old = policy.max_age.is_some_and(|max| age > max);
-        let too_much = policy.max_bytes.is_some_and(|max| total > max);
-        // I11: minAge is undercut by nothing.
-        if age < policy.min_age || !(too_old || too_much) {
-            continue;
+        let too_much = free(&candidate) && policy.max_bytes.is_some_and(|max| total > max);
+        if too_old(&candidate) {
+            out.push(candidate.id);
+        } else if too_much {
+            total -= candidate.length;
+            out.push(candidate.id);
         }
-        total -= candidate.length;
-        out.push(candidate.id);
     }
     out
+}
+
+/// The end of what left, for the floor below which nothing is wanted back: at most now, so that media that a camera stamped
+/// in the future keep nothing out for ever.
+pub fn floor_us(end_us: i64, now_s: i64) -> i64 {
+    end_us.min(now_s.saturating_mul(1_000_000))
 }
 
 /// A clock that advances no faster than time since boot, so that a wall clock that jumps ahead expires nothing (I11). While
@@ -99,5 +111,63 @@ impl RetentionClock {
         std::fs::write(&draft, text)
             .and_then(|()| std::fs::rename(&draft, &path))
             .map_err(|e| Error::io(&path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn held(sequence: u64, received_s: i64, end_s: i64) -> Candidate {
+        let id = SegmentId {
+            stream: Uuid::nil(),
+            store: Uuid::nil(),
+            member: "m".into(),
+            incarnation: 1,
+            sequence,
+        };
+        Candidate {
+            id,
+            received_s,
+            end_us: end_s * 1_000_000,
+            length: 10,
+        }
+    }
+
+    fn leaving(held: &[Candidate], min: u64, max: Option<u64>, max_bytes: Option<u64>) -> Vec<u64> {
+        let policy = Policy {
+            min_age: Duration::from_secs(min),
+            max_age: max.map(Duration::from_secs),
+            max_bytes,
+        };
+        let out = evictions(held.to_vec(), 1000, &policy);
+        out.into_iter().map(|id| id.sequence).collect()
+    }
+
+    #[test]
+    fn for_size_the_oldest_media_leave_whenever_they_came() {
+        // 2 is old media that came last, from the peer.
+        let all = [held(0, 100, 100), held(1, 200, 200), held(2, 900, 50)];
+        assert_eq!(leaving(&all, 0, None, Some(20)), [2]);
+        assert_eq!(leaving(&all, 0, None, Some(10)), [2, 0]);
+        assert_eq!(leaving(&all, 0, None, Some(30)), [0; 0]);
+    }
+
+    #[test]
+    fn i11_min_age_is_undercut_by_nothing_and_max_age_counts_from_the_receipt() {
+        let all = [held(0, 100, 100), held(1, 200, 200), held(2, 900, 50)];
+        assert_eq!(leaving(&all, 150, None, Some(0)), [0, 1], "2 came 100 s ago");
+        assert_eq!(leaving(&all, 0, Some(850), None), [0]);
+        // What leaves by age does not count for size.
+        assert_eq!(leaving(&all, 0, Some(850), Some(20)), [0]);
+        assert_eq!(leaving(&all, 950, Some(10), Some(0)), [0; 0]);
+    }
+
+    #[test]
+    fn the_floor_is_never_in_the_future() {
+        assert_eq!(floor_us(5_000_000, 10), 5_000_000);
+        assert_eq!(floor_us(i64::MAX, 10), 10_000_000);
+        assert_eq!(floor_us(5, i64::MAX), 5);
     }
 }

@@ -1,5 +1,7 @@
 //! Reading a segment file back: what of it is whole, and the index of that part. A torn tail is not an error.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::entry::Fragment;
@@ -76,6 +78,50 @@ impl Scan {
         self.hashes.extend(parsed.samples.iter().map(|s| s.hash));
         self.end += parsed.len as u64;
     }
+}
+
+/// A file that was read up to here before.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Where its known fragments end, bytes.
+    pub end: u64,
+    /// The chain there.
+    pub chain: Chain,
+    /// How many they are.
+    pub fragments: u64,
+    /// Whether the video is H.265.
+    pub hevc: bool,
+}
+
+/// A fragment that was added to a file, the hashes of its frames, and the chain after it.
+pub type Added = (Fragment, Vec<FrameHash>, Chain);
+
+/// Reads what was added to the file at `path` since it was read up to `place`: the whole fragments.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn scan_more(path: &Path, mut place: Place) -> Result<Vec<Added>> {
+    let mut data = Vec::new();
+    File::open(path)
+        .and_then(|mut file| {
+            file.seek(SeekFrom::Start(place.end))?;
+            file.read_to_end(&mut data)
+        })
+        .map_err(|e| Error::io(path, e))?;
+    let (mut rest, mut added) = (&data[..], Vec::new());
+    while let Ok(parsed) = fmp4::fragment(rest, place.hevc) {
+        if parsed.number != place.fragments {
+            break;
+        }
+        let (bytes, tail) = rest.split_at(parsed.len);
+        place.chain = chain_next(&place.chain, bytes);
+        let hashes = parsed.samples.iter().map(|s| s.hash).collect();
+        added.push((index(place.end, &parsed), hashes, place.chain));
+        place.end += parsed.len as u64;
+        place.fragments += 1;
+        rest = tail;
+    }
+    Ok(added)
 }
 
 /// The index of a parsed fragment that begins at `offset`.

@@ -38,7 +38,7 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GapState {
-    /// No member holds these frames, as far as is known here.
+    /// No member holds these frames, as far as is known here: nothing is played there, or a copy that lacks them.
     Open,
     /// One member missed them, the recording has them.
     Refilled,
@@ -105,25 +105,24 @@ fn continues(before: &Chosen, next: &Chosen) -> bool {
         && hole(before, next).is_none()
 }
 
-/// The hole between two neighbours, if at least one frame is missing there.
+/// The hole between two neighbours, if at least one frame is missing there. Where a writer has both without a hole between
+/// them there is none, whatever the clocks of the writers of the chosen copies say.
 pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
-    let (a, b) = (&before.gop, &next.gop);
-    if a.run == b.run && a.dts + a.duration as i64 == b.dts {
+    if next.follows {
         return None;
     }
+    let (a, b) = (&before.gop, &next.gop);
     let frame = a.duration_us() / a.hashes.len().max(1) as i64;
     let apart = b.start_us - a.end_us();
     (apart * TOLERANCE.1 > frame * (TOLERANCE.0 - TOLERANCE.1)).then_some((a.end_us(), b.start_us))
 }
 
-/// The gaps of the merged recording, each with the cause that a ledger has for it, and those that one member noted and the
-/// recording does not have.
-pub fn gaps(chosen: &[Chosen], noted: &[Gap]) -> Vec<TimelineGap> {
+/// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and
+/// those that this member noted and that lie within what is recorded.
+pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid) -> Vec<TimelineGap> {
     let holes: Vec<(i64, i64)> = chosen.windows(2).filter_map(|w| hole(&w[0], &w[1])).collect();
-    let overlaps =
-        |(start, end): &(i64, i64), gap: &Gap| gap.start_us < *end && gap.end_us.is_none_or(|e| e > *start);
-    let open = holes.iter().map(|hole| {
-        let cause = noted.iter().find(|g| overlaps(hole, g));
+    let missing = holes.iter().map(|hole| {
+        let cause = closest(*hole, noted);
         TimelineGap {
             start_us: hole.0,
             end_us: hole.1,
@@ -133,22 +132,186 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap]) -> Vec<TimelineGap> {
             frames: cause.and_then(|g| g.frames),
         }
     });
-    let covered = |gap: &&Gap| {
-        let first = chosen.first().map_or(i64::MAX, |c| c.gop.start_us);
-        let last = chosen.last().map_or(i64::MIN, |c| c.gop.end_us());
-        !holes.iter().any(|h| overlaps(h, gap))
-            && gap.start_us >= first
-            && gap.end_us.is_some_and(|e| e <= last)
-    };
-    let refilled = noted.iter().filter(covered).map(|gap| TimelineGap {
+    let first = chosen.first().map_or(i64::MAX, |c| c.gop.start_us);
+    let last = chosen.last().map_or(i64::MIN, |c| c.gop.end_us());
+    let covered = noted.iter().filter_map(|gap| {
+        let end_us = gap.end_us.filter(|e| *e <= last && gap.start_us >= first)?;
+        let is_hole = holes.iter().any(|h| overlaps(*h, gap));
+        (!is_hole).then_some((gap, end_us))
+    });
+    let covered = covered.map(|(gap, end_us)| TimelineGap {
         start_us: gap.start_us,
-        end_us: gap.end_us.unwrap_or(gap.start_us),
+        end_us,
         cause: gap.cause.clone(),
-        state: GapState::Refilled,
+        state: if is_refilled(gap, end_us, chosen, store) {
+            GapState::Refilled
+        } else {
+            GapState::Open
+        },
         evidence: gap.evidence.clone(),
         frames: gap.frames,
     });
-    let mut all: Vec<TimelineGap> = open.chain(refilled).collect();
+    let mut all: Vec<TimelineGap> = missing.chain(covered).collect();
     all.sort_by_key(|g| (g.start_us, g.end_us));
     all
+}
+
+fn overlaps((start, end): (i64, i64), gap: &Gap) -> bool {
+    gap.start_us < end && gap.end_us.is_none_or(|e| e > start)
+}
+
+/// The gap that explains a hole best: of those that overlap it the one with the nearest bounds. One that has no end is
+/// taken only where there is no other.
+fn closest(hole: (i64, i64), noted: &[Gap]) -> Option<&Gap> {
+    let distance = |gap: &&Gap| {
+        let end = gap.end_us.unwrap_or(hole.1);
+        let apart = (gap.start_us - hole.0).abs() + (end - hole.1).abs();
+        (gap.end_us.is_none(), apart)
+    };
+    noted.iter().filter(|g| overlaps(hole, g)).min_by_key(distance)
+}
+
+/// Whether the frames that the member with volume `store` missed are played from another's copy: every group of pictures in
+/// the gap is, and has more frames there than here.
+fn is_refilled(gap: &Gap, end_us: i64, chosen: &[Chosen], store: Uuid) -> bool {
+    if gap.frames == Some(0) {
+        return true;
+    }
+    let within = |c: &&Chosen| {
+        let (start, end) = by_clock_of(c, store);
+        let frame_us = c.gop.duration_us() / c.gop.hashes.len().max(1) as i64;
+        end.min(end_us) - start.max(gap.start_us) > (frame_us / 2).min((end_us - gap.start_us) / 2)
+    };
+    let refills = |c: &Chosen| {
+        let here = c.holdings.iter().find(|h| h.store == store);
+        c.gop.id.store != store && here.is_none_or(|h| h.frames < c.gop.hashes.len())
+    };
+    let mut groups = chosen.iter().filter(within).peekable();
+    groups.peek().is_some() && groups.all(refills)
+}
+
+/// When a group of pictures begins and ends by the clock of the member with volume `store`, which noted the gap.
+fn by_clock_of(chosen: &Chosen, store: Uuid) -> (i64, i64) {
+    let here = chosen.holdings.iter().find(|h| h.store == store);
+    let start_us = here.map_or(chosen.gop.start_us, |h| h.start_us);
+    (start_us, start_us + chosen.gop.duration_us())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canonical::{Gop, choose};
+    use crate::id::SegmentId;
+
+    /// Second `second` as a store has it, without the frames `lacks`.
+    fn second(store: u128, second: i64, lacks: std::ops::Range<u8>) -> Gop {
+        Gop {
+            id: SegmentId {
+                stream: Uuid::nil(),
+                store: Uuid::from_u128(store),
+                member: format!("m-{store}"),
+                incarnation: store as u64,
+                sequence: second as u64,
+            },
+            run: Uuid::from_u128(store),
+            offset: 0,
+            len: 1,
+            start_us: second * 1_000_000,
+            dts: second * 90_000,
+            duration: 90_000,
+            hashes: (0..25)
+                .filter(|f| !lacks.contains(f))
+                .map(|f| [(second * 25) as u8 + f; 16])
+                .collect(),
+            cuts: Vec::new(),
+            complete: true,
+            pair_epoch: 1,
+            stream_epoch: 0,
+            owner: true,
+        }
+    }
+
+    fn noted(start_ms: i64, end_ms: Option<i64>, cause: &str) -> Gap {
+        Gap {
+            start_us: start_ms * 1000,
+            end_us: end_ms.map(|ms| ms * 1000),
+            cause: cause.into(),
+            evidence: String::new(),
+            frames: None,
+        }
+    }
+
+    fn states(gops: Vec<Gop>, gap: Gap) -> Vec<(i64, GapState)> {
+        let found = gaps(&choose(gops), &[gap], Uuid::from_u128(1));
+        found.iter().map(|g| (g.start_us / 1000, g.state)).collect()
+    }
+
+    #[test]
+    fn a_gap_is_refilled_only_by_another_copy_with_more_frames() {
+        let gap = || noted(1200, Some(1280), "PacketLoss");
+        let own = || (0..3).map(|s| second(1, s, if s == 1 { 5..7 } else { 0..0 }));
+        let peers = |lacks: std::ops::Range<u8>| (0..3).map(move |s| second(2, s, lacks.clone()));
+        assert_eq!(
+            states(own().collect(), gap()),
+            [(1200, GapState::Open)],
+            "nobody has them"
+        );
+        assert_eq!(
+            states(own().chain(peers(5..7)).collect(), gap()),
+            [(1200, GapState::Open)],
+            "the peer lacks as many"
+        );
+        assert_eq!(
+            states(own().chain(peers(0..0)).collect(), gap()),
+            [(1200, GapState::Refilled)]
+        );
+    }
+
+    #[test]
+    fn a_gap_over_groups_that_only_the_peer_has_is_refilled_whatever_its_clock() {
+        for late_us in [-300_000, 0, 300_000] {
+            let mut first = second(1, 1, 10..25);
+            (first.duration, first.complete) = (36_000, false);
+            let own = [second(1, 0, 0..0), first, second(1, 4, 0..0)];
+            let peers = (0..6).map(|s| {
+                let mut g = second(2, s, 0..0);
+                // It is the one that is played.
+                (g.start_us, g.pair_epoch) = (g.start_us + late_us, 2);
+                g
+            });
+            let found = states(
+                own.into_iter().chain(peers).collect(),
+                noted(1400, Some(4000), "Disconnected"),
+            );
+            assert_eq!(found, [(1400, GapState::Refilled)], "{late_us}");
+        }
+    }
+
+    #[test]
+    fn the_closest_gap_explains_a_hole() {
+        let gops = || vec![second(1, 0, 0..0), second(1, 5, 0..0)];
+        let stale = noted(-9000, None, "Disconnected");
+        let near = noted(1000, Some(5000), "RecorderRestart");
+        let wide = noted(-9000, Some(9000), "Watchdog");
+        let cause = |noted: &[Gap]| gaps(&choose(gops()), noted, Uuid::nil())[0].cause.clone();
+        assert_eq!(cause(&[stale.clone(), wide, near]), "RecorderRestart");
+        assert_eq!(cause(&[stale]), "Disconnected");
+        assert_eq!(cause(&[]), "Unknown");
+    }
+
+    #[test]
+    fn the_seam_of_two_writers_is_no_hole_where_one_has_both_sides() {
+        let mut gops: Vec<Gop> = (0..3).map(|s| second(1, s, 0..0)).collect();
+        let late = |mut g: Gop| {
+            (g.start_us, g.pair_epoch) = (g.start_us + 300_000, 0);
+            g
+        };
+        gops.extend((2..5).map(|s| late(second(2, s, 0..0))));
+        let chosen = choose(gops.clone());
+        assert_eq!(chosen[2].gop.id.store, Uuid::from_u128(1), "the seam is after it");
+        assert_eq!(gaps(&chosen, &[], Uuid::nil()), []);
+        // Where nobody has both sides, the clocks decide.
+        gops.retain(|g| g.id.sequence != 2);
+        assert_eq!(gaps(&choose(gops), &[], Uuid::nil()).len(), 1);
+    }
 }

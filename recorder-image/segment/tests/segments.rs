@@ -193,7 +193,7 @@ fn one_playlist_plays_over_the_seam_of_two_writers() {
     assert_eq!(frames, 250);
     let text = hls::playlist(
         &chosen,
-        true,
+        &hls::Kind::Ended,
         |id| volume.open_path(id).to_string_lossy().replace(".open", ".mp4"),
         |id| catalogue.get(id).unwrap().head_len,
     );
@@ -219,9 +219,9 @@ fn a_hole_is_said_in_the_playlist() {
     ));
     let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
     let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
-    let text = hls::playlist(&chosen, true, segment::SegmentId::stem, |_| 1);
+    let text = hls::playlist(&chosen, &hls::Kind::Ended, segment::SegmentId::stem, |_| 1);
     assert_eq!(text.matches("#EXT-X-GAP\n#EXTINF:4.000000,").count(), 1, "{text}");
-    let gaps = segment::timeline::gaps(&chosen, &[]);
+    let gaps = segment::timeline::gaps(&chosen, &[], volume.store());
     assert_eq!(
         (gaps.len(), gaps[0].start_us, gaps[0].end_us),
         (1, 2_000_000, 6_000_000)
@@ -345,4 +345,209 @@ proptest::proptest! {
         let _ = fmp4::fragment(&data, false);
         let _ = fmp4::head(&data[seed.min(data.len())..]);
     }
+}
+
+/// Seven streams share the numbers of an incarnation's segments.
+#[test]
+fn the_next_segment_of_a_stream_is_not_always_one_higher() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    drop(write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..25));
+    drop(write(&volume, header(2, volume.store(), "a", 1, 1, 0), 0..25));
+    drop(write(&volume, header(1, volume.store(), "a", 1, 7, 25), 25..50));
+    let mut other_run = header(1, volume.store(), "a", 1, 9, 50);
+    other_run.run = uuid::Uuid::from_u128(99);
+    drop(write(&volume, other_run, 50..75));
+    let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
+    let gops = catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX);
+    let complete: Vec<bool> = gops.iter().map(|g| g.complete).collect();
+    assert_eq!(complete, [true, false, false]);
+}
+
+#[test]
+fn a_gap_that_a_killed_recorder_left_open_ends_with_its_next_frame() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    let gap = segment::Gap {
+        start_us: 1_000_000,
+        end_us: None,
+        cause: "Disconnected".into(),
+        evidence: String::new(),
+        frames: None,
+    };
+    ledger.append(&Record::Gap(gap)).unwrap();
+    drop(write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..25));
+    // What the peer recorded meanwhile does not end it.
+    drop(write(
+        &volume,
+        header(1, uuid::Uuid::from_u128(9), "b", 2, 0, 25),
+        25..100,
+    ));
+    let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
+    assert_eq!(catalogue.stream(uid).unwrap().gaps[0].end_us, None);
+    drop(write(&volume, header(1, volume.store(), "a", 3, 0, 75), 75..100));
+    let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
+    assert_eq!(catalogue.stream(uid).unwrap().gaps[0].end_us, Some(3_000_000));
+}
+
+#[test]
+fn a_file_that_grew_is_read_from_where_it_was_known() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let mut file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50);
+    let id = file.header().id.clone();
+    let read = || segment::catalogue::read_copy(&volume, &id, false, 0).unwrap();
+    let mut known = read();
+    let more =
+        |known: &segment::Copy| scan::scan_more(&volume.open_path(&id), known.place().unwrap()).unwrap();
+    assert!(more(&known).is_empty());
+    file.append(&[sample(50), sample(51)]).unwrap();
+    file.append(&[sample(52)]).unwrap();
+    let torn = std::fs::OpenOptions::new()
+        .append(true)
+        .open(volume.open_path(&id));
+    std::io::Write::write_all(&mut torn.unwrap(), b"torn").unwrap();
+    let mut catalogue = Catalogue::default();
+    catalogue.upsert(known.clone());
+    for (fragment, hashes, chain) in more(&known) {
+        catalogue.extend(&id, fragment, &hashes, chain);
+    }
+    known = catalogue.get(&id).unwrap().clone();
+    assert_eq!(known, read());
+    assert_eq!(known.hashes.len(), 53);
+}
+
+#[test]
+fn i8_what_was_rebuilt_from_files_is_in_the_ledger_from_then_on() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let peer = uuid::Uuid::from_u128(9);
+    for (store, member, role) in [
+        (volume.store(), "a", Role::Recorder),
+        (peer, "b", Role::Replicator),
+    ] {
+        let file = write(&volume, header(1, store, member, 1, 0, 0), 0..25);
+        let id = file.finish().rename().unwrap().header.id;
+        let (catalogue, report) = Catalogue::load(&volume, 7).unwrap();
+        assert_eq!(report.rebuilt.first(), Some(&id));
+        let cuts = catalogue.record_rebuilt(&volume, &report, role);
+        assert!(cuts.unwrap().is_empty());
+        // Later starts know when it came, so that it ages (I11).
+        let (catalogue, report) = Catalogue::load(&volume, 5000).unwrap();
+        assert_eq!(
+            (report.rebuilt.len(), catalogue.get(&id).unwrap().received_s),
+            (0, 7)
+        );
+    }
+    let received = segment::LedgerReader::new(&volume, uid, Role::Replicator)
+        .poll()
+        .unwrap();
+    assert!(matches!(&received[..], [Record::Received { from, received_s: 7, .. }] if from == "b"));
+}
+
+#[test]
+fn a_sealed_file_that_rotted_is_unreadable_and_has_no_root() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50);
+    let entry = file.finish().rename().unwrap();
+    let sealed = volume.sealed_path(&entry.header.id);
+    let whole = std::fs::read(&sealed).unwrap();
+    let mut flipped = whole.clone();
+    flipped[entry.fragments[4].offset as usize + 300] ^= 1;
+    let mut longer = whole.clone();
+    longer.extend_from_slice(b"more");
+    for rotten in [&flipped[..], &longer, &whole[..whole.len() - 1]] {
+        std::fs::write(&sealed, rotten).unwrap();
+        let (catalogue, report) = Catalogue::load(&volume, 0).unwrap();
+        assert_eq!((report.rebuilt.len(), report.unreadable.len()), (0, 1));
+        assert!(catalogue.get(&entry.header.id).is_none());
+    }
+    std::fs::write(&sealed, &whole).unwrap();
+    assert_eq!(Catalogue::load(&volume, 0).unwrap().1.rebuilt.len(), 1);
+}
+
+#[test]
+fn a_floor_in_the_future_is_capped_at_the_start() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    let id = header(1, volume.store(), "a", 1, 0, 0).id;
+    let end_us = 4_000_000_000_000_000;
+    ledger.append(&Record::Evicted { id, end_us }).unwrap();
+    let (catalogue, _) = Catalogue::load(&volume, 1000).unwrap();
+    assert_eq!(catalogue.floors()[&uid], 1_000_000_000);
+}
+
+#[test]
+fn a_record_that_no_reader_would_take_is_refused() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let note = |len: usize| Record::Note {
+        at_us: 0,
+        what: "x".repeat(len),
+    };
+    let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    let refused = ledger.append(&note(segment::ledger::MAX_RECORD));
+    assert!(
+        matches!(refused, Err(Error::RecordTooLarge { .. })),
+        "{refused:?}"
+    );
+    ledger.append(&note(1)).unwrap();
+    let mut reader = segment::LedgerReader::new(&volume, uid, Role::Recorder);
+    assert_eq!(reader.poll().unwrap(), [note(1)]);
+}
+
+#[test]
+fn a_rotation_that_failed_is_tried_again() {
+    let uid = uuid::Uuid::from_u128(1);
+    let note = |at_us| Record::Note {
+        at_us,
+        what: "x".repeat(1 << 20),
+    };
+    // What a full disk, or another hand, left in the place of the next file.
+    for left in [0, 17, 60] {
+        let (_dir, path) = folder();
+        let volume = volume(&path);
+        let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+        let next = volume.stream_dir(uid).join("recorder.000001.ledger");
+        std::fs::write(&next, vec![7; left]).unwrap();
+        for at_us in 0..20 {
+            ledger.append(&note(at_us)).unwrap();
+        }
+        drop(ledger);
+        let (mut ledger, cut) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+        assert!(cut.is_empty());
+        ledger.append(&note(20)).unwrap();
+        let mut reader = segment::LedgerReader::new(&volume, uid, Role::Recorder);
+        assert_eq!(reader.poll().unwrap().len(), 21, "{left} bytes were left");
+    }
+}
+
+#[test]
+fn a_file_without_a_head_is_begun_again_with_the_chain_before_it() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let note = Record::Note {
+        at_us: 1,
+        what: String::new(),
+    };
+    Ledger::open(&volume, uid, Role::Recorder)
+        .unwrap()
+        .0
+        .append(&note)
+        .unwrap();
+    let first = std::fs::read(volume.stream_dir(uid).join("recorder.000000.ledger")).unwrap();
+    let next = volume.stream_dir(uid).join("recorder.000001.ledger");
+    std::fs::write(&next, []).unwrap();
+    let (mut ledger, cut) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    assert!(cut.is_empty(), "nothing was lost");
+    ledger.append(&note).unwrap();
+    assert_eq!(std::fs::read(&next).unwrap()[8..40], first[first.len() - 32..]);
 }

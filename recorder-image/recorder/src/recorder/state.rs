@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use segment::catalogue::read_copy;
 use segment::retention::RetentionClock;
-use segment::scan::scan;
+use segment::scan::{Added, scan, scan_more};
 use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume};
 use tokio::sync::broadcast;
 
@@ -36,6 +36,14 @@ pub struct Held {
     pub catalogue: Catalogue,
     /// Its retention clock.
     pub clock: RetentionClock,
+}
+
+/// What was read of a received segment that grew.
+enum More {
+    /// It was not known.
+    All(Box<Copy>),
+    /// Its new fragments.
+    Added(SegmentId, Vec<Added>),
 }
 
 /// The recorder's shared state.
@@ -118,7 +126,7 @@ impl Shared {
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The catalogue, after the received segments of a stream that grew were read again.
+    /// The catalogue, after the received segments of a stream that grew were read further. Reads files: not for an async task.
     pub fn fresh_catalogue(&self, stream: StreamUid) -> MutexGuard<'_, Catalogue> {
         let grown: BTreeSet<SegmentId> = {
             let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,19 +136,36 @@ impl Shared {
             *stale = rest;
             of_stream
         };
-        let read = |id: &SegmentId| scan(&self.volume.open_path(id)).ok();
-        let scans: Vec<_> = grown.iter().filter_map(read).collect();
+        let more: Vec<_> = grown.iter().filter_map(|id| self.read_more(id)).collect();
         let mut catalogue = self.catalogue();
-        for found in scans {
-            let known = catalogue.get(&found.header.id);
-            if known.is_some_and(|c| c.state == State::Sealed || c.length > found.end) {
-                continue;
+        for more in more {
+            match more {
+                More::All(copy) if catalogue.get(copy.id()).is_none() => catalogue.upsert(*copy),
+                More::All(_) => {}
+                More::Added(id, added) => {
+                    for (fragment, hashes, chain) in added {
+                        // Another reader may have taken it in meanwhile.
+                        let known = catalogue.get(&id).and_then(Copy::place);
+                        if known.is_some_and(|place| place.end == fragment.offset) {
+                            catalogue.extend(&id, fragment, &hashes, chain);
+                        }
+                    }
+                }
             }
-            let state = known.map_or(State::Open, |c| c.state);
-            let origin = self.origin(&found.header.id);
-            catalogue.upsert(Copy::from_scan(found, state, origin, self.now_s()));
         }
         catalogue
+    }
+
+    /// What the file of a received segment has that the catalogue does not know: read without holding it.
+    fn read_more(&self, id: &SegmentId) -> Option<More> {
+        let path = self.volume.open_path(id);
+        let known = self.catalogue().get(id).map(Copy::place);
+        if let Some(place) = known {
+            return Some(More::Added(id.clone(), scan_more(&path, place?).ok()?));
+        }
+        let found = scan(&path).ok().filter(|found| &found.header.id == id)?;
+        let copy = Copy::from_scan(found, State::Open, self.origin(id), self.now_s());
+        Some(More::All(Box::new(copy)))
     }
 
     /// The retention clock, seconds since the Unix epoch.

@@ -11,6 +11,7 @@ use crds::member::{KnownStream, RenderedConfig};
 use failover::{
     BootTime, Config, Epoch, Event, Incarnation, Member, MemberName, MemberRef, Settings, StoreId,
 };
+use segment::retention::RetentionClock;
 use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -133,8 +134,19 @@ impl Opened {
     fn open(media: &Path) -> anyhow::Result<Self> {
         let volume = Arc::new(Volume::open(media, Role::Replicator)?);
         let slots = EpochSlots::open(&volume)?;
-        let (catalogue, _) = Catalogue::load(&volume, clock::wall_s())?;
+        let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
+        let now_s = clock.advance(clock::wall_s(), clock::boot_s());
+        let (catalogue, found) = Catalogue::load(&volume, now_s)?;
         let hub = Arc::new(Hub::new(volume.store(), &catalogue));
+        // I8: a full disk must not keep the replicator from starting; the next start tries again.
+        let recorded = catalogue.record_rebuilt(&volume, &found, Role::Replicator);
+        for cut in recorded.unwrap_or_else(|e| {
+            tracing::warn!("what was rebuilt from files is not in the ledger: {e}");
+            Vec::new()
+        }) {
+            hub.truncated();
+            tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
+        }
         let known = Arc::new(known_streams(&catalogue));
         Ok(Self {
             volume,

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +25,13 @@ const CHUNK: usize = 128 << 10;
 /// Chunks that wait for the viewer.
 const AHEAD: usize = 2;
 
-/// Answers with the file at `path`, of which only the first `length` bytes count. `sealed` files never change, so
+/// Answers with `file`, of which only the first `length` bytes count. `sealed` files never change, so
 /// they may be cached.
 ///
 /// # Errors
-/// When the range is outside the file, or the file cannot be opened.
-pub async fn serve(
-    path: &Path,
+/// When the range is outside the file.
+pub fn serve(
+    file: std::fs::File,
     length: u64,
     sealed: bool,
     headers: &HeaderMap,
@@ -44,12 +43,6 @@ pub async fn serve(
         ByteRange::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
         ByteRange::Unsatisfiable => return Err(ApiError::bad_range(length)),
     };
-    let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || std::fs::File::open(path)).await;
-    let file = opened
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(|e| ApiError::unreadable(&e))?;
     let mut response = Response::builder()
         .status(status)
         .header(CONTENT_TYPE, "video/mp4")

@@ -3,9 +3,13 @@
 pub mod auth;
 pub mod bytes;
 pub mod error;
+mod listen;
 pub mod query;
+#[cfg(test)]
+mod tests;
 pub mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
@@ -20,16 +24,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::auth::Token;
 use self::error::ApiError;
+use self::listen::{Limits, Routers};
 use super::state::Shared;
 
 /// The most answers in progress at once; more are turned away.
 const MAX_REQUESTS: usize = 256;
+/// How many answers are made of the catalogue and the volume at once; the others wait.
+const READERS: usize = 2;
+/// Copies that are read under one lock of the catalogue.
+const AT_ONCE: usize = 32;
+/// What a request without `from` is about: so long before `to`, or before now.
+const DEFAULT_US: i64 = 3_600_000_000;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct Api {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 /// Serves for ever.
@@ -37,14 +49,30 @@ struct Api {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Arc<Token>) -> std::io::Result<()> {
-    axum::serve(listener, router(shared, token)).await
+    let limits = Limits::default();
+    let routers = Routers {
+        all: router(Arc::clone(&shared), token),
+        crowded: crowded(shared),
+    };
+    listen::serve(listener, routers, limits).await
+}
+
+fn api(shared: Arc<Shared>) -> Api {
+    Api {
+        shared,
+        permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        readers: Arc::new(Semaphore::new(READERS)),
+    }
+}
+
+fn probes() -> Router<Api> {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
 }
 
 fn router(shared: Arc<Shared>, token: Arc<Token>) -> Router {
-    let api = Api {
-        shared,
-        permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
-    };
     let viewers = Router::new()
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{name}/timeline", get(timeline_of))
@@ -53,13 +81,19 @@ fn router(shared: Arc<Shared>, token: Arc<Token>) -> Router {
         .route("/v1/streams/{name}/segments/{id}/entry", get(entry))
         .route("/v1/streams/{name}/hls.m3u8", get(playlist))
         .layer(middleware::from_fn_with_state(token, auth::check));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    probes()
         .merge(viewers)
         .fallback(|uri: Uri| async move { ApiError::no_route(uri.path()) })
-        .with_state(api)
+        .with_state(api(shared))
+}
+
+/// What is answered on connections above the limit: probes, so that viewers never end the process.
+fn crowded(shared: Arc<Shared>) -> Router {
+    let busy = async |State(api): State<Api>| {
+        api.shared.metrics.http_busy.inc();
+        ApiError::busy()
+    };
+    probes().fallback(busy).with_state(api(shared))
 }
 
 async fn ready(State(api): State<Api>) -> Response {
@@ -106,16 +140,59 @@ impl Api {
         SegmentId::from_stem(uid, stem).ok_or_else(|| ApiError::no_segment(name, stem))
     }
 
+    /// Reads of the catalogue or the volume, off the async threads, and few at once.
+    async fn read<T: Send + 'static>(
+        &self,
+        reading: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let failed = |e: &dyn std::fmt::Display| ApiError::unreadable(&std::io::Error::other(e.to_string()));
+        let turn = Arc::clone(&self.readers).acquire_owned().await;
+        let (turn, api) = (turn.map_err(|e| failed(&e))?, self.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            reading(&api)
+        });
+        read.await.map_err(|e| failed(&e))?
+    }
+
     /// The canonical groups of pictures of a stream in a span of time.
-    fn chosen(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<canonical::Chosen> {
-        let gops = self.shared.fresh_catalogue(uid).gops(uid, from_us, to_us);
-        canonical::choose(gops)
+    fn chosen(&self, uid: StreamUid, span: Span) -> Vec<canonical::Chosen> {
+        let ids = self
+            .shared
+            .fresh_catalogue(uid)
+            .overlapping(uid, span.from_us, span.to_us);
+        // The writer needs the catalogue too: it is held for a few copies at a time.
+        let part = |ids: &[SegmentId]| self.shared.catalogue().gops_of(ids, span.from_us, span.to_us);
+        canonical::choose(ids.chunks(AT_ONCE).flat_map(part).collect())
     }
 }
 
-fn span(query: Option<&str>) -> Result<(i64, i64, bool), ApiError> {
-    let (from, to) = query::span(query.unwrap_or_default())?;
-    Ok((from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX), to.is_some()))
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    from_us: i64,
+    to_us: i64,
+    /// Whether `to` was given: then nothing is added to it.
+    ended: bool,
+    /// Whether `from` was.
+    begun: bool,
+}
+
+impl Span {
+    fn of(query: Option<&str>, now_us: i64) -> Result<Self, ApiError> {
+        let (from, to) = query::span(query.unwrap_or_default())?;
+        let default = || to.unwrap_or(now_us).saturating_sub(DEFAULT_US);
+        Ok(Self {
+            from_us: from.unwrap_or_else(default),
+            to_us: to.unwrap_or(i64::MAX),
+            ended: to.is_some(),
+            begun: from.is_some(),
+        })
+    }
+}
+
+fn span(query: Option<&str>) -> Result<Span, ApiError> {
+    Span::of(query, jiff::Timestamp::now().as_microsecond())
 }
 
 async fn streams(State(api): State<Api>) -> Response {
@@ -127,28 +204,37 @@ async fn timeline_of(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, uid) = (api.permit()?, api.uid(&name)?);
-    let (from_us, to_us, _) = span(query.as_deref())?;
-    let chosen = api.chosen(uid, from_us, to_us);
-    let catalogue = api.shared.catalogue();
-    let noted: Vec<segment::Gap> = catalogue.stream(uid).map(|s| s.gaps.clone()).unwrap_or_default();
-    let in_span = |g: &segment::Gap| g.start_us < to_us && g.end_us.is_none_or(|e| e > from_us);
-    let noted: Vec<segment::Gap> = noted.into_iter().filter(in_span).collect();
-    let view = views::Timeline {
-        durable_end: catalogue.stream(uid).and_then(views::durable_end),
-        acknowledged_end: catalogue.stream(uid).and_then(views::acknowledged_end),
-        stream: name,
+    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
+    let view = api.read(move |api| Ok(timeline_view(api, api.uid(&name)?, name, span)));
+    Ok(Json(view.await?).into_response())
+}
+
+fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> views::Timeline {
+    let chosen = api.chosen(uid, span);
+    let in_span = |g: &&segment::Gap| g.start_us < span.to_us && g.end_us.is_none_or(|e| e > span.from_us);
+    let (noted, durable_end, acknowledged_end) = {
+        let catalogue = api.shared.catalogue();
+        let found = catalogue.stream(uid);
+        let noted = found.into_iter().flat_map(|s| s.gaps.iter()).filter(in_span);
+        let noted: Vec<segment::Gap> = noted.cloned().collect();
+        let ends = (
+            found.and_then(views::durable_end),
+            found.and_then(views::acknowledged_end),
+        );
+        (noted, ends.0, ends.1)
+    };
+    let gaps = timeline::gaps(&chosen, &noted, api.shared.volume.store());
+    views::Timeline {
+        stream,
         uid,
         spans: timeline::spans(&chosen)
             .into_iter()
             .map(views::Span::from)
             .collect(),
-        gaps: timeline::gaps(&chosen, &noted)
-            .into_iter()
-            .map(views::Gap::from)
-            .collect(),
-    };
-    Ok(Json(view).into_response())
+        gaps: gaps.into_iter().map(views::Gap::from).collect(),
+        durable_end,
+        acknowledged_end,
+    }
 }
 
 async fn segments(
@@ -156,20 +242,24 @@ async fn segments(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, uid) = (api.permit()?, api.uid(&name)?);
-    let (from_us, to_us, _) = span(query.as_deref())?;
-    let catalogue = api.shared.fresh_catalogue(uid);
-    let copies = catalogue
-        .stream(uid)
-        .map(|s| s.copies.values())
-        .into_iter()
-        .flatten();
-    let mut found: Vec<views::Segment> = copies
-        .filter(|c| c.start_us() < to_us && c.end_us() > from_us)
-        .map(|c| views::segment(&name, c))
-        .collect();
+    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
+    let view = api.read(move |api| Ok(segments_view(api, api.uid(&name)?, &name, span)));
+    Ok(Json(view.await?).into_response())
+}
+
+fn segments_view(api: &Api, uid: StreamUid, name: &str, span: Span) -> Vec<views::Segment> {
+    let ids = api
+        .shared
+        .fresh_catalogue(uid)
+        .overlapping(uid, span.from_us, span.to_us);
+    let mut found: Vec<views::Segment> = Vec::with_capacity(ids.len());
+    for part in ids.chunks(AT_ONCE) {
+        let catalogue = api.shared.catalogue();
+        let copies = part.iter().filter_map(|id| catalogue.get(id));
+        found.extend(copies.map(|c| views::segment(name, c)));
+    }
     found.sort_by(|a, b| (&a.start, &a.id).cmp(&(&b.start, &b.id)));
-    Ok(Json(found).into_response())
+    found
 }
 
 async fn segment_bytes(
@@ -178,32 +268,43 @@ async fn segment_bytes(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let permit = api.permit()?;
-    let id = api.segment(&name, stem.trim_end_matches(".mp4"))?;
-    let (length, sealed) = {
-        let catalogue = api.shared.fresh_catalogue(id.stream);
-        let copy = catalogue
-            .get(&id)
-            .ok_or_else(|| ApiError::no_segment(&name, &stem))?;
-        (copy.length, copy.state == segment::State::Sealed)
-    };
-    let volume = &api.shared.volume;
-    // It may be sealed between the look and the opening; then it is found under its sealed name.
-    let paths = [volume.sealed_path(&id), volume.open_path(&id)];
-    let path = paths.iter().find(|p| p.exists()).unwrap_or(&paths[0]);
-    bytes::serve(path, length, sealed, &headers, permit).await
+    let found = api.read(move |api| {
+        let id = api.segment(&name, stem.trim_end_matches(".mp4"))?;
+        let (length, sealed) = {
+            let catalogue = api.shared.fresh_catalogue(id.stream);
+            let copy = catalogue.get(&id);
+            let copy = copy.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
+            (copy.length, copy.state == segment::State::Sealed)
+        };
+        // It may be sealed between the look and the opening; then it is found under its sealed name.
+        let paths = [
+            api.shared.volume.sealed_path(&id),
+            api.shared.volume.open_path(&id),
+        ];
+        let opened = paths.iter().map(std::fs::File::open).find_map(Result::ok);
+        let file = opened.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
+        Ok((file, length, sealed))
+    });
+    let (file, length, sealed) = found.await?;
+    bytes::serve(file, length, sealed, &headers, permit)
 }
 
 async fn entry(
     State(api): State<Api>,
     Path((name, stem)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let id = api.segment(&name, &stem)?;
-    let catalogue = api.shared.catalogue();
-    let copy = catalogue
-        .get(&id)
-        .ok_or_else(|| ApiError::no_segment(&name, &stem))?;
-    let entry = copy.entry().ok_or_else(|| ApiError::not_sealed(&stem))?;
-    Ok(Json(views::entry(&entry)).into_response())
+    let _permit = api.permit()?;
+    let view = api.read(move |api| {
+        let id = api.segment(&name, &stem)?;
+        let entry = {
+            let catalogue = api.shared.catalogue();
+            let copy = catalogue.get(&id);
+            copy.ok_or_else(|| ApiError::no_segment(&name, &stem))?.entry()
+        };
+        let entry = entry.ok_or_else(|| ApiError::not_sealed(&stem))?;
+        Ok(views::entry(&entry))
+    });
+    Ok(Json(view.await?).into_response())
 }
 
 async fn playlist(
@@ -211,21 +312,35 @@ async fn playlist(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, uid) = (api.permit()?, api.uid(&name)?);
-    let (from_us, to_us, ended) = span(query.as_deref())?;
+    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
     // A player that was given the token in the address must give it again for each segment.
-    let token =
-        query::value(query.as_deref().unwrap_or_default(), "token").map(|t| query::parameter("token", &t));
-    let chosen = api.chosen(uid, from_us, to_us);
-    let catalogue = api.shared.catalogue();
-    let uri = |id: &SegmentId| {
-        format!(
-            "segments/{}.mp4{}",
-            id.stem(),
-            token.as_deref().unwrap_or_default()
-        )
+    let token = query::value(query.as_deref().unwrap_or_default(), "token");
+    let text = api.read(move |api| Ok(playlist_text(api, api.uid(&name)?, span, token.as_deref())));
+    let kind = (CONTENT_TYPE, "application/vnd.apple.mpegurl");
+    Ok(([kind], text.await?).into_response())
+}
+
+fn playlist_text(api: &Api, uid: StreamUid, span: Span, token: Option<&str>) -> String {
+    let chosen = api.chosen(uid, span);
+    let token = token.map(|t| query::parameter("token", t)).unwrap_or_default();
+    if !span.begun && !span.ended {
+        // What is asked for again and again has to have a beginning that stays.
+        let rest = token.replacen('?', "&", 1);
+        return hls::multivariant(&chosen, &format!("hls.m3u8?from={}{rest}", span.from_us / 1000));
+    }
+    let uri = |id: &SegmentId| format!("segments/{}.mp4{token}", id.stem());
+    let heads: BTreeMap<&SegmentId, (u64, bool)> = {
+        let catalogue = api.shared.catalogue();
+        let head = |c: &segment::Copy| (c.head_len, c.state == segment::State::Sealed);
+        let ids = chosen.iter().map(|c| &c.gop.id);
+        ids.filter_map(|id| Some((id, head(catalogue.get(id)?))))
+            .collect()
     };
-    let head_len = |id: &SegmentId| catalogue.get(id).map_or(0, |c| c.head_len);
-    let text = hls::playlist(&chosen, ended, uri, head_len);
-    Ok(([(CONTENT_TYPE, "application/vnd.apple.mpegurl")], text).into_response())
+    let sealed = |id: &SegmentId| heads.get(id).is_some_and(|(_, sealed)| *sealed);
+    let kind = if span.ended {
+        hls::Kind::Ended
+    } else {
+        hls::Kind::Live(&sealed)
+    };
+    hls::playlist(&chosen, &kind, uri, |id| heads.get(id).map_or(0, |(len, _)| *len))
 }

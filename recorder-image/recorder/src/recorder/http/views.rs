@@ -2,7 +2,7 @@
 
 use segment::catalogue::Stream;
 use segment::timeline::{self, GapState};
-use segment::{Copy, Origin, SealedEntry, State, StreamUid};
+use segment::{Copy, Origin, SealedEntry, SegmentId, State, StreamUid};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -109,15 +109,12 @@ pub fn durable_end(stream: &Stream) -> Option<String> {
 
 /// The end of what this member wrote and its peer holds durably.
 pub fn acknowledged_end(stream: &Stream) -> Option<String> {
-    let held = |copy: &Copy| {
-        let end = *stream.acknowledged.get(copy.id())?;
-        copy.fragments
-            .iter()
-            .take_while(|f| f.end() <= end)
-            .last()
-            .map(segment::Fragment::end_us)
+    let held = |(id, end): (&SegmentId, &u64)| {
+        let copy = stream.copies.get(id)?;
+        let whole = copy.fragments.partition_point(|f| f.end() <= *end);
+        copy.fragments[..whole].last().map(segment::Fragment::end_us)
     };
-    stream.copies.values().filter_map(held).max().map(time)
+    stream.acknowledged.iter().filter_map(held).max().map(time)
 }
 
 /// A segment.

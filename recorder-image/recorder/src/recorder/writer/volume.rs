@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use segment::retention::{Candidate, Policy, evictions};
+use segment::retention::{Candidate, Policy, evictions, floor_us};
 use segment::{
     Appended, Catalogue, ClockSource, Copy, Finished, Gap, Header, Ledger, Origin, Record, Result, Role,
     Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
@@ -283,13 +283,17 @@ impl Volume {
         let candidate = |c: &Copy| Candidate {
             id: c.id().clone(),
             received_s: c.received_s,
+            end_us: c.end_us(),
             length: c.length,
         };
         let leaving: Vec<(SegmentId, i64)> = {
             let catalogue = self.shared.catalogue();
             let ended = catalogue.copies().filter(|c| c.state != State::Open);
             let leaving = evictions(ended.map(candidate).collect(), now_s, policy);
-            let end = |id: SegmentId| catalogue.get(&id).map(Copy::end_us).map(|end_us| (id, end_us));
+            let end = |id: SegmentId| {
+                let end_us = floor_us(catalogue.get(&id)?.end_us(), now_s);
+                Some((id, end_us))
+            };
             leaving.into_iter().filter_map(end).collect()
         };
         for (id, end_us) in &leaving {

@@ -1,0 +1,251 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use segment::retention::RetentionClock;
+use segment::{Catalogue, ClockSource, Header, Role, Sample, SegmentFile, Track, Volume};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use super::*;
+use crate::local::ToRecorder;
+use crate::recorder::metrics::Metrics;
+use crate::recorder::state::Held;
+
+const SECOND: i64 = 1_000_000;
+
+/// A recorder's state over a new volume, and the token `t`.
+fn shared(dir: &std::path::Path) -> (Arc<Shared>, Arc<Token>) {
+    std::fs::write(dir.join("token"), "t").unwrap();
+    let token = Arc::new(Token::new(&dir.join("token")));
+    token.reload().unwrap();
+    let volume = Volume::open(&dir.join("media"), Role::Recorder).unwrap();
+    let held = Held {
+        clock: RetentionClock::load(&volume, 0, 0).unwrap(),
+        catalogue: Catalogue::default(),
+        volume,
+    };
+    let (metrics, commands) = (Arc::new(Metrics::new("m-0")), sync_channel(1).0);
+    (
+        Arc::new(Shared::new("m-0".into(), held, metrics, commands)),
+        token,
+    )
+}
+
+/// A segment of the peer.
+fn id(sequence: u64) -> SegmentId {
+    SegmentId {
+        stream: Uuid::from_u128(1),
+        store: Uuid::nil(),
+        member: "m-1".into(),
+        incarnation: 1,
+        sequence,
+    }
+}
+
+/// A segment whose first frame is of `start_us`.
+fn open(shared: &Shared, id: &SegmentId, start_us: i64) -> SegmentFile {
+    let header = Header {
+        id: id.clone(),
+        stream_name: "door".into(),
+        pair_epoch: 1,
+        stream_epoch: 0,
+        owner: true,
+        run: Uuid::from_u128(u128::from(id.sequence)),
+        opened_us: start_us,
+        clock: ClockSource::Own,
+        hevc: false,
+    };
+    let track = Track {
+        sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
+        width: 1,
+        height: 1,
+    };
+    SegmentFile::create(&shared.volume, header, &track).unwrap()
+}
+
+/// Frames of a second each, all of them key frames.
+fn append(file: &mut SegmentFile, start_us: i64, seconds: std::ops::Range<i64>) {
+    for n in seconds {
+        let sample = Sample {
+            data: [&5u32.to_be_bytes()[..], &[0x65, n as u8, 1, 2, 3]]
+                .concat()
+                .into(),
+            key: true,
+            dts: (n * 90_000).cast_unsigned(),
+            cts: 0,
+            duration: 90_000,
+            wallclock_us: start_us + n * SECOND,
+        };
+        file.append(&[sample]).unwrap();
+    }
+}
+
+fn seal(shared: &Shared, file: SegmentFile) {
+    let entry = Box::new(file.finish().rename().unwrap());
+    shared.hear(ToRecorder::ReceivedSealed { entry }, Duration::ZERO);
+}
+
+async fn server(shared: &Arc<Shared>, token: &Arc<Token>, limits: Limits) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routers = Routers {
+        all: router(Arc::clone(shared), Arc::clone(token)),
+        crowded: crowded(Arc::clone(shared)),
+    };
+    tokio::spawn(listen::serve(listener, routers, limits));
+    address
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_request_without_from_is_about_an_hour() {
+    let span = |query: &str| Span::of(Some(query), 7_200 * SECOND).unwrap();
+    let table = [
+        ("", 3_600, None),
+        ("to=5000000", 1_400, Some(5_000)),
+        ("from=0", 0, None),
+        ("from=1000&to=2000", 1, Some(2)),
+    ];
+    for (query, from_s, to_s) in table {
+        let found = span(query);
+        assert_eq!(found.from_us, from_s * SECOND, "{query}");
+        assert_eq!(found.to_us, to_s.map_or(i64::MAX, |s| s * SECOND), "{query}");
+        assert_eq!(
+            (found.begun, found.ended),
+            (query.contains("from"), to_s.is_some())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_live_playlist_has_a_beginning_that_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    let (old, new) = (id(0), id(1));
+    for (id, start_us) in [(&old, now_us - 9_000 * SECOND), (&new, now_us - 60 * SECOND)] {
+        let mut file = open(&shared, id, start_us);
+        append(&mut file, start_us, 0..20);
+        seal(&shared, file);
+    }
+    let address = server(&shared, &token, Limits::default()).await;
+    let first = get(address, "/v1/streams/door/hls.m3u8?token=t").await;
+    let uri = first.lines().find(|l| l.starts_with("hls.m3u8?from=")).unwrap();
+    assert!(
+        first.contains("#EXT-X-STREAM-INF:BANDWIDTH=") && uri.ends_with("&token=t"),
+        "{first}"
+    );
+    let live = get(address, &format!("/v1/streams/door/{uri}")).await;
+    assert!(
+        live.contains("EXT-X-PLAYLIST-TYPE:EVENT") && live.contains(&new.stem()),
+        "{live}"
+    );
+    assert!(!live.contains(&old.stem()), "an hour, no more");
+    let all = get(address, "/v1/streams/door/segments?from=0&token=t").await;
+    assert!(all.contains(&old.stem()) && all.contains(&new.stem()));
+    let hour = get(address, "/v1/streams/door/segments?token=t").await;
+    assert!(!hour.contains(&old.stem()) && hour.contains(&new.stem()));
+    let timeline = get(address, "/v1/streams/door/timeline?from=0&token=t").await;
+    assert_eq!(timeline.matches("\"owner\"").count(), 2, "{timeline}");
+    let bytes = get(
+        address,
+        &format!("/v1/streams/door/segments/{}.mp4?token=t", new.stem()),
+    )
+    .await;
+    assert!(bytes.starts_with("HTTP/1.1 200") && bytes.contains("gapless-header-1"));
+    let entry = get(
+        address,
+        &format!("/v1/streams/door/segments/{}/entry?token=t", new.stem()),
+    )
+    .await;
+    assert!(entry.contains("\"frameHashes\""));
+}
+
+#[test]
+fn a_received_segment_that_grew_is_read_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, _) = shared(dir.path());
+    let id = id(0);
+    let mut file = open(&shared, &id, 0);
+    let mut grow = |seconds: std::ops::Range<i64>| {
+        append(&mut file, 0, seconds);
+        let (id, end, frames) = (id.clone(), file.end(), Vec::new());
+        shared.hear(ToRecorder::ReceivedDurable { id, end, frames }, Duration::ZERO);
+        file.end()
+    };
+    for seconds in [0..3, 3..4, 4..9] {
+        let (to, end) = (seconds.end, grow(seconds));
+        let catalogue = shared.fresh_catalogue(id.stream);
+        let copy = catalogue.get(&id).unwrap();
+        assert_eq!((copy.length, copy.hashes.len() as i64), (end, to));
+    }
+    // A part that was read before is not read again: even if it is gone.
+    let path = shared.volume.open_path(&id);
+    let known = std::fs::metadata(&path).unwrap().len();
+    grow(9..10);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..known as usize].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        shared.fresh_catalogue(id.stream).get(&id).unwrap().hashes.len(),
+        10
+    );
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_for_probes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let limits = Limits {
+        connections: 1,
+        spare: 1,
+        ..Limits::default()
+    };
+    let address = server(&shared, &token, limits).await;
+    let held = TcpStream::connect(address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        get(address, "/v1/streams?token=t")
+            .await
+            .starts_with("HTTP/1.1 503")
+    );
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(
+        get(address, "/v1/streams?token=t")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let limits = Limits {
+        idle: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let address = server(&shared, &token, limits).await;
+    for said in ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "{said:?} is kept open");
+        assert!(began.elapsed() >= Duration::from_millis(150));
+    }
+}

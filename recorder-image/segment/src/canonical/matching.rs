@@ -1,0 +1,188 @@
+//! Which groups of pictures are the same.
+//!
+//! Two groups of one store are the same only if they begin with the same frame of the same run (a writer that had to write
+//! again). Groups of two stores are the same if their key frames are, and at least half of the frames of the shorter one,
+//! and they begin within 2 s of wall clock: a frame that one member missed, or a writer that died, does not part them.
+//! Static scenes repeat hashes, so a group may have more than one candidate. Then the one with most frames in common is
+//! taken; else the nearest in time, by the difference of the two clocks that the unambiguous pairs of the two runs show.
+//! No two groups of one store are ever the same by their hashes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::{Gop, WINDOW_US};
+use crate::hash::FrameHash;
+
+/// How far an ambiguous pair may be from the difference of the two clocks, at least, microseconds.
+const JITTER_US: i64 = 250_000;
+
+/// Two runs, the lower first.
+type Runs = (Uuid, Uuid);
+
+/// What is the same.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    /// The indices of the groups that are the same pictures, by start.
+    pub(super) clusters: Vec<Vec<usize>>,
+    /// Runs that have pictures in common: the camera sends both the same bytes.
+    alike: HashSet<Runs>,
+}
+
+impl Matched {
+    /// Whether the camera sends the runs of two groups the same bytes.
+    pub(super) fn alike(&self, a: &Gop, b: &Gop) -> bool {
+        self.alike.contains(&runs(a, b))
+    }
+}
+
+fn runs(a: &Gop, b: &Gop) -> Runs {
+    (a.run.min(b.run), a.run.max(b.run))
+}
+
+/// Two groups that may be the same.
+struct Pair {
+    a: usize,
+    b: usize,
+    /// Tenths of the shorter one that both have.
+    common: usize,
+    /// How much later the group of the higher run begins, microseconds.
+    apart_us: i64,
+    /// Whether neither has another candidate in the other's store.
+    certain: bool,
+}
+
+/// Matches the groups.
+pub(super) fn of(gops: &[Gop]) -> Matched {
+    let written = rewritten(gops);
+    let mut pairs = pairs(gops, &written);
+    let clocks = clocks(gops, &pairs);
+    let off_us = |p: &Pair| {
+        let clock = clocks.get(&runs(&gops[p.a], &gops[p.b]));
+        (p.apart_us - clock.copied().unwrap_or(0)).abs()
+    };
+    pairs.retain(|p| {
+        let shorter_us = gops[p.a].duration_us().min(gops[p.b].duration_us());
+        let known = clocks.contains_key(&runs(&gops[p.a], &gops[p.b]));
+        p.certain || !known || off_us(p) <= JITTER_US.max(shorter_us / 2)
+    });
+    pairs.sort_by_key(|p| (Reverse(p.common), off_us(p), p.a, p.b));
+    join(gops, written, &pairs)
+}
+
+/// Copies that one writer made of the same frames, in the order of time; the best copy first.
+fn rewritten(gops: &[Gop]) -> Vec<Vec<usize>> {
+    let mut same: BTreeMap<(Uuid, Uuid, i64), Vec<usize>> = BTreeMap::new();
+    for (i, gop) in gops.iter().enumerate() {
+        same.entry((gop.id.store, gop.run, gop.dts)).or_default().push(i);
+    }
+    let mut out: Vec<Vec<usize>> = same.into_values().collect();
+    for copies in &mut out {
+        copies.sort_by(|a, b| gops[*b].rank().cmp(&gops[*a].rank()));
+    }
+    out.sort_by_key(|copies| {
+        let first = &gops[copies[0]];
+        (first.start_us, &first.id, first.offset)
+    });
+    out
+}
+
+/// All pairs of `written` (by their indices in it) that may be the same.
+fn pairs(gops: &[Gop], written: &[Vec<usize>]) -> Vec<Pair> {
+    let mut by_key: HashMap<FrameHash, Vec<usize>> = HashMap::new();
+    let mut out: Vec<Pair> = Vec::new();
+    for (b, copies) in written.iter().enumerate() {
+        let later = &gops[copies[0]];
+        let Some(key) = later.hashes.first() else {
+            continue;
+        };
+        let same_key = by_key.entry(*key).or_default();
+        for &a in same_key.iter().rev() {
+            let earlier = &gops[written[a][0]];
+            if later.start_us - earlier.start_us > WINDOW_US {
+                break;
+            }
+            let common = common(&earlier.hashes, &later.hashes);
+            if earlier.id.store == later.id.store || common < 5 {
+                continue;
+            }
+            let apart_us = later.start_us - earlier.start_us;
+            out.push(Pair {
+                a: written[a][0],
+                b: copies[0],
+                common,
+                apart_us: if earlier.run < later.run {
+                    apart_us
+                } else {
+                    -apart_us
+                },
+                certain: true,
+            });
+        }
+        same_key.push(b);
+    }
+    mark_certain(gops, &mut out);
+    out
+}
+
+fn mark_certain(gops: &[Gop], pairs: &mut [Pair]) {
+    let mut candidates: HashMap<(usize, Uuid), usize> = HashMap::new();
+    for p in &*pairs {
+        *candidates.entry((p.a, gops[p.b].id.store)).or_default() += 1;
+        *candidates.entry((p.b, gops[p.a].id.store)).or_default() += 1;
+    }
+    for p in pairs {
+        let keys = [(p.a, gops[p.b].id.store), (p.b, gops[p.a].id.store)];
+        p.certain = keys.iter().all(|k| candidates.get(k) == Some(&1));
+    }
+}
+
+/// How many tenths of the shorter of two lists are in the other too.
+fn common(a: &[FrameHash], b: &[FrameHash]) -> usize {
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    if short.is_empty() || short == &long[..short.len()] {
+        return 10;
+    }
+    let long: BTreeSet<&FrameHash> = long.iter().collect();
+    short.iter().filter(|h| long.contains(h)).count() * 10 / short.len()
+}
+
+/// How much later the clock of the higher run is, by the certain pairs: their median.
+fn clocks(gops: &[Gop], pairs: &[Pair]) -> HashMap<Runs, i64> {
+    let mut seen: HashMap<Runs, Vec<i64>> = HashMap::new();
+    for p in pairs.iter().filter(|p| p.certain) {
+        seen.entry(runs(&gops[p.a], &gops[p.b]))
+            .or_default()
+            .push(p.apart_us);
+    }
+    let median = |(runs, mut apart): (Runs, Vec<i64>)| {
+        apart.sort_unstable();
+        (runs, apart[apart.len() / 2])
+    };
+    seen.into_iter().map(median).collect()
+}
+
+/// Joins the pairs, the best first; a cluster never has two groups of one store.
+fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
+    let mut alike = HashSet::new();
+    let mut cluster_of: HashMap<usize, usize> = HashMap::new();
+    let mut clusters: Vec<Vec<usize>> = written;
+    for (i, copies) in clusters.iter().enumerate() {
+        cluster_of.extend(copies.iter().map(|copy| (*copy, i)));
+    }
+    for p in pairs {
+        let (a, b) = (cluster_of[&p.a], cluster_of[&p.b]);
+        let stores = |c: usize| clusters[c].iter().map(|i| gops[*i].id.store);
+        if a == b || stores(a).any(|store| stores(b).any(|other| other == store)) {
+            continue;
+        }
+        alike.insert(runs(&gops[p.a], &gops[p.b]));
+        let (into, from) = (a.min(b), a.max(b));
+        let moved = std::mem::take(&mut clusters[from]);
+        cluster_of.extend(moved.iter().map(|copy| (*copy, into)));
+        clusters[into].extend(moved);
+    }
+    clusters.retain(|c| !c.is_empty());
+    Matched { clusters, alike }
+}

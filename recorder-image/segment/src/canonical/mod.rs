@@ -1,0 +1,166 @@
+//! Which copy of a group of pictures is played. Pure: it needs no authority, only the catalogue.
+//!
+//! [`matching`] says which groups of different stores are the same pictures, [`order`] in which order they are played.
+//! Of the same pictures the copy with most frames is played; among those a complete one before one whose end is not known,
+//! an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
+
+mod matching;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+
+use uuid::Uuid;
+
+use crate::entry::Fragment;
+use crate::hash::FrameHash;
+use crate::header::Header;
+use crate::id::SegmentId;
+
+/// How far apart two copies of the same pictures may begin, microseconds.
+pub const WINDOW_US: i64 = 2_000_000;
+
+/// The most that a playlist has in one entry, 1/90000 s.
+pub const PART: u64 = 900_000;
+
+/// A place between two fragments of a long group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where the fragment after it begins in the file, bytes.
+    pub offset: u64,
+    /// The duration of the group up to there, 1/90000 s.
+    pub at: u64,
+}
+
+/// One copy of a group of pictures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gop {
+    /// The segment that it is in.
+    pub id: SegmentId,
+    /// The run.
+    pub run: Uuid,
+    /// Where it begins in the file, bytes.
+    pub offset: u64,
+    /// Its length, bytes.
+    pub len: u64,
+    /// Wall clock of its first frame, microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// Decoding time of its first frame in the run, 1/90000 s.
+    pub dts: i64,
+    /// Its duration, 1/90000 s.
+    pub duration: u64,
+    /// The hash of every frame.
+    pub hashes: Vec<FrameHash>,
+    /// Where a group longer than [`PART`] may be cut for a playlist.
+    pub cuts: Vec<Cut>,
+    /// Whether the next key frame followed in the same run.
+    pub complete: bool,
+    /// The pair's epoch at the segment's opening.
+    pub pair_epoch: u64,
+    /// The stream's epoch at the segment's opening.
+    pub stream_epoch: u64,
+    /// Whether the writer owned the stream then.
+    pub owner: bool,
+}
+
+impl Gop {
+    pub(crate) fn begin(header: &Header, fragment: &Fragment, hashes: Vec<FrameHash>) -> Self {
+        Self {
+            id: header.id.clone(),
+            run: header.run,
+            offset: fragment.offset,
+            len: u64::from(fragment.len),
+            start_us: fragment.start_us,
+            dts: fragment.dts,
+            duration: fragment.duration,
+            hashes,
+            cuts: Vec::new(),
+            complete: false,
+            pair_epoch: header.pair_epoch,
+            stream_epoch: header.stream_epoch,
+            owner: header.owner,
+        }
+    }
+
+    pub(crate) fn extend(&mut self, fragment: &Fragment, hashes: Vec<FrameHash>) {
+        let part = self.duration - self.cuts.last().map_or(0, |cut| cut.at);
+        if part + fragment.duration > PART {
+            self.cuts.push(Cut {
+                offset: fragment.offset,
+                at: self.duration,
+            });
+        }
+        self.len += u64::from(fragment.len);
+        self.duration += fragment.duration;
+        self.hashes.extend(hashes);
+    }
+
+    /// Wall clock of its end, microseconds since the Unix epoch.
+    pub fn end_us(&self) -> i64 {
+        self.start_us + self.duration_us()
+    }
+
+    /// Its duration, microseconds.
+    pub fn duration_us(&self) -> i64 {
+        (self.duration * 100 / 9) as i64
+    }
+
+    /// Decoding time of its end in the run, 1/90000 s.
+    fn end_dts(&self) -> i64 {
+        self.dts + self.duration as i64
+    }
+
+    /// Half of its mean frame, microseconds.
+    fn half_frame_us(&self) -> i64 {
+        self.duration_us() / self.hashes.len().max(1) as i64 / 2
+    }
+
+    /// What is played first has the highest rank.
+    fn rank(&self) -> impl Ord + use<'_> {
+        let epochs = (self.pair_epoch, self.stream_epoch);
+        (
+            self.hashes.len(),
+            self.complete,
+            self.owner,
+            epochs,
+            Reverse((self.id.store, &self.id, self.offset)),
+        )
+    }
+}
+
+/// What one store has of a group of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The store that it was written to first.
+    pub store: Uuid,
+    /// Its run.
+    pub run: Uuid,
+    /// Frames of its longest copy.
+    pub frames: usize,
+    /// Wall clock of its first frame by that writer's clock, microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// Decoding times of its beginning and of its end in the run, 1/90000 s.
+    pub dts: (i64, i64),
+}
+
+/// A group of pictures to play.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The copy to play.
+    pub gop: Gop,
+    /// How many copies there are of it, this one included.
+    pub copies: usize,
+    /// What each store has of it.
+    pub holdings: Vec<Holding>,
+    /// Whether a writer has it and the one before, without a hole between them.
+    pub follows: bool,
+    /// Whether it overlaps the one before, because the camera sent the two members different bytes.
+    pub overlaps: bool,
+}
+
+/// Chooses among all copies of a stream's groups of pictures; the result is in the order in which it is played.
+pub fn choose(gops: Vec<Gop>) -> Vec<Chosen> {
+    let matched = matching::of(&gops);
+    order::of(gops, &matched)
+}

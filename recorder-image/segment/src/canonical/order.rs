@@ -1,0 +1,210 @@
+//! In which order what was chosen is played.
+//!
+//! Each store's groups keep the order in which they were written: by run, and by media time in it, whatever its wall clock
+//! did meanwhile. Groups that two stores have hold their orders together; where nothing does, wall clock decides.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use uuid::Uuid;
+
+use super::matching::Matched;
+use super::{Chosen, Gop, Holding};
+
+/// Chooses of each cluster, and puts the choices in order.
+pub(super) fn of(gops: Vec<Gop>, matched: &Matched) -> Vec<Chosen> {
+    let order = played(&gops, &matched.clusters);
+    let mut gops: Vec<Option<Gop>> = gops.into_iter().map(Some).collect();
+    let mut out: Vec<Chosen> = Vec::with_capacity(order.len());
+    for cluster in order {
+        let copies = matched.clusters[cluster].iter().filter_map(|i| gops[*i].take());
+        if let Some(next) = best(copies.collect()) {
+            push(&mut out, next, matched);
+        }
+    }
+    for i in 1..out.len() {
+        out[i].follows = follows(&out[i - 1], &out[i]);
+    }
+    out
+}
+
+fn best(group: Vec<Gop>) -> Option<Chosen> {
+    let (copies, holdings) = (group.len(), holdings(&group));
+    let gop = group.into_iter().max_by(|a, b| a.rank().cmp(&b.rank()))?;
+    Some(Chosen {
+        gop,
+        copies,
+        holdings,
+        follows: false,
+        overlaps: false,
+    })
+}
+
+fn holdings(group: &[Gop]) -> Vec<Holding> {
+    let mut out: Vec<Holding> = Vec::new();
+    for gop in group {
+        let held = Holding {
+            store: gop.id.store,
+            run: gop.run,
+            frames: gop.hashes.len(),
+            start_us: gop.start_us,
+            dts: (gop.dts, gop.end_dts()),
+        };
+        match out.iter_mut().find(|h| h.store == held.store) {
+            Some(known) if known.frames < held.frames => *known = held,
+            Some(_) => {}
+            None => out.push(held),
+        }
+    }
+    out
+}
+
+/// Whether one writer has both, without a hole between them.
+fn follows(before: &Chosen, next: &Chosen) -> bool {
+    let leads = |a: &Holding, b: &Holding| (a.store, a.run, a.dts.1) == (b.store, b.run, b.dts.0);
+    before
+        .holdings
+        .iter()
+        .any(|a| next.holdings.iter().any(|b| leads(a, b)))
+}
+
+/// Adds a choice, unless it or the one before has to give way.
+fn push(out: &mut Vec<Chosen>, mut next: Chosen, matched: &Matched) {
+    while let Some(last) = out.last() {
+        match overlap(&last.gop, &next.gop, matched) {
+            Overlap::Next => return,
+            Overlap::Last => drop(out.pop()),
+            found => {
+                next.overlaps = matches!(found, Overlap::Partly);
+                break;
+            }
+        }
+    }
+    out.push(next);
+}
+
+/// What of two neighbours has to give way.
+enum Overlap {
+    /// Nothing.
+    None,
+    /// Nothing, but the second begins before the first ends.
+    Partly,
+    /// The first: it lies wholly within the second, and ranks lower.
+    Last,
+    /// The second.
+    Next,
+}
+
+/// Two groups of different stores, whose camera sends them different bytes, at the same time: another encoding of what is
+/// played already. It stays in the recording, and is not played. Groups of one store, and of stores that have pictures in
+/// common, are different pictures, whatever their wall clocks say.
+fn overlap(a: &Gop, b: &Gop, matched: &Matched) -> Overlap {
+    let (half_a, half_b) = (a.half_frame_us(), b.half_frame_us());
+    let at_once = a.end_us().min(b.end_us()) - a.start_us.max(b.start_us);
+    if a.id.store == b.id.store || at_once <= half_a || matched.alike(a, b) {
+        return Overlap::None;
+    }
+    let within = |x: &Gop, y: &Gop, half: i64| {
+        x.start_us >= y.start_us - half && x.end_us() <= y.end_us() + half && x.rank() < y.rank()
+    };
+    if within(b, a, half_a) {
+        Overlap::Next
+    } else if within(a, b, half_b) {
+        Overlap::Last
+    } else {
+        Overlap::Partly
+    }
+}
+
+/// The clusters in the order of play: each after those that a store has before it, else by wall clock.
+fn played(gops: &[Gop], clusters: &[Vec<usize>]) -> Vec<usize> {
+    let (mut after, mut waits) = (vec![Vec::new(); clusters.len()], vec![0_usize; clusters.len()]);
+    for line in lines(gops, clusters) {
+        for step in line.windows(2) {
+            after[step[0]].push(step[1]);
+            waits[step[1]] += 1;
+        }
+    }
+    let times: Vec<i64> = clusters.iter().map(|c| start_us(gops, c)).collect();
+    let mut rest: Vec<usize> = (0..clusters.len()).collect();
+    rest.sort_by_key(|c| (times[*c], *c));
+    let first = rest.iter().filter(|c| waits[**c] == 0);
+    let mut ready: BinaryHeap<_> = first.map(|c| Reverse((times[*c], *c))).collect();
+    let mut rest = rest.into_iter();
+    let (mut done, mut out) = (vec![false; clusters.len()], Vec::with_capacity(clusters.len()));
+    loop {
+        // Where two stores contradict each other nothing is ready: then the earliest goes on.
+        let next = ready.pop().map(|Reverse((_, c))| c);
+        let Some(next) = next.or_else(|| rest.find(|c| !done[*c])) else {
+            return out;
+        };
+        if std::mem::replace(&mut done[next], true) {
+            continue;
+        }
+        out.push(next);
+        for &c in &after[next] {
+            waits[c] -= 1;
+            if waits[c] == 0 {
+                ready.push(Reverse((times[c], c)));
+            }
+        }
+    }
+}
+
+/// The wall clock by which a cluster is played.
+fn start_us(gops: &[Gop], cluster: &[usize]) -> i64 {
+    let copies = cluster.iter().map(|i| &gops[*i]);
+    let best = copies.max_by(|a, b| a.rank().cmp(&b.rank()));
+    best.map_or(0, |g| g.start_us)
+}
+
+/// Where a group stands in what its store wrote: run, media time, and its cluster.
+type Placed = ((i64, u64, u64), i64, usize);
+
+/// For each store the clusters that it has, in the order in which it wrote them.
+fn lines(gops: &[Gop], clusters: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let runs = Runs::of(gops);
+    let mut stores: BTreeMap<Uuid, Vec<Placed>> = BTreeMap::new();
+    for (c, cluster) in clusters.iter().enumerate() {
+        for gop in cluster.iter().map(|i| &gops[*i]) {
+            let place = (runs.place(gop), gop.dts, c);
+            stores.entry(gop.id.store).or_default().push(place);
+        }
+    }
+    let sorted = |mut line: Vec<Placed>| {
+        line.sort_unstable();
+        let mut line: Vec<usize> = line.into_iter().map(|(.., c)| c).collect();
+        line.dedup();
+        line
+    };
+    stores.into_values().map(sorted).collect()
+}
+
+/// Where the runs of each store stand: by the start of their incarnation, whose number is random, and by their first
+/// segment in it.
+struct Runs {
+    incarnations: BTreeMap<(Uuid, u64), (u64, u64, i64)>,
+    first: BTreeMap<(Uuid, Uuid), u64>,
+}
+
+impl Runs {
+    fn of(gops: &[Gop]) -> Self {
+        let (mut incarnations, mut first) = (BTreeMap::new(), BTreeMap::new());
+        for gop in gops {
+            let id = &gop.id;
+            let begun = (id.sequence, gop.offset, gop.start_us);
+            let known = incarnations.entry((id.store, id.incarnation)).or_insert(begun);
+            *known = begun.min(*known);
+            let known = first.entry((id.store, gop.run)).or_insert(id.sequence);
+            *known = id.sequence.min(*known);
+        }
+        Self { incarnations, first }
+    }
+
+    fn place(&self, gop: &Gop) -> (i64, u64, u64) {
+        let incarnation = gop.id.incarnation;
+        let begun = self.incarnations.get(&(gop.id.store, incarnation));
+        let first = self.first.get(&(gop.id.store, gop.run));
+        (begun.map_or(0, |b| b.2), incarnation, first.copied().unwrap_or(0))
+    }
+}

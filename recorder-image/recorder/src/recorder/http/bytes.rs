@@ -1,6 +1,6 @@
 //! The bytes of a segment, whole or by range.
 //!
-//! A viewer is given a bounded number of chunks ahead; one that takes none for [`STALL`] is dropped. It never holds
+//! A viewer is given a bounded number of chunks ahead; one that takes none for a while is dropped. It never holds
 //! back the recording.
 
 use std::io;

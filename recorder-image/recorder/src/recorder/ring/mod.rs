@@ -252,8 +252,10 @@ impl Ring {
     /// writer goes on after the group.
     pub fn discard(&mut self, seq: u64) -> Option<Dropped> {
         let holds = |g: &Gop| (g.first_seq..g.end_seq()).contains(&seq);
-        let index = self.gops.iter().position(holds)?;
-        let gop = self.remove(index)?;
+        let Some(gop) = self.gops.iter().position(holds).and_then(|i| self.remove(i)) else {
+            self.rewind();
+            return None;
+        };
         self.skip_to_key |= !gop.closed;
         self.cursor = self.cursor.map(|_| gop.end_seq());
         gop.lost_from(seq)

@@ -183,7 +183,12 @@ mod tests {
     #[test]
     fn losses_now_and_then_stay_losses() {
         let mut cadence = learned(&[3600]);
-        let all: Vec<i64> = [3600, 3600, 3600, 7200].iter().cycle().take(400).copied().collect();
+        let all: Vec<i64> = [3600, 3600, 3600, 7200]
+            .iter()
+            .cycle()
+            .take(400)
+            .copied()
+            .collect();
         assert_eq!(missing(&said(&mut cadence, &all)), 100);
     }
 }

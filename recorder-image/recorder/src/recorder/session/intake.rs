@@ -291,11 +291,12 @@ fn note_loss(inner: &mut Inner, (start_us, end_us): (i64, i64), lost: u16, missi
         (0, 1..) => "Malformed",
         (0, 0) => "FramesMissing",
     };
-    let mut evidence = format!("{lost} packets lost, {missing} frames missing by the stream's rhythm");
-    if refused.broken > 0 {
-        let Refused { broken, why, .. } = refused;
-        evidence += &format!(", {broken} not recorded, the last being {why}");
-    }
+    let not_recorded = match refused {
+        Refused { broken: 0, .. } => String::new(),
+        Refused { broken, why, .. } => format!(", {broken} not recorded, the last being {why}"),
+    };
+    let evidence =
+        format!("{lost} packets lost, {missing} frames missing by the stream's rhythm{not_recorded}");
     let frames = missing.max(refused.broken);
     inner.notice(Notice::Gap(GapNotice {
         start_us: start_us.min(end_us),
@@ -555,7 +556,10 @@ mod tests {
             matches!(&said[..], [Notice::Note(words)] if words.contains("40.0 s ahead")),
             "{said:?}"
         );
-        assert_eq!(stream.lock().ring.frames().next().unwrap().run.clock, ClockSource::Own);
+        assert_eq!(
+            stream.lock().ring.frames().next().unwrap().run.clock,
+            ClockSource::Own
+        );
     }
 
     #[test]

@@ -85,8 +85,14 @@ impl Notices {
 
     /// The beginning of a gap says nothing more than the record of its end.
     fn forget_begun(&mut self) -> bool {
-        let ends: Vec<i64> = self.gaps().filter(|g| g.1.end_us.is_some()).map(|g| g.1.start_us).collect();
-        let begun = self.gaps().find(|g| g.1.end_us.is_none() && ends.contains(&g.1.start_us));
+        let ends: Vec<i64> = self
+            .gaps()
+            .filter(|g| g.1.end_us.is_some())
+            .map(|g| g.1.start_us)
+            .collect();
+        let begun = self
+            .gaps()
+            .find(|g| g.1.end_us.is_none() && ends.contains(&g.1.start_us));
         let Some(at) = begun.map(|g| g.0) else {
             return false;
         };
@@ -135,7 +141,8 @@ impl Drops {
 
 /// One gap of two that ended.
 fn joined(one: &GapNotice, other: &GapNotice) -> GapNotice {
-    const JOINED: &str = "several gaps, joined while the volume took no notes: some frames between them may be held; ";
+    const JOINED: &str =
+        "several gaps, joined while the volume took no notes: some frames between them may be held; ";
     let evidence = if one.evidence == other.evidence || one.evidence.starts_with(JOINED) {
         one.evidence.clone()
     } else {
@@ -174,11 +181,13 @@ mod tests {
     }
 
     fn gaps(notices: &[Notice]) -> Vec<&GapNotice> {
-        let gap = |n| match n {
-            &Notice::Gap(ref gap) => Some(gap),
-            &Notice::Note(_) => None,
-        };
-        notices.iter().filter_map(gap).collect()
+        let mut gaps = Vec::new();
+        for notice in notices {
+            if let Notice::Gap(gap) = notice {
+                gaps.push(gap);
+            }
+        }
+        gaps
     }
 
     #[test]
@@ -207,7 +216,11 @@ mod tests {
         let taken = notices.take(S);
         notices.push(Notice::Gap(gap(50, Some(51))));
         notices.put_back(taken);
-        let starts: Vec<_> = notices.take(S).iter().map(|n| gaps(std::slice::from_ref(n))[0].start_us).collect();
+        let starts: Vec<_> = notices
+            .take(S)
+            .iter()
+            .map(|n| gaps(std::slice::from_ref(n))[0].start_us)
+            .collect();
         assert_eq!(starts, [0, 50_000_000]);
         notices.put_back(vec![Notice::Note("x".into()); MAX + 9]);
         notices.push(Notice::Gap(gap(70, Some(71))));

@@ -35,12 +35,14 @@ impl Steps {
     /// whose frame before took about as long.
     fn duration(&mut self, step: i64) -> u32 {
         let slow = step <= (2 * self.newest).min(SLOWEST);
-        let given = match step {
-            1..=LONGEST => step as u32,
-            LONGEST.. if slow => step as u32,
-            _ if self.given > 0 => self.given,
-            LONGEST.. => LONGEST as u32,
-            _ => UNKNOWN,
+        let given = if step > 0 && (step <= LONGEST || slow) {
+            step as u32
+        } else if self.given > 0 {
+            self.given
+        } else if step > 0 {
+            LONGEST as u32
+        } else {
+            UNKNOWN
         };
         (self.newest, self.given) = (step, given);
         given
@@ -196,7 +198,10 @@ mod tests {
         let mut out = Vec::new();
         for (i, dts) in times.iter().enumerate() {
             pending.push(frame(&run, *dts, true));
-            let next = times.get(i + 1).filter(|_| told).map(|dts| frame(&run, *dts, true));
+            let next = times
+                .get(i + 1)
+                .filter(|_| told)
+                .map(|dts| frame(&run, *dts, true));
             out.extend(pending.take(next.as_deref()).unwrap().durations);
         }
         out
@@ -210,7 +215,11 @@ mod tests {
             alone(&[0, 3600, 7200, 7200 + hour, 10_800 + hour], true),
             [3600, 3600, 3600, 3600, 3600]
         );
-        assert_eq!(alone(&[0, 3600, 3600 + 135_000], true), [3600, 3600, 3600], "a gap of 1.5 s");
+        assert_eq!(
+            alone(&[0, 3600, 3600 + 135_000], true),
+            [3600, 3600, 3600],
+            "a gap of 1.5 s"
+        );
         assert_eq!(alone(&[0, 0], true)[0], 3000);
     }
 
@@ -221,7 +230,11 @@ mod tests {
         assert_eq!(alone(&every(180_000), true)[1..], [180_000; 4]);
         assert_eq!(alone(&every(180_000), false)[2..], [180_000; 3]);
         assert_eq!(alone(&every(45_000), false)[1..], [45_000; 4]);
-        assert_eq!(alone(&every(91 * 90_000), true)[1..], [90_000; 4], "longer than any session waits");
+        assert_eq!(
+            alone(&every(91 * 90_000), true)[1..],
+            [90_000; 4],
+            "longer than any session waits"
+        );
         let steps = Steps {
             newest: 180_000,
             given: 180_000,

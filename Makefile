@@ -31,6 +31,7 @@ test: setup build ## Run every test
 	@$(MAKE) lint
 	@$(MAKE) unit
 	@$(MAKE) e2e
+	@$(MAKE) cluster-down
 
 .PHONY: build
 build: ## Build every program, debug profile

@@ -67,6 +67,14 @@ class RtspError(Exception):
     """The server's answer was not 200."""
 
 
+def _status_line(reader) -> str:
+    """The first line of an answer. A medium that plays already may send its interleaved packets before (RFC 2326, 10.12)."""
+    while (first := reader.read(1)) == b"$":
+        header = reader.read(3)
+        reader.read(int.from_bytes(header[1:], "big"))
+    return (first + reader.readline()).decode()
+
+
 class Session:
     """A session (RFC 2326) with its media interleaved in the connection, playing."""
 
@@ -117,7 +125,7 @@ class Session:
     def _ask(self, reader, method: str, url: str, **extra: str) -> tuple[dict[str, str], str]:
         """Sends a request and returns the headers (names in lower case) and the body of its answer."""
         self.socket.sendall(self._request(method, url, extra))
-        status = reader.readline().decode()
+        status = _status_line(reader)
         if " 200 " not in status:
             raise RtspError(f"{method} {url}: {status.strip()}")
         answer = {}

@@ -45,7 +45,8 @@ async fn the_api_server_refuses_what_breaks_a_rule() {
         (
             "front",
             streams(json!([{"name": "a", "url": "rtsp://x/1"}, {"name": "a", "url": "rtsp://x/2"}])),
-            "two streams have the same name",
+            // Its own words: streams are a map by name.
+            "Duplicate value: {\"name\":\"a\"}",
         ),
         ("front", with("storage", json!({"size": "1Mi"})), "64Mi at least"),
         (

@@ -15,6 +15,8 @@ use kube::api::ListParams;
 
 use crate::STREAMS;
 
+/// Longer than the kubelet's probes and its sync of a pod's status are apart.
+const SYNC: Duration = Duration::from_secs(12);
 const WATCHED_FOR: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -33,6 +35,14 @@ async fn at_rest_nothing_is_written_but_the_renewal() {
             (ready.0.as_str(), reconciling.0.as_str(), degraded.0.as_str()) == ("True", "False", "False");
         done.then_some(Some(()))
             .with_context(|| format!("{ready:?} {reconciling:?} {degraded:?}"))
+    })
+    .await
+    .unwrap();
+    // The kubelet's own last words about new pods come with its next sync.
+    until("a new pair comes to rest", RETURN, async || {
+        let versions = State::of(&scene).await?.versions;
+        tokio::time::sleep(SYNC).await;
+        Ok((State::of(&scene).await?.versions == versions).then_some(()))
     })
     .await
     .unwrap();

@@ -1,6 +1,6 @@
 //! Which copy of a group of pictures is played. Pure: it needs no authority, only the catalogue.
 //!
-//! [`matching`] says which groups of different stores are the same pictures, [`order`] in which order they are played.
+//! `matching` says which groups of different stores are the same pictures, `order` in which order they are played.
 //! Of the same pictures the copy with most frames is played; among those a complete one before one whose end is not known,
 //! an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
 

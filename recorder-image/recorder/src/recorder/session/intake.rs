@@ -98,7 +98,13 @@ impl Intake {
     }
 
     /// Takes one access unit. Returns whether it went into the ring.
+    ///
+    /// One without picture data is no frame, and one that is not a chain of whole NAL units cannot be written: neither may
+    /// reach the writer, which does the work of all streams. Where a frame is missing then, the next one shows it.
     pub fn unit(&mut self, unit: Unit, inner: &mut Inner) -> bool {
+        if nal::check(&unit.data, self.hevc).is_err() {
+            return false;
+        }
         let key = nal::is_key(&unit.data, self.hevc);
         if let Some((_, clock)) = &mut self.run
             && let Some(broken) = clock.breaks(&unit.arrival)
@@ -264,6 +270,24 @@ mod tests {
         let inner = stream.lock();
         let ids: std::collections::HashSet<_> = inner.ring.frames().map(|f| f.run.id).collect();
         ids.len()
+    }
+
+    #[test]
+    fn units_that_are_no_frames_do_not_reach_the_ring() {
+        let (stream, mut intake) = fed(0..60);
+        notes(&stream);
+        let delimiter = Bytes::from_static(&[0, 0, 0, 2, 0x09, 0xf0]);
+        let cut = Bytes::from_static(&[0, 0, 0, 9, 0x41, 1]);
+        for data in [delimiter, cut] {
+            assert!(!intake.unit(Unit { data, ..unit(60) }, &mut stream.lock()));
+        }
+        assert!(intake.unit(unit(61), &mut stream.lock()));
+        let gaps = notes(&stream);
+        assert!(
+            matches!(&gaps[..], [Notice::Gap(gap)] if gap.frames == Some(1)),
+            "{gaps:?}"
+        );
+        assert_eq!(runs(&stream), 1);
     }
 
     #[test]

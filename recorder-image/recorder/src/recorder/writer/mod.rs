@@ -194,9 +194,12 @@ impl Writer {
                 Err(e) => {
                     tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
                     self.shared.metrics.disk_errors.inc();
-                    self.guard.refused(at, &e.to_string());
                     self.dirty = true;
-                    return;
+                    // What only this stream suffers from must not stop the others.
+                    if e.is_volume_refusal() {
+                        self.guard.refused(at, &e.to_string());
+                        return;
+                    }
                 }
             }
         }

@@ -12,4 +12,5 @@ pub mod members;
 pub mod net;
 pub mod oracle;
 pub mod report;
+pub mod volume;
 pub mod wait;

@@ -1,12 +1,12 @@
 //! A volume is lost; a byte on a volume goes bad.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use e2e::judge::{Start, judge};
 use e2e::members::{Pair, Program};
+use e2e::volume::flip_a_bit;
 use e2e::wait::until;
 
 use crate::{recording, seconds, verdict};
@@ -113,27 +113,4 @@ async fn refusal_goes_no_further(cameras: &e2e::cameras::Cameras, pair: &Pair) {
         .unwrap()
         .ensure_perfect()
         .unwrap();
-}
-
-/// Changes one bit in the middle of a segment's file.
-fn flip_a_bit(media: &Path, id: &str) -> Result<()> {
-    let file = find(&media.join("streams"), id)?.with_context(|| format!("no file of {id}"))?;
-    let mut data = fs::read(&file)?;
-    let middle = data.len() / 2;
-    data[middle] ^= 1;
-    Ok(fs::write(file, data)?)
-}
-
-fn find(folder: &Path, id: &str) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            if let Some(found) = find(&path, id)? {
-                return Ok(Some(found));
-            }
-        } else if path.file_stem().is_some_and(|stem| stem == id) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }

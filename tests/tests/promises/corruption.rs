@@ -1,13 +1,12 @@
 //! A byte of a sealed segment goes bad on the primary before the standby has it: the standby refuses it, says so, and serves its
 //! own copy.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene, Testbed};
 use e2e::judge::Start;
+use e2e::volume::flip_a_bit;
 use e2e::wait::until;
 
 use crate::{STREAMS, seconds};
@@ -81,27 +80,4 @@ async fn sealed_since(member: &MemberView, streams: &[String], since_ms: u64) ->
         }
     }
     anyhow::bail!("{} sealed nothing", member.name)
-}
-
-/// Changes one bit in the middle of a segment's file.
-fn flip_a_bit(volume: &Path, id: &str) -> Result<()> {
-    let file = find(&volume.join("streams"), id)?.with_context(|| format!("no file of {id}"))?;
-    let mut data = fs::read(&file)?;
-    let middle = data.len() / 2;
-    data[middle] ^= 1;
-    Ok(fs::write(file, data)?)
-}
-
-fn find(folder: &Path, id: &str) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            if let Some(found) = find(&path, id)? {
-                return Ok(Some(found));
-            }
-        } else if path.file_stem().is_some_and(|stem| stem == id) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }

@@ -42,13 +42,24 @@ impl Guard {
         self.refused = None;
     }
 
+    /// A sync succeeded at `now`, whatever was written before it. That proves something only where frames were taken again
+    /// since the refusal: syncs succeed on a volume that takes no bytes.
+    pub fn synced(&mut self, now: Duration) {
+        if self.is_to_prove(now) {
+            self.worked();
+        }
+    }
+
+    /// Whether there was a refusal, but frames are taken again at `now`.
+    pub fn is_to_prove(&self, now: Duration) -> bool {
+        self.refused
+            .as_ref()
+            .is_some_and(|(at, _)| now.saturating_sub(*at) >= RETRY)
+    }
+
     /// Whether frames may be written now. After a refusal there is an attempt each second.
     pub fn takes(&self, now: Duration) -> bool {
-        !self.low
-            && self
-                .refused
-                .as_ref()
-                .is_none_or(|(at, _)| now.saturating_sub(*at) >= RETRY)
+        !self.low && (self.refused.is_none() || self.is_to_prove(now))
     }
 
     /// Why frames are refused, for people.
@@ -105,6 +116,21 @@ mod tests {
         assert!(guard.report().full, "until it worked");
         guard.worked();
         assert!(!guard.report().full);
+    }
+
+    #[test]
+    fn a_sync_right_after_a_refusal_proves_nothing() {
+        let mut guard = Guard::default();
+        guard.measured(20 * GB, 10 * GB);
+        guard.refused(S, "No space left on device");
+        guard.synced(S + S / 20);
+        assert!(guard.report().full && !guard.takes(S + S / 10));
+        assert!(guard.takes(S * 2) && guard.is_to_prove(S * 2));
+        guard.refused(S * 2, "No space left on device");
+        guard.synced(S * 2);
+        assert!(guard.report().full, "refused again");
+        guard.synced(S * 3);
+        assert!(!guard.report().full && !guard.is_to_prove(S * 9));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What a member evicts, by its own policy alone (I11), and the clock it does it by.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::SegmentId;
-use crate::volume::Volume;
+use crate::ledger::{LedgerReader, Record};
+use crate::volume::{Role, Volume};
 
 /// How long media is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +76,22 @@ pub struct RetentionClock {
 }
 
 impl RetentionClock {
-    /// The clock as it was persisted on the volume (or the wall clock, on a new one).
+    /// The clock as it was persisted on the volume (or the wall clock, on a new one). One that was damaged begins again
+    /// with the newest receipt that is known: it may be behind then, and media stays longer.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::Io`].
     pub fn load(volume: &Volume, wall_s: i64, boot_s: u64) -> Result<Self> {
         let path = volume.root().join("retention-clock");
         let found = match std::fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice::<Self>(&text)
-                    .map_err(|e| Error::damaged(&path, e))?
-                    .now_s
-            }
+            Ok(text) => match serde_json::from_slice::<Self>(&text) {
+                Ok(clock) => clock.now_s,
+                Err(e) => {
+                    let now_s = newest_receipt(volume)?.unwrap_or(wall_s);
+                    tracing::warn!(path = %path.display(), now_s, "the retention clock is damaged and begins again: {e}");
+                    now_s
+                }
+            },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => wall_s,
             Err(e) => return Err(Error::io(path, e)),
         };
@@ -108,15 +115,37 @@ impl RetentionClock {
         let path = volume.root().join("retention-clock");
         let draft = volume.root().join(".retention-clock");
         let text = serde_json::to_vec(self).map_err(|e| Error::damaged(&path, e))?;
-        std::fs::write(&draft, text)
+        // Synced before it is renamed, or a power cut could leave the new name without the bytes.
+        File::create(&draft)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_data()))
             .and_then(|()| std::fs::rename(&draft, &path))
             .map_err(|e| Error::io(&path, e))
     }
 }
 
+/// The newest time of receipt in the ledgers, seconds since the Unix epoch.
+fn newest_receipt(volume: &Volume) -> Result<Option<i64>> {
+    let received_s = |record: &Record| match record {
+        Record::Sealed { received_s, .. } | Record::Received { received_s, .. } => Some(*received_s),
+        _ => None,
+    };
+    let mut newest = None;
+    for stream in volume.streams()? {
+        for role in [Role::Recorder, Role::Replicator] {
+            let records = LedgerReader::new(volume, stream, role).poll()?;
+            newest = newest.max(records.iter().filter_map(received_s).max());
+        }
+    }
+    Ok(newest)
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::entry::SealedEntry;
+    use crate::header::{ClockSource, Header};
+    use crate::ledger::Ledger;
     use uuid::Uuid;
 
     fn held(sequence: u64, received_s: i64, end_s: i64) -> Candidate {
@@ -132,6 +161,29 @@ mod tests {
             received_s,
             end_us: end_s * 1_000_000,
             length: 10,
+        }
+    }
+
+    fn entry(id: SegmentId) -> SealedEntry {
+        let header = Header {
+            id,
+            stream_name: "door".into(),
+            pair_epoch: 0,
+            stream_epoch: 0,
+            owner: true,
+            run: Uuid::nil(),
+            opened_us: 0,
+            clock: ClockSource::Own,
+            hevc: false,
+        };
+        SealedEntry {
+            header,
+            length: 0,
+            root: [0; 32],
+            head_len: 0,
+            fragments: Vec::new(),
+            hashes: Vec::new(),
+            signature: None,
         }
     }
 
@@ -162,6 +214,34 @@ mod tests {
         // What leaves by age does not count for size.
         assert_eq!(leaving(&all, 0, Some(850), Some(20)), [0]);
         assert_eq!(leaving(&all, 950, Some(10), Some(0)), [0; 0]);
+    }
+
+    #[test]
+    fn a_damaged_clock_begins_again_with_the_newest_receipt() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Volume::open(dir.path(), Role::Recorder).unwrap();
+        let now_s = |wall_s| RetentionClock::load(&volume, wall_s, 0).unwrap().now_s;
+        assert_eq!(now_s(5000), 5000, "a new volume");
+        RetentionClock {
+            now_s: 700,
+            boot_s: 0,
+        }
+        .store(&volume)
+        .unwrap();
+        assert_eq!(now_s(5000), 700);
+        let path = dir.path().join("retention-clock");
+        for damaged in ["", "{\"now_", "null"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(now_s(5000), 5000, "nothing was ever received");
+        }
+        for (stream, received_s) in [(1, 4000), (2, 3000)] {
+            let mut id = held(0, 0, 0).id;
+            id.stream = Uuid::from_u128(stream);
+            let (mut ledger, _) = Ledger::open(&volume, id.stream, Role::Recorder).unwrap();
+            let entry = Box::new(entry(id));
+            ledger.append(&Record::Sealed { entry, received_s }).unwrap();
+        }
+        assert_eq!(now_s(1 << 40), 4000);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub struct StreamHealth {
     pub name: String,
     /// Its UID.
     pub uid: StreamUid,
-    /// Whether frames arrive.
+    /// Whether frames arrive, and can be written.
     pub state: StreamState,
     /// The newest error; cleared when frames arrive again.
     pub error: Option<StreamError>,
@@ -120,7 +120,8 @@ pub enum StreamState {
     Receiving,
     /// No frames; a session is being set up. Not (yet) broken.
     Connecting,
-    /// No frames, and the last attempt failed; it is tried again with a back-off.
+    /// No frames, and the last attempt failed; or frames arrive and this stream alone cannot be written here. It is tried
+    /// again with a back-off.
     Failed,
 }
 

@@ -122,10 +122,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends the log to standard error; `RUST_LOG` chooses what, `GAPLESS_LOG=json` how.
+/// Sends the log to standard error; `RUST_LOG` chooses what, `GAPLESS_LOG=json` how. Warnings of the RTSP library name
+/// whole URLs, which may hold credentials.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,retina=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,retina=error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -75,6 +75,20 @@ impl std::fmt::Debug for StreamSpec {
 }
 
 impl StreamSpec {
+    /// A stream that needs no credentials.
+    #[cfg(test)]
+    pub(crate) fn open(name: &str, uid: StreamUid, url: &str) -> Self {
+        let (name, url) = (name.to_owned(), url.to_owned());
+        let (username, password) = (None, None);
+        Self {
+            name,
+            uid,
+            url,
+            username,
+            password,
+        }
+    }
+
     /// The password beside the URL.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
@@ -170,31 +184,116 @@ fn settings(rendered: RenderedConfig) -> Settings {
 /// Follows the file: puts each new configuration in force, keeps the last good one, and says when one is broken. The
 /// viewers' token is read again too. Never returns.
 pub async fn follow(shared: Arc<Shared>, token: Arc<Token>, path: PathBuf) {
-    let mut in_force: Option<Settings> = None;
-    let mut complaint = String::new();
+    let mut follower = Follower::new(shared, token, path);
     loop {
-        let outcome = load(&path).map_err(|e| e.to_string());
-        let outcome = outcome.and_then(|s| {
-            token
-                .reload()
-                .map(|()| s)
-                .map_err(|e| format!("viewer token: {e}"))
-        });
-        shared.metrics.config_broken.set(i64::from(outcome.is_err()));
-        match outcome {
-            Ok(settings) => {
-                complaint.clear();
-                if in_force.as_ref() != Some(&settings) {
-                    shared.configure(&settings);
-                    in_force = Some(settings);
-                }
-            }
-            Err(e) if e != complaint => {
-                tracing::error!("the configuration cannot be used, the last good one stays: {e}");
-                complaint = e;
-            }
-            Err(_) => {}
-        }
+        follower.look();
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    token: Arc<Token>,
+    path: PathBuf,
+    in_force: Option<Settings>,
+    config_complaint: Complaint,
+    token_complaint: Complaint,
+}
+
+/// What is wrong with a file; said when it changes.
+#[derive(Default)]
+struct Complaint(Option<String>);
+
+impl Complaint {
+    /// Returns whether there is one.
+    fn say(&mut self, what: &str, now: Option<String>) -> bool {
+        if let Some(why) = now.as_ref().filter(|_| self.0 != now) {
+            tracing::error!("{what}: {why}");
+        }
+        self.0 = now;
+        self.0.is_some()
+    }
+}
+
+impl Follower {
+    fn new(shared: Arc<Shared>, token: Arc<Token>, path: PathBuf) -> Self {
+        Self {
+            shared,
+            token,
+            path,
+            in_force: None,
+            config_complaint: Complaint::default(),
+            token_complaint: Complaint::default(),
+        }
+    }
+
+    /// Reads both files. Neither waits for the other: recording needs no token.
+    fn look(&mut self) {
+        let (settings, why) = match load(&self.path) {
+            Ok(settings) => (Some(settings), None),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        let what = "the configuration cannot be used, the last good one stays";
+        let broken = self.config_complaint.say(what, why);
+        let why = self.token.reload().err().map(|e| e.to_string());
+        let what = "the viewers' token cannot be read; without one that was read before, viewers are refused";
+        let no_token = self.token_complaint.say(what, why);
+        let metrics = &self.shared.metrics;
+        metrics.config_broken.set(i64::from(broken));
+        metrics.viewer_token_broken.set(i64::from(no_token));
+        if settings.is_some() && settings != self.in_force {
+            self.in_force = settings;
+            self.in_force.iter().for_each(|s| self.shared.configure(s));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::recorder::state::tests::shared;
+
+    fn config() -> Vec<u8> {
+        let config = serde_json::json!({
+            "version": 1,
+            "pair": { "namespace": "n", "name": "p", "uid": "u" },
+            "lease": "p",
+            "primarySlice": "p-primary",
+            "members": [],
+            "streams": [{ "name": "door", "uid": uuid::Uuid::from_u128(1), "url": "none" }],
+            "segment": { "targetMs": 10_000 },
+            "ring": { "prerollMs": 1000, "maxBytesPerStream": 1_000_000 },
+            "failover": { "leashMs": 600, "suspectAfterMs": 150, "leaseDurationSeconds": 6 },
+            "retention": { "minAgeSeconds": 0 },
+        });
+        serde_json::to_vec(&config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_missing_viewer_token_keeps_no_stream_from_being_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, token) = (dir.path().join("config.json"), dir.path().join("token"));
+        std::fs::write(&config, self::config()).unwrap();
+        let shared = shared(dir.path());
+        let viewers = Arc::new(Token::new(&token));
+        let mut follower = Follower::new(Arc::clone(&shared), Arc::clone(&viewers), config.clone());
+        for text in [None, Some(" \n")] {
+            if let Some(text) = text {
+                std::fs::write(&token, text).unwrap();
+            }
+            follower.look();
+            assert!(shared.registry.named("door").is_some());
+            assert_eq!(shared.metrics.viewer_token_broken.get(), 1);
+            assert_eq!(shared.metrics.config_broken.get(), 0);
+            assert!(!viewers.allows("") && !viewers.allows("t"));
+        }
+        std::fs::write(&token, "t").unwrap();
+        std::fs::write(&config, "{").unwrap();
+        follower.look();
+        assert!(viewers.allows("t"), "and the other way round");
+        assert_eq!(shared.metrics.viewer_token_broken.get(), 0);
+        assert_eq!(shared.metrics.config_broken.get(), 1);
+        assert!(shared.registry.named("door").is_some());
     }
 }

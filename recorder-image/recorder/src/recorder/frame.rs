@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use segment::ClockSource;
 
 /// A span of media with one continuous time line and one set of codec parameters. A new one begins on reconnect,
 /// on another SSRC, on a jump of the camera's time, and with new parameter sets.
@@ -19,6 +20,8 @@ pub struct Run {
     pub height: u16,
     /// Whether the video is H.265 (else H.264).
     pub hevc: bool,
+    /// Where its wall clock comes from.
+    pub clock: ClockSource,
 }
 
 /// One access unit.

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub frames_received: Family<StreamLabel, Counter>,
     /// Bytes of those frames.
     pub bytes_received: Family<StreamLabel, Counter>,
+    /// Access units that cannot be recorded.
+    pub units_refused: Family<StreamLabel, Counter>,
     /// Frames whose own write was synced.
     pub frames_written: Family<StreamLabel, Counter>,
     /// Length of the gaps that ended.
@@ -80,6 +82,8 @@ pub struct Metrics {
     pub ledger_truncations: Counter,
     /// 1 while the configuration on disk is not usable.
     pub config_broken: Gauge,
+    /// 1 while the viewers' token cannot be read.
+    pub viewer_token_broken: Gauge,
     /// 1 while this member holds authority.
     pub authority: Gauge,
     /// Requests that were turned away because too many were in progress.
@@ -94,6 +98,7 @@ impl Metrics {
             registry: Registry::with_prefix_and_labels("gapless", labels.into_iter()),
             frames_received: Family::default(),
             bytes_received: Family::default(),
+            units_refused: Family::default(),
             frames_written: Family::default(),
             gap_seconds: Family::default(),
             gaps: Family::default(),
@@ -112,6 +117,7 @@ impl Metrics {
             refused: Counter::default(),
             ledger_truncations: Counter::default(),
             config_broken: Gauge::default(),
+            viewer_token_broken: Gauge::default(),
             authority: Gauge::default(),
             http_busy: Counter::default(),
         };
@@ -132,6 +138,11 @@ impl Metrics {
             "Bytes from the camera",
             Unit::Bytes,
             self.bytes_received.clone(),
+        );
+        r.register(
+            "units_refused",
+            "Access units that cannot be recorded",
+            self.units_refused.clone(),
         );
         r.register(
             "frames_written",
@@ -212,6 +223,11 @@ impl Metrics {
             self.config_broken.clone(),
         );
         r.register(
+            "viewer_token_broken",
+            "1 while the viewers' token cannot be read",
+            self.viewer_token_broken.clone(),
+        );
+        r.register(
             "authority",
             "1 while this member holds authority",
             self.authority.clone(),
@@ -224,6 +240,7 @@ impl Metrics {
         let label = label(stream);
         self.frames_received.remove(&label);
         self.bytes_received.remove(&label);
+        self.units_refused.remove(&label);
         self.frames_written.remove(&label);
         self.ring_bytes.remove(&label);
         self.stream_up.remove(&label);

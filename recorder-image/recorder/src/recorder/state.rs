@@ -354,3 +354,21 @@ fn unsealed(copy: &Copy) -> Vec<ToReplicator> {
         },
     ]
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A recorder's state over a new volume in `dir`. Nobody takes its commands.
+    pub(crate) fn shared(dir: &std::path::Path) -> Arc<Shared> {
+        let volume = Volume::open(&dir.join("media"), segment::Role::Recorder).unwrap();
+        let held = Held {
+            clock: RetentionClock::load(&volume, 0, 0).unwrap(),
+            catalogue: Catalogue::default(),
+            volume,
+        };
+        let (metrics, commands) = (Arc::new(Metrics::new("m-0")), std::sync::mpsc::sync_channel(1).0);
+        Arc::new(Shared::new("m-0".into(), held, metrics, commands))
+    }
+}

@@ -1,17 +1,18 @@
 //! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
 
-use std::collections::VecDeque;
+mod notices;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::notices::Notices;
 use super::frame::Frame;
 use super::metrics::{ErrorLabel, GapLabel, Metrics, label};
 use super::ring::matching::Collector;
 use super::ring::{Dropped, Limits, Ring};
+use super::session::clock::CameraClock;
 use crate::local::{ErrorCode, StreamError, StreamHealth, StreamState, StreamUid};
 
-/// The most notices that wait for the writer. When the disk hangs for long, the oldest gaps are joined.
-const MAX_NOTICES: usize = 256;
 /// Over which time frame rate and bit rate are measured.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
@@ -48,7 +49,11 @@ pub struct Inner {
     pub collector: Collector,
     /// The gap that lasts now.
     pub open_gap: Option<GapNotice>,
-    notices: VecDeque<Notice>,
+    /// The camera's clock, over all sessions.
+    pub camera: CameraClock,
+    /// The usual time between two frames, as it was measured last, microseconds.
+    interval_us: Option<i64>,
+    notices: Notices,
     health: Health,
 }
 
@@ -58,6 +63,7 @@ struct Health {
     error: Option<StreamError>,
     warning: Option<StreamError>,
     disk_error: Option<StreamError>,
+    unwritable: Option<StreamError>,
     last_frame: Option<(Duration, i64)>,
     last_end_us: Option<i64>,
     window: Duration,
@@ -92,6 +98,11 @@ impl Counters {
             code: format!("{code:?}"),
         };
         self.0.session_errors.get_or_create(&label).inc();
+    }
+
+    /// An access unit cannot be recorded.
+    pub fn refused(&self, stream: &str) {
+        self.0.units_refused.get_or_create(&label(stream)).inc();
     }
 
     fn received(&self, stream: &str, bytes: usize) {
@@ -145,6 +156,7 @@ impl Stream {
             error: None,
             warning: None,
             disk_error: None,
+            unwritable: None,
             last_frame: None,
             last_end_us: None,
             window: Duration::ZERO,
@@ -158,7 +170,9 @@ impl Stream {
             ring: Ring::new(limits),
             collector: Collector::default(),
             open_gap: None,
-            notices: VecDeque::new(),
+            camera: CameraClock::default(),
+            interval_us: None,
+            notices: Notices::default(),
             health,
         };
         Self {
@@ -190,10 +204,15 @@ impl Stream {
         StreamHealth {
             name: self.name.clone(),
             uid: self.uid,
-            state: h.state,
+            // The peer must know that it cannot count on this member.
+            state: match h.state {
+                StreamState::Receiving if h.unwritable.is_some() => StreamState::Failed,
+                state => state,
+            },
             error: h
                 .error
                 .clone()
+                .or_else(|| h.unwritable.clone())
                 .or_else(|| h.disk_error.clone())
                 .or_else(|| h.warning.clone()),
             last_frame_unix_ms: h.last_frame.map(|(_, us)| us / 1000),
@@ -206,31 +225,37 @@ impl Stream {
 }
 
 impl Inner {
-    /// A frame arrived: into the ring; counts it, and ends a gap that lasted until it.
-    pub fn push(&mut self, frame: Frame, interval_us: i64) {
+    /// A frame arrived: into the ring; counts it, and ends a gap that lasted until it. `interval_us` is the usual time
+    /// between two frames, where the session could measure it already; else that of the session before counts.
+    pub fn push(&mut self, frame: Frame, interval_us: Option<i64>) {
         let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
+        self.interval_us = interval_us.or(self.interval_us);
         self.health.frame(at, us, frame.data.len());
-        self.health.last_end_us = Some(us + interval_us);
+        self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
-            self.end_gap(us, interval_us);
+            self.end_gap(us);
         }
         if let Some(dropped) = self.ring.push(frame) {
-            self.not_held(
-                dropped,
-                "the ring is full and the volume does not take frames in time",
-            );
+            let why = "the ring is full and the volume does not take frames in time";
+            self.not_held(dropped, why, at);
         }
     }
 
-    /// Frames left the ring without being durable here.
-    fn not_held(&mut self, dropped: Dropped, evidence: &str) {
-        self.notice(Notice::Gap(GapNotice {
+    /// The usual time between two frames, microseconds, once it was measured.
+    pub fn interval_us(&self) -> Option<i64> {
+        self.interval_us
+    }
+
+    /// Frames left the ring at `now` without being durable here.
+    pub fn not_held(&mut self, dropped: Dropped, evidence: &str, now: Duration) {
+        let gap = GapNotice {
             start_us: dropped.start_us,
             end_us: Some(dropped.end_us),
             cause: "NotHeldHere".into(),
             evidence: evidence.into(),
             frames: Some(dropped.frames),
-        }));
+        };
+        self.health.gaps += u64::from(self.notices.dropped(gap, now));
     }
 
     /// A gap begins where the last frame ended, unless one lasts already. Without a frame before there is none.
@@ -249,13 +274,15 @@ impl Inner {
         self.notice(Notice::Gap(gap));
     }
 
-    fn end_gap(&mut self, end_us: i64, interval_us: i64) {
+    fn end_gap(&mut self, end_us: i64) {
         let Some(mut gap) = self.open_gap.take() else {
             return;
         };
         gap.end_us = Some(end_us.max(gap.start_us));
-        gap.frames = (interval_us > 0)
-            .then(|| ((end_us - gap.start_us + interval_us / 2).max(0) / interval_us).cast_unsigned());
+        gap.frames = self
+            .interval_us
+            .filter(|interval| *interval > 0)
+            .map(|interval| ((end_us - gap.start_us + interval / 2).max(0) / interval).cast_unsigned());
         self.notice(Notice::Gap(gap));
     }
 
@@ -267,33 +294,19 @@ impl Inner {
 
     /// Keeps a notice for the writer.
     pub fn notice(&mut self, notice: Notice) {
-        if let Notice::Gap(gap) = &notice {
-            self.health.gaps += u64::from(gap.end_us.is_some());
-            if let Some(Notice::Gap(last)) = self.notices.back_mut()
-                && joins(last, gap)
-            {
-                last.end_us = gap.end_us;
-                last.frames = last.frames.zip(gap.frames).map(|(a, b)| a + b);
-                return;
-            }
-        }
-        if self.notices.len() >= MAX_NOTICES {
-            self.notices.pop_front();
-        }
-        self.notices.push_back(notice);
+        let ended = matches!(&notice, Notice::Gap(gap) if gap.end_us.is_some());
+        self.health.gaps += u64::from(ended);
+        self.notices.push(notice);
     }
 
-    /// The notices for the ledger, oldest first.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        self.notices.drain(..).collect()
+    /// The notices for the ledger, oldest first. Gaps that still grow at `now` wait; with `Duration::MAX` nothing does.
+    pub fn take_notices(&mut self, now: Duration) -> Vec<Notice> {
+        self.notices.take(now)
     }
 
     /// Notices that could not be written go back.
     pub fn put_back(&mut self, notices: Vec<Notice>) {
-        for notice in notices.into_iter().rev() {
-            self.notices.push_front(notice);
-        }
-        self.notices.truncate(MAX_NOTICES);
+        self.notices.put_back(notices);
     }
 
     /// The session ended.
@@ -313,7 +326,12 @@ impl Inner {
         self.health.warning = warning;
     }
 
-    /// Whether the volume refuses the frames of this stream.
+    /// Whether frames of this stream alone cannot be written.
+    pub fn set_unwritable(&mut self, error: Option<StreamError>) {
+        self.health.unwritable = error;
+    }
+
+    /// Whether the volume refuses frames.
     pub fn set_disk_error(&mut self, error: Option<StreamError>) {
         self.health.disk_error = error;
     }
@@ -341,16 +359,6 @@ impl Health {
     }
 }
 
-/// Two drops in a row, of groups that follow each other, are one gap.
-fn joins(last: &GapNotice, next: &GapNotice) -> bool {
-    const NEAR_US: i64 = 2_000_000;
-    last.cause == "NotHeldHere"
-        && next.cause == last.cause
-        && last
-            .end_us
-            .is_some_and(|end| (next.start_us - end).abs() < NEAR_US)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,6 +371,7 @@ mod tests {
             width: 1,
             height: 1,
             hevc: false,
+            clock: segment::ClockSource::Own,
         };
         Frame {
             data: vec![0; 100].into(),
@@ -394,15 +403,15 @@ mod tests {
         let stream = stream();
         let mut inner = stream.lock();
         inner.begin_gap("Disconnected", "nothing was before");
-        inner.push(frame(0, true), 40_000);
-        assert_eq!(inner.take_notices(), vec![]);
-        inner.push(frame(1, false), 40_000);
+        inner.push(frame(0, true), Some(40_000));
+        assert_eq!(inner.take_notices(Duration::MAX), vec![]);
+        inner.push(frame(1, false), Some(40_000));
         inner.begin_gap("Watchdog", "no frame for 2 s");
         inner.begin_gap("Disconnected", "and then the connection");
-        let begun = inner.take_notices();
+        let begun = inner.take_notices(Duration::MAX);
         assert!(matches!(&begun[..], [Notice::Gap(g)] if g.start_us == 80_000 && g.end_us.is_none()));
-        inner.push(frame(60, true), 40_000);
-        let ended = inner.take_notices();
+        inner.push(frame(60, true), Some(40_000));
+        let ended = inner.take_notices(Duration::MAX);
         let Notice::Gap(gap) = &ended[0] else {
             panic!("{ended:?}")
         };
@@ -416,7 +425,7 @@ mod tests {
     fn rates_are_measured() {
         let stream = stream();
         for n in 0..200 {
-            stream.lock().push(frame(n, n % 25 == 0), 40_000);
+            stream.lock().push(frame(n, n % 25 == 0), Some(40_000));
         }
         let health = stream.health(Duration::from_secs(8));
         assert!((health.fps - 25.0).abs() < 1.0, "{}", health.fps);

@@ -119,9 +119,19 @@ impl Gop {
         freed
     }
 
+    /// Wall clock of its key frame, microseconds since the Unix epoch.
+    pub(super) fn start_us(&self) -> i64 {
+        self.start_us
+    }
+
     /// What is lost when this group leaves now.
     pub(super) fn lost(&self) -> Option<Dropped> {
-        let skip = (self.durable - self.released) as usize;
+        self.lost_from(self.first_seq + self.durable)
+    }
+
+    /// What is lost with the frames from `seq` on.
+    pub(super) fn lost_from(&self, seq: u64) -> Option<Dropped> {
+        let skip = seq.saturating_sub(self.first_seq + self.released) as usize;
         let first = self.held.get(skip)?;
         let frames = (self.held.len() - skip) as u64;
         Some(Dropped {

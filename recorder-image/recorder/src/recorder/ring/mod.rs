@@ -4,7 +4,7 @@
 //! bounded in bytes. A frame is durable when this member's own write of it was synced, or when a whole received
 //! group of pictures with the same run of frame hashes is durable here (see [`matching`]).
 //!
-//! The writer reads it through a cursor: [`Ring::start`], [`Ring::take`], [`Ring::durable`], [`Ring::stop`].
+//! The writer reads it through a cursor: [`Ring::start`], [`Ring::take`], [`Ring::durable`]; [`Ring::take_rest`] and [`Ring::stop`].
 
 mod gop;
 pub mod matching;
@@ -198,6 +198,18 @@ impl Ring {
 
     /// The next frames for the writer, with their sequence numbers, up to about `max_bytes`. They stay in the ring.
     pub fn take(&mut self, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
+        self.take_before(u64::MAX, max_bytes)
+    }
+
+    /// As [`Self::take`], for a writer that is to stop: only the rest of the group that it is in. Without this it would
+    /// be inside the next group already whenever it looks, because the key frame that closes a group opens the next.
+    pub fn take_rest(&mut self, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
+        let inside = |cursor: &u64| self.gops.iter().find(|g| g.holds_inside(*cursor));
+        let end = self.cursor.as_ref().and_then(inside).map_or(0, Gop::end_seq);
+        self.take_before(end, max_bytes)
+    }
+
+    fn take_before(&mut self, end: u64, max_bytes: usize) -> Vec<(u64, Arc<Frame>)> {
         let Some(start) = self.cursor else {
             return Vec::new();
         };
@@ -206,7 +218,7 @@ impl Ring {
         let mut bytes = 0;
         'all: for gop in self.gops.iter().filter(|g| g.end_seq() > start) {
             for (seq, frame) in gop.from(start) {
-                if bytes >= max_bytes {
+                if bytes >= max_bytes || seq >= end {
                     break 'all;
                 }
                 bytes += frame.cost();
@@ -236,8 +248,26 @@ impl Ring {
         }
     }
 
-    /// Notes a whole received group of pictures that is durable here, and matches it.
+    /// The frame `seq` can never be written: its group leaves. Returns what is lost with it, from that frame on. The
+    /// writer goes on after the group.
+    pub fn discard(&mut self, seq: u64) -> Option<Dropped> {
+        let holds = |g: &Gop| (g.first_seq..g.end_seq()).contains(&seq);
+        let Some(gop) = self.gops.iter().position(holds).and_then(|i| self.remove(i)) else {
+            self.rewind();
+            return None;
+        };
+        self.skip_to_key |= !gop.closed;
+        self.cursor = self.cursor.map(|_| gop.end_seq());
+        gop.lost_from(seq)
+    }
+
+    /// Notes a whole received group of pictures that is durable here, and matches it. One from long before all that is
+    /// here, as a peer sends it when it fills a volume again, has no twin and must not push others out.
     pub fn received(&mut self, gop: WholeGop) {
+        let oldest = self.gops.iter().map(Gop::start_us).min();
+        if oldest.is_some_and(|at| gop.start_us < at - matching::WINDOW_US) {
+            return;
+        }
         self.received.add(gop);
         self.match_received();
     }

@@ -12,6 +12,7 @@ pub(super) fn run() -> Arc<Run> {
         width: 16,
         height: 16,
         hevc: false,
+        clock: segment::ClockSource::Own,
     })
 }
 
@@ -228,4 +229,72 @@ fn after_a_refusal_writing_begins_again_with_the_whole_group() {
     ring.durable(0, 30);
     ring.rewind();
     assert_eq!(ring.take(usize::MAX).first().map(|t| t.0), Some(25));
+}
+
+#[test]
+fn a_writer_that_is_to_stop_takes_the_rest_of_its_group_only() {
+    let mut ring = filled(60);
+    ring.start();
+    assert_eq!(ring.take(usize::MAX).len(), 60);
+    let run = run();
+    for i in 60..80 {
+        ring.push(frame(&run, i, i % 25 == 0, 10));
+    }
+    let rest: Vec<_> = ring.take_rest(usize::MAX).iter().map(|t| t.0).collect();
+    assert_eq!(rest, (60..75).collect::<Vec<_>>());
+    assert!(ring.stop());
+    ring.start();
+    assert!(ring.take_rest(usize::MAX).is_empty(), "no group is begun");
+    assert!(ring.stop());
+}
+
+#[test]
+fn a_group_that_cannot_be_written_leaves_alone() {
+    let mut ring = filled(60);
+    ring.start();
+    ring.take(usize::MAX);
+    let lost = Dropped {
+        frames: 15,
+        start_us: 35 * 40_000,
+        end_us: 49 * 40_000,
+    };
+    assert_eq!(ring.discard(35), Some(lost), "10 frames of it were written");
+    let next = ring.take(usize::MAX).first().map(|t| t.0);
+    assert_eq!(next, Some(50), "the writer goes on after it");
+    assert_eq!(ring.discard(35), None);
+    let next = ring.take(usize::MAX).first().map(|t| t.0);
+    assert_eq!(next, Some(0), "unknown: from the beginning");
+    let sum: usize = ring.frames().map(|f| f.cost()).sum();
+    assert_eq!((ring.bytes(), ring.frames().count()), (sum, 35));
+    ring.discard(50);
+    let dropped = ring.push(frame(&run(), 60, false, 10));
+    assert_eq!(
+        dropped.map(|d| d.frames),
+        Some(1),
+        "the rest of an open group is of no use"
+    );
+    assert_eq!(ring.push(frame(&run(), 61, true, 10)), None);
+}
+
+#[test]
+fn received_groups_from_long_ago_push_nothing_out() {
+    let run = run();
+    let mut ring = Ring::new(limits(10 << 20));
+    let first = 100_000;
+    for i in first..first + 24 {
+        ring.push(frame(&run, i, i == first, 10));
+    }
+    ring.received(gop_of(first, 0));
+    for old in 0..1000 {
+        ring.received(gop_of(old * 25, 0));
+    }
+    for i in first + 24..first + 26 {
+        ring.push(frame(&run, i, i == first + 25, 10));
+    }
+    let oldest = ring.backlog().oldest;
+    assert_eq!(
+        oldest,
+        Some(Duration::from_millis((first + 25) * 40)),
+        "the first is matched"
+    );
 }

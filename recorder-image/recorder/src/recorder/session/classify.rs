@@ -148,22 +148,54 @@ pub struct Secrets(Vec<String>);
 impl Secrets {
     /// From a user name and a password; both are hidden, in plain and percent-encoded.
     pub fn new(username: Option<&str>, password: Option<&str>) -> Self {
-        let mut words = Vec::new();
-        for word in [password, username]
-            .into_iter()
-            .flatten()
-            .filter(|w| !w.is_empty())
-        {
-            words.push(word.to_owned());
-            words.push(url::form_urlencoded::byte_serialize(word.as_bytes()).collect());
+        let mut secrets = Self::default();
+        for word in [password, username].into_iter().flatten() {
+            secrets.hide(word);
+            secrets.hide(&url::form_urlencoded::byte_serialize(word.as_bytes()).collect::<String>());
         }
-        Self(words)
+        secrets
     }
 
-    /// `text` on one line, shortened, without the secrets and without the user part of URLs.
+    /// Hides what a URL has behind its host and looks like a credential too: some cameras want them in the query, or in
+    /// the path, as in `/user=admin_password=x_channel=1.sdp`.
+    #[must_use]
+    pub fn of_url(mut self, url: &Url) -> Self {
+        let query = url.query().unwrap_or_default();
+        for (_, value) in url.query_pairs() {
+            self.hide_value(&value);
+        }
+        for text in [url.path(), query] {
+            for pair in text.split(['/', '&', ';', '_', '?']) {
+                if let Some((_, value)) = pair.split_once('=') {
+                    self.hide_value(value);
+                }
+            }
+            if text.contains('=') {
+                self.hide(text.trim_start_matches('/'));
+            }
+        }
+        // A word that contains another one goes first.
+        self.0.sort_by_key(|w| std::cmp::Reverse(w.len()));
+        self
+    }
+
+    fn hide_value(&mut self, value: &str) {
+        // A shorter one, as in `channel=1`, would take each `1` out of every message.
+        if value.chars().count() >= 3 {
+            self.hide(value);
+        }
+    }
+
+    fn hide(&mut self, word: &str) {
+        if !word.is_empty() {
+            self.0.push(word.to_owned());
+        }
+    }
+
+    /// `text` on one line, shortened, without the secrets, and with no more of URLs than their hosts.
     pub fn redact(&self, text: &str) -> String {
         let line = text.lines().next().unwrap_or_default();
-        let mut out = without_userinfo(line);
+        let mut out = hosts_only(line);
         for word in &self.0 {
             out = out.replace(word.as_str(), "***");
         }
@@ -171,30 +203,31 @@ impl Secrets {
     }
 }
 
-/// Cuts `user:password@` out of each `scheme://user:password@host` in a text.
-fn without_userinfo(text: &str) -> String {
+/// Leaves `scheme://host:port` of each `scheme://user:password@host:port/path?query` in a text.
+fn hosts_only(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let authority = tail
-            .find(|c: char| c.is_whitespace() || "/?#\"'".contains(c))
-            .unwrap_or(tail.len());
-        rest = tail[..authority].rfind('@').map_or(tail, |i| &tail[i + 1..]);
+        let ends = |c: char| c.is_whitespace() || "\"'<>`".contains(c);
+        let (url, after) = tail.split_at(tail.find(ends).unwrap_or(tail.len()));
+        // What belongs to the sentence around it.
+        let (url, mark) = url.split_at(url.trim_end_matches([')', ']', ',', ';', ':', '.']).len());
+        // A password may have a slash in it, which belongs in no URL, but is typed.
+        let host = url.rsplit('@').next().unwrap_or_default();
+        out.push_str(&host[..host.find(['/', '?', '#']).unwrap_or(host.len())]);
+        out.push_str(mark);
+        rest = after;
     }
     out + rest
 }
 
-/// The address of a stream without user name and password, and without its query, where some cameras want them.
+/// The address of a stream: scheme, host and port. Some cameras want credentials in the path or the query.
 pub fn printable(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if url.query().is_some() {
-        url.set_query(Some("..."));
-    }
-    url.to_string()
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+    format!("{}://{host}{port}", url.scheme())
 }
 
 /// Puts a fault into words.
@@ -285,8 +318,50 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_printed_without_user_and_query() {
-        let url = Url::parse("rtsp://admin:pw@cam:554/a?user=admin&pass=pw").unwrap();
-        assert_eq!(printable(&url), "rtsp://cam:554/a?...");
+    fn addresses_are_scheme_host_and_port() {
+        for (url, printed) in [
+            ("rtsp://admin:pw@cam:554/a?user=admin&pass=pw", "rtsp://cam:554"),
+            ("rtsp://cam/user=admin_password=x_channel=1.sdp", "rtsp://cam"),
+            ("rtsp://[2001:db8::1]:8554/x", "rtsp://[2001:db8::1]:8554"),
+        ] {
+            assert_eq!(printable(&Url::parse(url).unwrap()), printed);
+        }
+    }
+
+    #[test]
+    fn credentials_in_the_path_or_the_query_are_never_said() {
+        for url in [
+            "rtsp://cam/user=admin_password=hunter2_channel=1.sdp?real_stream",
+            "rtsp://cam/s?usr=admin&pwd=hunter2&n=1",
+            "rtsp://cam/s;user=admin;pwd=hunter2",
+        ] {
+            let url = Url::parse(url).unwrap();
+            let secrets = Secrets::default().of_url(&url);
+            let path = url.path();
+            for text in [
+                format!("cannot open {url} (404)"),
+                format!("Bad response to DESCRIBE of {path}"),
+                format!("user admin, password hunter2, \"{url}\", <{url}>"),
+            ] {
+                let said = explain("door", &printable(&url), &Fault::Rtsp(text), &secrets).message;
+                assert!(!said.contains("hunter2") && !said.contains("admin"), "{said}");
+            }
+            let said = explain("door", &printable(&url), &Fault::Status(401), &secrets).message;
+            assert!(
+                said.contains("status 401") && said.contains("(rtsp://cam)"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_a_url_in_a_sentence_the_sentence_stays() {
+        let redacted = |s: &str| Secrets::default().redact(s);
+        assert_eq!(
+            redacted("to rtsp://a:b/c@cam:5/x?y: refused"),
+            "to rtsp://cam:5: refused"
+        );
+        assert_eq!(redacted("(see http://h/p), or not"), "(see http://h), or not");
+        assert_eq!(redacted("no url"), "no url");
     }
 }

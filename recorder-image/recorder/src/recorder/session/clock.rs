@@ -1,15 +1,23 @@
 //! From the camera's RTP time to media time and wall clock. Pure: all clocks are passed in.
 //!
 //! Media time (`dts`, 1/90000 s) is continuous over a run and offset to the Unix epoch at the run's start. Wall clock
-//! comes from the camera's RTCP sender reports while they are plausible (within [`PLAUSIBLE_US`] of this member's own
-//! clock), else from this member's own clock.
+//! comes from the camera's RTCP sender reports while [`CameraClock`] believes them, else from this member's own clock.
+//! One member may believe a camera that the other one does not, so a believed camera must be clearly nearer to the own
+//! clock than `segment::canonical::WINDOW_US`, within which the same pictures of two members are found.
 
-/// A sender report further away from the own clock than this is not believed.
-pub const PLAUSIBLE_US: i64 = 60_000_000;
+use std::collections::VecDeque;
+
+/// A camera whose clock is further away from the own one than this is not believed.
+pub const PLAUSIBLE_US: i64 = 1_000_000;
+/// One that is believed stays so up to this.
+pub const STILL_PLAUSIBLE_US: i64 = 1_500_000;
 /// A jump of a clock, or of media time against the time of arrival, that begins a new run.
 pub const JUMP_US: i64 = 1_000_000;
 /// Own clock and camera drift apart by at most this: 500 ppm.
 const DRIFT_PPM: i64 = 500;
+
+/// Over how many frames the mean step of a stream with B-frames is taken: whole groups of 2, 3, 4, 6 and 8.
+const PACE: usize = 48;
 
 const TICKS_PER_S: i64 = 90_000;
 const US_PER_S: i64 = 1_000_000;
@@ -45,6 +53,57 @@ pub enum Source {
     Camera,
 }
 
+/// A camera's clock by its sender reports. It is kept over sessions, so that a reconnect finds the same wall clock
+/// before the first report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CameraClock {
+    /// How much it is ahead of the own clock while it is believed, microseconds.
+    ahead_us: Option<i64>,
+    /// What was said of one that is not believed.
+    told_us: Option<i64>,
+}
+
+impl CameraClock {
+    /// Takes a sender report. `Some` says how far ahead the camera's clock is, once, when it is not believed.
+    pub fn heard(&mut self, report: Report, now: Arrival) -> Option<i64> {
+        let ahead = report.wall_at(&now).saturating_sub(now.own_us);
+        let most = if self.is_believed() {
+            STILL_PLAUSIBLE_US
+        } else {
+            PLAUSIBLE_US
+        };
+        if ahead.saturating_abs() <= most {
+            (self.ahead_us, self.told_us) = (Some(ahead), None);
+            return None;
+        }
+        self.ahead_us = None;
+        let told = self.told_us.is_some_and(|t| t.abs_diff(ahead) <= JUMP_US as u64);
+        (!told).then(|| *self.told_us.insert(ahead))
+    }
+
+    /// Whether wall clocks come from it.
+    pub fn is_believed(&self) -> bool {
+        self.ahead_us.is_some()
+    }
+
+    /// The wall clock of a frame by the camera, if it is believed: by the newest `report` of this session, else by how
+    /// much the camera's clock was ahead of the own one.
+    fn wall_us(&self, frame: &Arrival, report: Option<Report>) -> Option<i64> {
+        let by_own = frame.own_us.saturating_add(self.ahead_us?);
+        let wall = report.map_or(by_own, |r| r.wall_at(frame));
+        // The own clock may have jumped since.
+        (wall.saturating_sub(frame.own_us).saturating_abs() <= STILL_PLAUSIBLE_US).then_some(wall)
+    }
+}
+
+impl Report {
+    /// The camera's time of what has the RTP timestamp of `a`.
+    fn wall_at(&self, a: &Arrival) -> i64 {
+        self.wall_us
+            .saturating_add(us(a.rtp.saturating_sub(self.rtp), a.rate))
+    }
+}
+
 /// Why a new run has to begin with this frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
@@ -54,7 +113,7 @@ pub enum Break {
     CameraClock,
     /// This member's clock jumped by more than [`JUMP_US`].
     OwnClock,
-    /// The camera began, or ceased, to send plausible sender reports.
+    /// The camera's clock began, or ceased, to be believed.
     Source(Source),
 }
 
@@ -67,8 +126,10 @@ pub struct Times {
     pub cts: i32,
     /// Wall clock of the presentation, microseconds since the Unix epoch.
     pub wallclock_us: i64,
-    /// Ticks of presentation time since the frame before, 1/90000 s; 0 for the first.
+    /// Ticks of presentation time since the frame before, 1/90000 s; 0 for the first. With B-frames the mean of many.
     pub step: i64,
+    /// Whether the stream has B-frames, so that `step` says nothing of missing frames.
+    pub reordered: bool,
 }
 
 /// The clock of one run.
@@ -81,7 +142,8 @@ pub struct MediaClock {
     offset_us: i64,
     last: Arrival,
     last_dts: i64,
-    last_step: i64,
+    /// The highest RTP timestamp after each of the newest frames.
+    pace: VecDeque<i64>,
     highest_rtp: i64,
     reordered: bool,
     /// What is added to the own clock since it jumped in this run, microseconds.
@@ -91,13 +153,13 @@ pub struct MediaClock {
 }
 
 impl MediaClock {
-    /// Begins a run with the frame `first`, which came with the newest `report`, if any.
-    pub fn new(first: Arrival, report: Option<Report>) -> Self {
-        let plausible = report.filter(|r| plausible(*r, first));
-        let wall_us = plausible.map_or(first.own_us, |r| r.wall_us + us(first.rtp - r.rtp, first.rate));
+    /// Begins a run with the frame `first`. `report` is the newest of this session since its RTP time jumped last.
+    pub fn new(first: Arrival, camera: &CameraClock, report: Option<Report>) -> Self {
+        let by_camera = camera.wall_us(&first, report);
+        let wall_us = by_camera.unwrap_or(first.own_us);
         let base_ticks = wall_us * (TICKS_PER_S / 10_000) / (US_PER_S / 10_000);
         Self {
-            source: if plausible.is_some() {
+            source: if by_camera.is_some() {
                 Source::Camera
             } else {
                 Source::Own
@@ -107,7 +169,7 @@ impl MediaClock {
             offset_us: wall_us,
             last: first,
             last_dts: base_ticks - 1,
-            last_step: 0,
+            pace: VecDeque::with_capacity(PACE + 1),
             highest_rtp: first.rtp,
             reordered: false,
             own_shift_us: 0,
@@ -138,9 +200,10 @@ impl MediaClock {
         self.source
     }
 
-    /// Takes a new sender report. `Some` when the next key frame has to begin a new run.
-    pub fn report(&mut self, report: Report, now: Arrival) -> Option<Break> {
-        match (self.source, plausible(report, now)) {
+    /// Takes a new sender report of a camera that is `believed` or not. `Some` when the next key frame has to begin a new
+    /// run; this one then keeps its mapping.
+    pub fn report(&mut self, report: Report, believed: bool) -> Option<Break> {
+        match (self.source, believed) {
             (Source::Own, true) => Some(Break::Source(Source::Camera)),
             (Source::Own, false) => None,
             (Source::Camera, false) => Some(Break::Source(Source::Own)),
@@ -151,9 +214,11 @@ impl MediaClock {
                 };
                 let expected = self.wall_of(report.rtp);
                 let media = us(report.rtp - self.first.rtp, self.first.rate);
-                let jumped = (report.wall_us - expected).abs() > JUMP_US;
+                if report.wall_us.saturating_sub(expected).saturating_abs() > JUMP_US {
+                    return Some(Break::CameraClock);
+                }
                 self.offset_us = report.wall_us - media;
-                jumped.then_some(Break::CameraClock)
+                None
             }
         }
     }
@@ -178,28 +243,45 @@ impl MediaClock {
         if a.rtp < self.highest_rtp {
             self.reordered = true;
         }
-        let dts = self.decoding_time(pts, step);
         self.highest_rtp = self.highest_rtp.max(a.rtp);
+        let mean = self.mean_step(a.rate);
+        let dts = self.decoding_time(pts, mean);
         self.last = a;
         self.last_dts = dts;
         Times {
             dts,
             cts: (pts - dts) as i32,
             wallclock_us: self.wall_of(a.rtp),
-            step,
+            step: if self.reordered { mean } else { step },
+            reordered: self.reordered,
         }
     }
 
-    /// Without B-frames the presentation time itself. With them frames come in decoding order, so their decoding
-    /// times follow each other by the average step, drawn towards the presentation time.
-    fn decoding_time(&mut self, pts: i64, step: i64) -> i64 {
-        if step > 0 && !self.reordered {
-            self.last_step = step;
+    /// How far the newest frames are apart on average, in whatever order they came; 0 for the first.
+    fn mean_step(&mut self, rate: u32) -> i64 {
+        self.pace.push_back(self.highest_rtp);
+        if self.pace.len() > PACE + 1 {
+            self.pace.pop_front();
         }
+        let intervals = self.pace.len() as i64 - 1;
+        let oldest = self.pace.front().copied().unwrap_or(self.highest_rtp);
+        ticks(self.highest_rtp.saturating_sub(oldest), rate) / intervals.max(1)
+    }
+
+    /// Without B-frames the presentation time itself. With them frames come in decoding order, so their decoding
+    /// times follow each other by the mean step, or a little less until none is later than the newest picture; where
+    /// that strays by more than 1 s it begins again at the presentation time.
+    fn decoding_time(&self, pts: i64, mean: i64) -> i64 {
         if !self.reordered {
             return pts.max(self.last_dts + 1);
         }
-        let even = self.last_dts + self.last_step.max(1);
+        let newest = self.base_ticks + ticks(self.highest_rtp - self.first.rtp, self.first.rate);
+        let step = if self.last_dts >= newest {
+            mean * 3 / 4
+        } else {
+            mean
+        };
+        let even = self.last_dts + step.max(1);
         let ahead = even - pts;
         let correction = if ahead.abs() > TICKS_PER_S { ahead } else { 0 };
         (even - correction).max(self.last_dts + 1)
@@ -223,11 +305,6 @@ impl MediaClock {
             self.offset_us += (candidate - self.offset_us).min(most);
         }
     }
-}
-
-fn plausible(report: Report, now: Arrival) -> bool {
-    let wall = report.wall_us.saturating_add(us(now.rtp - report.rtp, now.rate));
-    wall.saturating_sub(now.own_us).abs() <= PLAUSIBLE_US
 }
 
 fn us(units: i64, rate: u32) -> i64 {
@@ -272,8 +349,19 @@ mod tests {
         }
     }
 
+    fn own(first: Arrival) -> MediaClock {
+        MediaClock::new(first, &CameraClock::default(), None)
+    }
+
+    fn report(n: i64, ahead_us: i64) -> Report {
+        Report {
+            rtp: at(n).rtp,
+            wall_us: at(n).own_us + ahead_us,
+        }
+    }
+
     fn run(n: i64) -> MediaClock {
-        let mut clock = MediaClock::new(at(0), None);
+        let mut clock = own(at(0));
         for i in 0..n {
             assert_eq!(clock.breaks(&at(i)), None);
             clock.frame(at(i));
@@ -283,7 +371,7 @@ mod tests {
 
     #[test]
     fn media_time_starts_at_the_unix_time_and_follows_rtp() {
-        let mut clock = MediaClock::new(at(0), None);
+        let mut clock = own(at(0));
         let first = clock.frame(at(0));
         assert_eq!(
             first,
@@ -291,7 +379,8 @@ mod tests {
                 dts: T0 / 100 * 9,
                 cts: 0,
                 wallclock_us: T0,
-                step: 0
+                step: 0,
+                reordered: false
             }
         );
         let second = clock.frame(at(1));
@@ -349,35 +438,75 @@ mod tests {
     }
 
     #[test]
-    fn plausible_reports_carry_the_wall_clock_and_jumps_are_seen() {
-        let report = |n: i64, shift: i64| Report {
-            rtp: at(n).rtp,
-            wall_us: at(n).own_us + shift,
-        };
-        let mut clock = MediaClock::new(at(0), Some(report(0, 5_000_000)));
+    fn a_believed_camera_carries_the_wall_clock_and_its_jumps_are_seen() {
+        let mut camera = CameraClock::default();
+        assert_eq!(camera.heard(report(0, 900_000), at(0)), None);
+        let mut clock = MediaClock::new(at(0), &camera, Some(report(0, 900_000)));
         assert_eq!(clock.source(), Source::Camera);
-        assert_eq!(clock.frame(at(0)).wallclock_us, T0 + 5_000_000);
-        assert_eq!(clock.report(report(5, 5_010_000), at(5)), None);
+        assert_eq!(clock.frame(at(0)).wallclock_us, T0 + 900_000);
+        assert_eq!(clock.report(report(5, 910_000), true), None);
+        assert_eq!(clock.report(report(9, -200_000), true), Some(Break::CameraClock));
         assert_eq!(
-            clock.report(report(9, 8_000_000), at(9)),
-            Some(Break::CameraClock)
+            clock.frame(at(10)).wallclock_us,
+            at(10).own_us + 910_000,
+            "this run goes on"
         );
         assert_eq!(
-            clock.report(report(9, 90_000_000), at(9)),
+            clock.report(report(9, 0), false),
             Some(Break::Source(Source::Own))
         );
-        let mut own = MediaClock::new(at(0), Some(report(0, 61_000_000)));
-        assert_eq!(own.source(), Source::Own);
+        let mut other = own(at(0));
+        assert_eq!(other.report(report(1, 0), false), None);
         assert_eq!(
-            own.report(report(1, 0), at(1)),
+            other.report(report(1, 0), true),
             Some(Break::Source(Source::Camera))
         );
     }
 
     #[test]
+    fn a_camera_far_from_the_own_clock_is_told_once_and_not_believed() {
+        // By how much it is ahead, what is said, and whether it is believed.
+        let table = [
+            (1_100_000, Some(1_100_000), false),
+            (1_300_000, None, false),
+            (-40_000_000, Some(-40_000_000), false),
+            (-40_500_000, None, false),
+            (900_000, None, true),
+            (1_400_000, None, true),
+            (1_600_000, Some(1_600_000), false),
+            (1_400_000, None, false),
+        ];
+        let mut camera = CameraClock::default();
+        for (n, (ahead, said, believed)) in table.into_iter().enumerate() {
+            let n = n as i64;
+            assert_eq!(camera.heard(report(n, ahead), at(n)), said, "{n}");
+            assert_eq!(camera.is_believed(), believed, "{n}");
+            let source = MediaClock::new(at(n), &camera, Some(report(n, ahead))).source();
+            assert_eq!(source == Source::Camera, believed, "{n}");
+        }
+        const { assert!(STILL_PLAUSIBLE_US < segment::canonical::WINDOW_US) };
+    }
+
+    #[test]
+    fn a_new_session_keeps_the_clock_of_the_one_before() {
+        let mut camera = CameraClock::default();
+        camera.heard(report(0, 700_000), at(0));
+        let again = Arrival { rtp: 77, ..at(500) };
+        let mut clock = MediaClock::new(again, &camera, None);
+        assert_eq!(clock.source(), Source::Camera);
+        assert_eq!(clock.frame(again).wallclock_us, again.own_us + 700_000);
+        let stepped = Arrival {
+            own_us: at(500).own_us + 3_600_000_000,
+            ..at(500)
+        };
+        let clock = MediaClock::new(stepped, &camera, Some(report(400, 700_000)));
+        assert_eq!(clock.source(), Source::Own, "the own clock jumped");
+    }
+
+    #[test]
     fn b_frames_keep_decoding_times_rising_and_presentation_times_right() {
         let order = [0i64, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11];
-        let mut clock = MediaClock::new(at(0), None);
+        let mut clock = own(at(0));
         let base = T0 / 100 * 9;
         let mut last = i64::MIN;
         for (n, shown) in order.iter().enumerate() {
@@ -394,6 +523,34 @@ mod tests {
     }
 
     #[test]
+    fn b_frames_do_not_run_away_from_their_presentation_times() {
+        // In groups of pictures as encoders send them: how far each frame is shown after the first of its group.
+        for group in [
+            &[3i64, 1, 2][..],
+            &[2, 1],
+            &[4, 2, 1, 3],
+            &[8, 4, 2, 1, 3, 6, 5, 7],
+        ] {
+            let mut clock = own(at(0));
+            clock.frame(at(0));
+            let mut steps = Vec::new();
+            for n in 0..1000 {
+                let (of, in_group) = (n / group.len(), n % group.len());
+                let shown = (of * group.len()) as i64 + group[in_group];
+                let a = Arrival {
+                    rtp: at(shown).rtp,
+                    ..at(n as i64 + 1)
+                };
+                let t = clock.frame(a);
+                let most = 3600 * (2 * group.len() as i32 + 1);
+                assert!(t.cts.abs() <= most, "{group:?}: {} at {n}", t.cts);
+                steps.push(t.step);
+            }
+            assert!(steps[60..].iter().all(|s| (s - 3600).abs() < 700), "{group:?}");
+        }
+    }
+
+    #[test]
     fn ntp_times_before_and_after_2036() {
         assert_eq!(ntp_to_unix_us(2_208_988_800 << 32), 0);
         assert_eq!(ntp_to_unix_us((2_208_988_800 << 32) | (1 << 31)), 500_000);
@@ -406,14 +563,14 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_input_overflows_or_repeats_a_decoding_time(steps in proptest::collection::vec((proptest::num::i64::ANY, 0i64..1_000_000), 1..50)) {
-            let mut clock = MediaClock::new(at(0), None);
+            let mut clock = own(at(0));
             let mut last = clock.frame(at(0)).dts;
             let mut mono = at(0).mono_us;
             for (rtp, passed) in steps {
                 mono += passed;
                 let a = Arrival { rtp: rtp / 8, rate: 90_000, own_us: T0 + mono, mono_us: mono };
                 if clock.breaks(&a).is_some() {
-                    clock = MediaClock::new(a, None);
+                    clock = own(a);
                     last = i64::MIN;
                 }
                 let t = clock.frame(a);

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::cadence::Cadence;
-use super::clock::{Arrival, Break, MediaClock, Report, Source};
+use super::cadence::{Cadence, Rhythm};
+use super::clock::{Arrival, Break, MediaClock, Report, Source, Times};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::stream::{GapNotice, Inner, Notice};
-use segment::nal;
+use segment::{ClockSource, nal};
+
+/// An access unit larger than this fits into no fragment, bytes.
+const MAX_UNIT: usize = segment::fmp4::MAX_FRAGMENT / 2;
 
 /// The codec parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,27 @@ pub struct Unit {
     pub received: Duration,
 }
 
+/// Where an access unit went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Into the ring.
+    Frame,
+    /// Nowhere: no key frame with parameter sets came yet.
+    TooEarly,
+    /// Nowhere: it is not a frame that can be recorded.
+    Refused,
+}
+
+/// What was refused since the last frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    /// Units that had picture data, and what was wrong with the newest.
+    broken: u64,
+    why: &'static str,
+    /// Packets that were lost before any of them.
+    lost: u16,
+}
+
 /// The state of one session.
 #[derive(Debug)]
 pub struct Intake {
@@ -48,6 +72,9 @@ pub struct Intake {
     cadence: Cadence,
     last_us: i64,
     waiting: u64,
+    refused: Refused,
+    /// Units that were refused in this session.
+    refusals: u64,
 }
 
 impl Intake {
@@ -63,6 +90,8 @@ impl Intake {
             cadence: Cadence::default(),
             last_us: 0,
             waiting: 0,
+            refused: Refused::default(),
+            refusals: 0,
         }
     }
 
@@ -78,10 +107,17 @@ impl Intake {
     }
 
     /// A sender report came.
-    pub fn report(&mut self, report: Report, now: Arrival) {
+    pub fn report(&mut self, report: Report, now: Arrival, inner: &mut Inner) {
         self.report = Some(report);
+        if let Some(ahead_us) = inner.camera.heard(report, now) {
+            inner.notice(Notice::Note(format!(
+                "the camera's clock is {:.1} s ahead of this member's, so its sender reports are not used",
+                ahead_us as f64 / 1e6
+            )));
+        }
         if let Some((_, clock)) = &mut self.run {
-            self.pending = clock.report(report, now).or(self.pending);
+            let broken = clock.report(report, inner.camera.is_believed());
+            self.pending = broken.or(self.pending);
         }
     }
 
@@ -97,42 +133,26 @@ impl Intake {
         self.waiting
     }
 
-    /// Takes one access unit. Returns whether it went into the ring.
-    ///
-    /// One without picture data is no frame, and one that is not a chain of whole NAL units cannot be written: neither may
-    /// reach the writer, which does the work of all streams. Where a frame is missing then, the next one shows it.
-    pub fn unit(&mut self, unit: Unit, inner: &mut Inner) -> bool {
-        if nal::check(&unit.data, self.hevc).is_err() {
-            return false;
+    /// Takes one access unit.
+    pub fn unit(&mut self, mut unit: Unit, inner: &mut Inner) -> Taken {
+        if let Err(why) = recordable(&unit.data, self.hevc) {
+            self.refuse(&unit, why, inner);
+            return Taken::Refused;
         }
+        let refused = std::mem::take(&mut self.refused);
+        unit.lost = unit.lost.saturating_add(refused.lost);
+        self.follow_jumps(&unit.arrival, inner);
         let key = nal::is_key(&unit.data, self.hevc);
-        if let Some((_, clock)) = &mut self.run
-            && let Some(broken) = clock.breaks(&unit.arrival)
-        {
-            clock.rebase(&unit.arrival, broken, self.cadence.median().unwrap_or(3000));
-            self.pending = Some(broken);
-        }
         if key && !self.begin_run(&unit.arrival, inner) {
-            return false;
+            return Taken::TooEarly;
         }
         let Some((run, clock)) = &mut self.run else {
             self.waiting += 1;
-            return false;
+            return Taken::TooEarly;
         };
-        let first = self.last_us == 0;
         let times = clock.frame(unit.arrival);
         let run = Arc::clone(run);
-        let missing = self.cadence.interval(times.step);
-        let interval_us = self.cadence.median().map_or(40_000, |t| t * 100 / 9);
-        if !first && (unit.lost > 0 || missing > 0) {
-            note_loss(
-                inner,
-                self.last_us + interval_us,
-                times.wallclock_us,
-                unit.lost,
-                missing,
-            );
-        }
+        self.note_missing(&times, unit.lost, &refused, inner);
         self.last_us = times.wallclock_us;
         let frame = Frame {
             hash: nal::frame_hash(&unit.data, self.hevc),
@@ -144,8 +164,71 @@ impl Intake {
             received: unit.received,
             run,
         };
-        inner.push(frame, interval_us);
-        true
+        inner.push(frame, self.cadence.median().map(|t| t * 100 / 9));
+        Taken::Frame
+    }
+
+    /// One unit that nobody could play must not keep the others from the disk. Said of the first, and then ever more
+    /// rarely: some cameras send such units for ever.
+    fn refuse(&mut self, unit: &Unit, why: &'static str, inner: &mut Inner) {
+        self.refusals += 1;
+        self.refused.lost = self.refused.lost.saturating_add(unit.lost);
+        if nal::frame_hash(&unit.data, self.hevc) != nal::frame_hash(&[], self.hevc) {
+            (self.refused.broken, self.refused.why) = (self.refused.broken + 1, why);
+        }
+        if self.refusals.is_power_of_two() {
+            inner.notice(Notice::Note(format!(
+                "{} access units of this session were not recorded, the newest is {why}",
+                self.refusals
+            )));
+        }
+    }
+
+    /// Where RTP time or this member's clock jumped, a new run is due.
+    fn follow_jumps(&mut self, arrival: &Arrival, inner: &Inner) {
+        let Some((_, clock)) = &mut self.run else { return };
+        let Some(broken) = clock.breaks(arrival) else {
+            return;
+        };
+        let interval = inner.interval_us().map_or(3000, |us| us * 9 / 100);
+        clock.rebase(arrival, broken, interval);
+        if broken == Break::RtpJump {
+            // It speaks of RTP times before the jump.
+            self.report = None;
+        }
+        self.pending = Some(broken);
+    }
+
+    /// Notes frames that never came, or could not be recorded, before this one.
+    fn note_missing(&mut self, times: &Times, lost: u16, refused: &Refused, inner: &mut Inner) {
+        let missing = match self.rhythm(times) {
+            Rhythm::Missing(frames) => frames,
+            Rhythm::Usual => 0,
+            Rhythm::Changed { from, to } => {
+                let fps = |ticks: i64| 90_000.0 / ticks.max(1) as f64;
+                inner.notice(Notice::Note(format!(
+                    "the camera's rate changed from {:.1} to {:.1} frames a second; frames noted as missing just \
+                     before may be due to it",
+                    fps(from),
+                    fps(to)
+                )));
+                0
+            }
+        };
+        let first = self.last_us == 0;
+        if first || (lost == 0 && missing == 0 && refused.broken == 0) {
+            return;
+        }
+        let start_us = self.last_us + inner.interval_us().unwrap_or(0);
+        note_loss(inner, (start_us, times.wallclock_us), lost, missing, refused);
+    }
+
+    fn rhythm(&mut self, times: &Times) -> Rhythm {
+        if times.reordered {
+            self.cadence.learn(times.step);
+            return Rhythm::Usual;
+        }
+        self.cadence.interval(times.step)
     }
 
     /// With a key frame: begins a run where there is none, or where the present one cannot go on. Returns false while
@@ -160,21 +243,22 @@ impl Intake {
         let Some(p) = self.parameters.clone() else {
             return false;
         };
+        let clock = MediaClock::new(*arrival, &inner.camera, self.report);
+        let (source, words) = match clock.source() {
+            Source::Own => (ClockSource::Own, "this member's clock"),
+            Source::Camera => (ClockSource::Camera, "the camera's sender reports"),
+        };
         let run = Run {
             id: uuid::Uuid::new_v4(),
             sample_entry: p.sample_entry,
             width: p.width,
             height: p.height,
             hevc: self.hevc,
-        };
-        let clock = MediaClock::new(*arrival, self.report);
-        let source = match clock.source() {
-            Source::Own => "this member's clock",
-            Source::Camera => "the camera's sender reports",
+            clock: source,
         };
         inner.ring.close_gop();
         inner.notice(Notice::Note(format!(
-            "new run {}: {why}; wall clock from {source}",
+            "new run {}: {why}; wall clock from {words}",
             run.id
         )));
         (self.pending, self.changed) = (None, false);
@@ -188,20 +272,38 @@ fn words(broken: Break) -> &'static str {
         Break::RtpJump => "the camera's RTP time jumped",
         Break::CameraClock => "the camera's clock jumped by more than 1 s",
         Break::OwnClock => "this member's clock jumped by more than 1 s",
-        Break::Source(Source::Camera) => "the camera's sender reports became plausible",
-        Break::Source(Source::Own) => "the camera's sender reports are more than 60 s off",
+        Break::Source(Source::Camera) => "the camera's clock is near this member's",
+        Break::Source(Source::Own) => "the camera's clock is no longer near this member's",
     }
 }
 
-fn note_loss(inner: &mut Inner, start_us: i64, end_us: i64, lost: u16, missing: u64) {
-    let cause = if lost > 0 { "PacketLoss" } else { "FramesMissing" };
-    let evidence = format!("{lost} packets lost, {missing} frames missing by the stream's rhythm");
+/// Whether an access unit can be written and played.
+fn recordable(data: &[u8], hevc: bool) -> Result<(), &'static str> {
+    if data.len() > MAX_UNIT {
+        return Err("a frame that is too large");
+    }
+    nal::check(data, hevc)
+}
+
+fn note_loss(inner: &mut Inner, (start_us, end_us): (i64, i64), lost: u16, missing: u64, refused: &Refused) {
+    let cause = match (lost, refused.broken) {
+        (1.., _) => "PacketLoss",
+        (0, 1..) => "Malformed",
+        (0, 0) => "FramesMissing",
+    };
+    let not_recorded = match refused {
+        Refused { broken: 0, .. } => String::new(),
+        Refused { broken, why, .. } => format!(", {broken} not recorded, the last being {why}"),
+    };
+    let evidence =
+        format!("{lost} packets lost, {missing} frames missing by the stream's rhythm{not_recorded}");
+    let frames = missing.max(refused.broken);
     inner.notice(Notice::Gap(GapNotice {
         start_us: start_us.min(end_us),
         end_us: Some(end_us),
         cause: cause.into(),
         evidence,
-        frames: (missing > 0).then_some(missing),
+        frames: (frames > 0).then_some(frames),
     }));
 }
 
@@ -263,31 +365,13 @@ mod tests {
     }
 
     fn notes(stream: &Stream) -> Vec<Notice> {
-        stream.lock().take_notices()
+        stream.lock().take_notices(Duration::MAX)
     }
 
     fn runs(stream: &Stream) -> usize {
         let inner = stream.lock();
         let ids: std::collections::HashSet<_> = inner.ring.frames().map(|f| f.run.id).collect();
         ids.len()
-    }
-
-    #[test]
-    fn units_that_are_no_frames_do_not_reach_the_ring() {
-        let (stream, mut intake) = fed(0..60);
-        notes(&stream);
-        let delimiter = Bytes::from_static(&[0, 0, 0, 2, 0x09, 0xf0]);
-        let cut = Bytes::from_static(&[0, 0, 0, 9, 0x41, 1]);
-        for data in [delimiter, cut] {
-            assert!(!intake.unit(Unit { data, ..unit(60) }, &mut stream.lock()));
-        }
-        assert!(intake.unit(unit(61), &mut stream.lock()));
-        let gaps = notes(&stream);
-        assert!(
-            matches!(&gaps[..], [Notice::Gap(gap)] if gap.frames == Some(1)),
-            "{gaps:?}"
-        );
-        assert_eq!(runs(&stream), 1);
     }
 
     #[test]
@@ -327,7 +411,7 @@ mod tests {
         for n in 60..100 {
             let mut u = unit(n);
             u.arrival.rtp += 90_000 * 3600;
-            assert!(intake.unit(u, &mut stream.lock()));
+            assert_eq!(intake.unit(u, &mut stream.lock()), Taken::Frame);
         }
         let inner = stream.lock();
         assert_eq!(inner.ring.frames().count(), 100);
@@ -366,5 +450,170 @@ mod tests {
         intake.parameters(parameters(320));
         intake.unit(unit(50), &mut stream.lock());
         assert_eq!(runs(&stream), 2);
+    }
+
+    fn nal(kind: u8) -> Bytes {
+        Bytes::from(vec![0, 0, 0, 2, kind, 1])
+    }
+
+    #[test]
+    fn a_unit_without_picture_data_is_refused_and_noted_ever_more_rarely() {
+        let (stream, mut intake) = fed(0..60);
+        notes(&stream);
+        for n in 60..160 {
+            // A delimiter or a message between the frames, with a time of its own.
+            let empty = Unit {
+                data: nal(9),
+                lost: u16::from(n == 60),
+                ..unit(n)
+            };
+            assert_eq!(intake.unit(empty, &mut stream.lock()), Taken::Refused);
+            intake.unit(unit(n), &mut stream.lock());
+        }
+        assert_eq!(stream.lock().ring.frames().count(), 160);
+        let (gaps, remarks): (Vec<_>, Vec<_>) = notes(&stream)
+            .into_iter()
+            .partition(|n| matches!(n, Notice::Gap(_)));
+        assert_eq!(remarks.len(), 7, "1, 2, 4 ... 64: {remarks:?}");
+        assert!(
+            matches!(&gaps[..], [Notice::Gap(g)] if g.cause == "PacketLoss"),
+            "what was lost before it is not forgotten: {gaps:?}"
+        );
+    }
+
+    #[test]
+    fn a_broken_frame_is_a_gap_of_one_frame() {
+        let (stream, mut intake) = fed(0..60);
+        notes(&stream);
+        for data in [
+            Bytes::from_static(&[0, 0, 0, 2, 0xc1, 1, 0, 0, 0, 2, 0x41, 1]),
+            Bytes::from_static(&[0, 0, 0, 2, 0x41, 1, 0, 0, 0, 9, 1]),
+        ] {
+            let n = stream.lock().ring.frames().count() as i64;
+            let broken = Unit { data, ..unit(n) };
+            assert_eq!(intake.unit(broken, &mut stream.lock()), Taken::Refused);
+            intake.unit(unit(n + 1), &mut stream.lock());
+            let gaps: Vec<_> = notes(&stream)
+                .into_iter()
+                .filter_map(|n| match n {
+                    Notice::Gap(gap) => Some(gap),
+                    Notice::Note(_) => None,
+                })
+                .collect();
+            assert!(
+                matches!(&gaps[..], [g] if g.cause == "Malformed" && g.frames == Some(1)),
+                "{gaps:?}"
+            );
+        }
+        let huge = vec![0; MAX_UNIT + 1];
+        assert!(recordable(&huge, false).is_err());
+    }
+
+    #[test]
+    fn a_camera_that_halves_its_rate_at_night_has_no_gap_for_ever() {
+        let (stream, mut intake) = fed(0..60);
+        notes(&stream);
+        for n in (60..1060).step_by(2) {
+            intake.unit(unit(n), &mut stream.lock());
+        }
+        let said = notes(&stream);
+        let gaps = said.iter().filter(|n| matches!(n, Notice::Gap(_))).count();
+        let remarks: Vec<_> = said.iter().filter(|n| matches!(n, Notice::Note(_))).collect();
+        assert!(gaps <= 7, "{said:?}");
+        assert!(
+            matches!(remarks[..], [Notice::Note(words)] if words.contains("from 25.0 to 12.5")),
+            "{remarks:?}"
+        );
+    }
+
+    /// A sender report at frame `n` of a camera whose clock is ahead.
+    fn report(intake: &mut Intake, stream: &Stream, n: i64, ahead_us: i64) {
+        let now = unit(n).arrival;
+        let report = Report {
+            rtp: now.rtp,
+            wall_us: now.own_us + ahead_us,
+        };
+        intake.report(report, now, &mut stream.lock());
+    }
+
+    fn walls(stream: &Stream) -> Vec<i64> {
+        stream.lock().ring.frames().map(|f| f.wallclock_us).collect()
+    }
+
+    #[test]
+    fn a_camera_with_a_wrong_clock_moves_nothing_and_is_told_once() {
+        let (stream, mut intake) = fed(0..10);
+        notes(&stream);
+        for n in 10..200 {
+            if n % 20 == 0 {
+                report(&mut intake, &stream, n, 40_000_000);
+            }
+            intake.unit(unit(n), &mut stream.lock());
+        }
+        assert_eq!(runs(&stream), 1);
+        let said = notes(&stream);
+        assert!(
+            matches!(&said[..], [Notice::Note(words)] if words.contains("40.0 s ahead")),
+            "{said:?}"
+        );
+        assert_eq!(
+            stream.lock().ring.frames().next().unwrap().run.clock,
+            ClockSource::Own
+        );
+    }
+
+    #[test]
+    fn a_reconnect_stays_on_the_clock_of_the_camera() {
+        let (stream, mut intake) = fed(0..10);
+        report(&mut intake, &stream, 10, 800_000);
+        for n in 10..50 {
+            intake.unit(unit(n), &mut stream.lock());
+        }
+        assert_eq!(walls(&stream)[25], T0 + 25 * 40_000 + 800_000);
+        let mut again = Intake::new(false);
+        again.parameters(parameters(160));
+        for n in 50..110 {
+            if n == 60 {
+                report(&mut again, &stream, n, 800_000);
+            }
+            again.unit(unit(n), &mut stream.lock());
+        }
+        let walls = walls(&stream);
+        assert!(walls[25..].windows(2).all(|w| w[1] - w[0] == 40_000), "{walls:?}");
+        assert_eq!(runs(&stream), 3, "own, camera, and the second session");
+        let last = stream.lock().ring.frames().last().map(|f| f.run.clock);
+        assert_eq!(last, Some(ClockSource::Camera));
+    }
+
+    #[test]
+    fn a_report_from_before_an_rtp_jump_is_not_used_after_it() {
+        let (stream, mut intake) = fed(0..10);
+        report(&mut intake, &stream, 10, 100_000);
+        for n in 10..200 {
+            let mut u = unit(n);
+            // It comes back with another random start, near enough to look plausible.
+            u.arrival.rtp += if n >= 60 { 90_000 * 11 } else { 0 };
+            intake.unit(u, &mut stream.lock());
+        }
+        let walls = walls(&stream);
+        assert_eq!(runs(&stream), 3);
+        assert_eq!(walls[199], T0 + 199 * 40_000 + 100_000);
+    }
+
+    #[test]
+    fn a_gap_over_a_reconnect_is_counted_in_the_stream_s_own_frames() {
+        let (stream, _) = fed((0..120).step_by(3));
+        stream.lock().begin_gap("Disconnected", "gone");
+        notes(&stream);
+        let mut again = Intake::new(false);
+        again.parameters(parameters(160));
+        again.unit(unit(300), &mut stream.lock());
+        let said = notes(&stream);
+        let gap = said.iter().find_map(|n| match n {
+            Notice::Gap(gap) => Some(gap),
+            Notice::Note(_) => None,
+        });
+        // The last frame was 117, the next would have been 120: 60 frames of 3 steps each.
+        assert_eq!(gap.and_then(|g| g.frames), Some(60));
     }
 }

@@ -15,7 +15,7 @@ use retina::rtcp::ReceivedCompoundPacket;
 
 use super::classify::{Fault, unrecorded_tracks};
 use super::clock::{Arrival, Report, ntp_to_unix_us};
-use super::intake::{Intake, Parameters, Unit};
+use super::intake::{Intake, Parameters, Taken, Unit};
 use super::source::Source;
 use crate::local::boottime_ns;
 use crate::recorder::stream::Stream;
@@ -177,7 +177,6 @@ impl<'a> Reception<'a> {
     }
 
     fn video(&mut self, frame: VideoFrame) {
-        self.last_frame = Instant::now();
         if frame.has_new_parameters() || !self.intake.has_parameters() {
             self.learn_parameters();
         }
@@ -192,10 +191,19 @@ impl<'a> Reception<'a> {
             received,
         };
         let mut inner = self.stream.lock();
-        if self.intake.unit(unit, &mut inner) {
-            self.recorded = true;
-            inner.receiving();
+        match self.intake.unit(unit, &mut inner) {
+            Taken::Frame => {
+                self.recorded = true;
+                inner.receiving();
+            }
+            Taken::TooEarly => {}
+            Taken::Refused => {
+                // It proves nothing: a camera that sends nothing else is to be given up like a silent one.
+                self.stream.counters.refused(&self.stream.name);
+                return;
+            }
         }
+        self.last_frame = Instant::now();
     }
 
     fn learn_parameters(&mut self) {
@@ -224,13 +232,11 @@ impl<'a> Reception<'a> {
         };
         let wall_us = ntp_to_unix_us(report.ntp_timestamp().0);
         let now = arrival(rtp, packet.ctx());
-        self.intake.report(
-            Report {
-                rtp: rtp.timestamp(),
-                wall_us,
-            },
-            now,
-        );
+        let report = Report {
+            rtp: rtp.timestamp(),
+            wall_us,
+        };
+        self.intake.report(report, now, &mut self.stream.lock());
     }
 }
 

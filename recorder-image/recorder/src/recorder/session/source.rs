@@ -50,6 +50,7 @@ impl Source {
         }
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         cleared.map_err(|()| Fault::BadUrl("its user part cannot be read".into()))?;
+        let secrets = secrets.of_url(&url);
         let address = printable(&url);
         let credentials = username.map(|u| (u, password.unwrap_or_default()));
         Ok(Self {
@@ -80,7 +81,7 @@ mod tests {
         let source = Source::new("rtsp://ad%40min:p%3Aw+1@cam:554/s?x=1", None, None).unwrap();
         assert_eq!(source.url.as_str(), "rtsp://cam:554/s?x=1");
         assert_eq!(source.credentials, Some(("ad@min".into(), "p:w+1".into())));
-        assert_eq!(source.address, "rtsp://cam:554/s?...");
+        assert_eq!(source.address, "rtsp://cam:554");
         assert!(!format!("{source:?}").contains("p:w"));
     }
 

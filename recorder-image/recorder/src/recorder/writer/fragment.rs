@@ -3,20 +3,65 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use segment::fmp4::{MAX_FRAGMENT, MAX_FRAMES};
+
 use crate::recorder::frame::Frame;
 
 /// The most media time in a fragment, 1/90000 s. The replication lag contains about half of it.
 pub const FRAGMENT: i64 = 9000;
 /// A fragment that waits for its next frame longer than this is written without knowing its last duration.
 pub const OVERDUE: Duration = Duration::from_millis(400);
-/// The longest duration of one sample, so that a jump cannot inflate a file, 1/90000 s.
+/// The longest duration of one sample of a stream that is not known to be slow, so that neither a jump nor a gap can
+/// inflate a file, 1/90000 s.
 const LONGEST: i64 = 90_000;
+/// The longest duration of one sample at all: the longest that a session waits for a frame, 1/90000 s.
+const SLOWEST: i64 = 60 * 90_000;
+/// The duration of a sample of which nothing is known, 1/90000 s.
+const UNKNOWN: u32 = 3000;
+/// The most bytes and frames of a fragment that another frame is added to.
+const FULL: (usize, usize) = (MAX_FRAGMENT / 4, MAX_FRAMES / 2);
 
-/// Frames that are collected for the next fragment, with the sequence number after the newest.
+/// How far apart the frames of a run are, 1/90000 s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Between the two newest frames, whatever lies between them; 0 when unknown.
+    newest: i64,
+    /// The newest duration that was given to a sample; 0 when there was none.
+    given: u32,
+}
+
+impl Steps {
+    /// The duration of a sample whose successor comes `step` later. A second and more is believed only of a stream
+    /// whose frame before took about as long.
+    fn duration(&mut self, step: i64) -> u32 {
+        let slow = step <= (2 * self.newest).min(SLOWEST);
+        let given = if step > 0 && (step <= LONGEST || slow) {
+            step as u32
+        } else if self.given > 0 {
+            self.given
+        } else if step > 0 {
+            LONGEST as u32
+        } else {
+            UNKNOWN
+        };
+        (self.newest, self.given) = (step, given);
+        given
+    }
+
+    /// The duration of a sample whose successor is not known.
+    fn usual(self) -> u32 {
+        if self.given > 0 { self.given } else { UNKNOWN }
+    }
+}
+
+/// Frames that are collected for the next fragment.
 #[derive(Debug, Default)]
 pub struct Pending {
     frames: Vec<Arc<Frame>>,
-    last_step: i64,
+    bytes: usize,
+    steps: Steps,
+    /// Decoding time of the newest frame of the fragment before, if its duration was not known when it was written.
+    open_dts: Option<i64>,
 }
 
 /// A fragment that is ready.
@@ -29,6 +74,19 @@ pub struct Ready {
 }
 
 impl Pending {
+    /// Nothing is collected, of a run whose frames are so far apart.
+    pub fn new(steps: Steps) -> Self {
+        Self {
+            steps,
+            ..Self::default()
+        }
+    }
+
+    /// How far apart the frames are.
+    pub fn steps(&self) -> Steps {
+        self.steps
+    }
+
     /// Whether nothing is collected.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
@@ -36,9 +94,10 @@ impl Pending {
 
     /// Whether the collected frames make a fragment, now that `next` is known to follow them.
     pub fn due(&self, next: &Frame) -> bool {
+        let full = self.frames.len() >= FULL.1 || self.bytes + next.data.len() > FULL.0;
         self.frames
             .first()
-            .is_some_and(|first| next.key || next.dts - first.dts >= FRAGMENT)
+            .is_some_and(|first| next.key || full || next.dts - first.dts >= FRAGMENT)
     }
 
     /// Whether the collected frames have waited too long.
@@ -50,9 +109,11 @@ impl Pending {
 
     /// Adds a frame.
     pub fn push(&mut self, frame: Arc<Frame>) {
-        if let Some(last) = self.frames.last() {
-            self.last_step = frame.dts - last.dts;
+        if let Some(dts) = self.open_dts.take() {
+            // Too late for that frame, but it tells how far apart they are.
+            self.steps.duration(frame.dts - dts);
         }
+        self.bytes += frame.data.len();
         self.frames.push(frame);
     }
 
@@ -61,17 +122,14 @@ impl Pending {
     pub fn take(&mut self, next: Option<&Frame>) -> Option<Ready> {
         let last = self.frames.last()?;
         let known = next.filter(|n| n.run.id == last.run.id).map(|n| n.dts - last.dts);
-        if let Some(step) = known {
-            self.last_step = step;
-        }
+        self.open_dts = known.is_none().then_some(last.dts);
         let frames = std::mem::take(&mut self.frames);
-        let steps = frames
-            .windows(2)
-            .map(|w| w[1].dts - w[0].dts)
-            .chain([self.last_step]);
-        let durations = steps
-            .map(|s| if s > LONGEST || s <= 0 { 3000 } else { s as u32 })
-            .collect();
+        self.bytes = 0;
+        let between = frames.windows(2).map(|w| w[1].dts - w[0].dts);
+        let mut durations: Vec<u32> = between.chain(known).map(|s| self.steps.duration(s)).collect();
+        if known.is_none() {
+            durations.push(self.steps.usual());
+        }
         Some(Ready { frames, durations })
     }
 }
@@ -90,6 +148,7 @@ mod tests {
             width,
             height,
             hevc: false,
+            clock: segment::ClockSource::Own,
         })
     }
 
@@ -131,13 +190,77 @@ mod tests {
         assert_eq!(ready.durations, [3700, 3700]);
     }
 
-    #[test]
-    fn a_jump_does_not_inflate_a_sample() {
+    /// The durations of frames at these times, each in a fragment of its own, after `pending` was told of the next one
+    /// or not.
+    fn alone(times: &[i64], told: bool) -> Vec<u32> {
         let run = run();
         let mut pending = Pending::default();
-        pending.push(frame(&run, 0, true));
-        let ready = pending.take(Some(&frame(&run, 90_000 * 3600, true))).unwrap();
-        assert_eq!(ready.durations, [3000]);
+        let mut out = Vec::new();
+        for (i, dts) in times.iter().enumerate() {
+            pending.push(frame(&run, *dts, true));
+            let next = times
+                .get(i + 1)
+                .filter(|_| told)
+                .map(|dts| frame(&run, *dts, true));
+            out.extend(pending.take(next.as_deref()).unwrap().durations);
+        }
+        out
+    }
+
+    #[test]
+    fn neither_a_jump_nor_a_gap_inflates_a_sample() {
+        let hour = 90_000 * 3600;
+        assert_eq!(alone(&[0, hour], true), [90_000, 90_000], "at most a second");
+        assert_eq!(
+            alone(&[0, 3600, 7200, 7200 + hour, 10_800 + hour], true),
+            [3600, 3600, 3600, 3600, 3600]
+        );
+        assert_eq!(
+            alone(&[0, 3600, 3600 + 135_000], true),
+            [3600, 3600, 3600],
+            "a gap of 1.5 s"
+        );
+        assert_eq!(alone(&[0, 0], true)[0], 3000);
+    }
+
+    #[test]
+    fn slow_streams_have_samples_of_their_real_length() {
+        let every = |ticks: i64| (0..5).map(|n| n * ticks).collect::<Vec<_>>();
+        // Two seconds, and how it is when each frame is written before the next one is known.
+        assert_eq!(alone(&every(180_000), true)[1..], [180_000; 4]);
+        assert_eq!(alone(&every(180_000), false)[2..], [180_000; 3]);
+        assert_eq!(alone(&every(45_000), false)[1..], [45_000; 4]);
+        assert_eq!(
+            alone(&every(91 * 90_000), true)[1..],
+            [90_000; 4],
+            "longer than any session waits"
+        );
+        let steps = Steps {
+            newest: 180_000,
+            given: 180_000,
+        };
+        let mut next = Pending::new(steps);
+        let run = run();
+        next.push(frame(&run, 0, true));
+        let ready = next.take(Some(&frame(&run, 180_000, true))).unwrap();
+        assert_eq!(ready.durations, [180_000], "known from the segment before");
+    }
+
+    #[test]
+    fn a_fragment_has_no_more_bytes_than_can_be_written() {
+        let run = run();
+        let big = |dts| {
+            let mut f = Frame::clone(&frame(&run, dts, false));
+            f.data = vec![0; 6 << 20].into();
+            Arc::new(f)
+        };
+        let mut pending = Pending::default();
+        pending.push(big(0));
+        assert!(!pending.due(&big(90)));
+        pending.push(big(90));
+        assert!(pending.due(&big(180)));
+        pending.take(None);
+        assert!(!pending.due(&big(180)));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use segment::{Catalogue, Error, Finished};
 
-use super::fragment::Pending;
+use super::fragment::{Pending, Steps};
 use super::volume::{OpenFile, Opening, Volume};
-use crate::local::ToReplicator;
+use crate::local::{ErrorCode, StreamError, ToReplicator};
 use crate::recorder::decide::should_write;
 use crate::recorder::frame::Frame;
 use crate::recorder::pair::Pair;
@@ -15,6 +15,8 @@ use crate::recorder::stream::Stream;
 
 /// The most that is taken from a ring at once, bytes, so that no stream starves the others.
 const AT_ONCE: usize = 4 << 20;
+/// How long a stream is held off whose files alone cannot be written.
+const HOLD_OFF: Duration = Duration::from_secs(1);
 
 /// What a step needs beside the lane.
 #[derive(Debug)]
@@ -46,6 +48,22 @@ struct Active {
     next: u64,
 }
 
+/// A frame that could not be written.
+#[derive(Debug)]
+struct Failed {
+    /// The first one of its fragment.
+    seq: u64,
+    error: Error,
+}
+
+/// Why this stream alone is not written.
+#[derive(Debug)]
+struct Trouble {
+    error: StreamError,
+    /// No attempt before.
+    until: Duration,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lane {
@@ -56,6 +74,7 @@ pub struct Lane {
     unsynced: Option<(u64, u64)>,
     /// Ended segments whose bytes are not synced yet.
     ended: Vec<OpenFile>,
+    trouble: Option<Trouble>,
 }
 
 impl Lane {
@@ -66,7 +85,13 @@ impl Lane {
             active: None,
             unsynced: None,
             ended: Vec::new(),
+            trouble: None,
         }
+    }
+
+    /// Why this stream alone is not written now.
+    pub fn trouble(&self) -> Option<&StreamError> {
+        self.trouble.as_ref().map(|t| &t.error)
     }
 
     /// Whether nothing of this stream waits for the disk.
@@ -77,17 +102,25 @@ impl Lane {
     /// Takes what the ring has and writes it. Returns the bytes written.
     ///
     /// # Errors
-    /// When the volume refuses; the lane then begins again with the oldest group that is not durable.
+    /// When something cannot be written. If the volume refuses ([`Error::is_volume_refusal`]), the lane begins again with
+    /// the oldest group that is not durable. If this stream alone cannot be written it says so ([`Self::trouble`]): what
+    /// is no media leaves with its group, anything else is tried again after [`HOLD_OFF`].
     pub fn step(&mut self, step: &mut Step<'_>) -> Result<u64, Error> {
-        let before = step.volume.written();
-        let outcome = self.advance(step);
-        if outcome.is_err() {
-            self.give_up();
+        if !step.last && self.trouble.as_ref().is_some_and(|t| step.now < t.until) {
+            self.stream.lock().ring.trim(step.now);
+            return Ok(0);
         }
-        outcome.map(|()| step.volume.written() - before)
+        let before = step.volume.written();
+        match self.advance(step) {
+            Ok(()) => Ok(step.volume.written() - before),
+            Err(failed) => {
+                self.give_up(&failed, step);
+                Err(failed.error)
+            }
+        }
     }
 
-    fn advance(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
+    fn advance(&mut self, step: &mut Step<'_>) -> Result<(), Failed> {
         let (taken, stopped) = self.take(step);
         for (seq, frame) in taken {
             self.write(seq, frame, step)?;
@@ -108,22 +141,29 @@ impl Lane {
             tracing::info!(stream = %self.stream.name, ?why, "begins to write");
             inner.ring.start();
         }
-        let taken = inner.ring.take(AT_ONCE);
-        let stopped = why.is_none() && inner.ring.is_writing() && taken.is_empty() && inner.ring.stop();
+        // At the end there is no next time.
+        let at_once = if step.last { usize::MAX } else { AT_ONCE };
+        let taken = match why {
+            Some(_) => inner.ring.take(at_once),
+            None => inner.ring.take_rest(at_once),
+        };
+        let stopped = why.is_none() && inner.ring.is_writing() && inner.ring.stop();
         if stopped {
             tracing::info!(stream = %self.stream.name, "stops writing: the peer does");
+        }
+        if !inner.ring.is_writing() {
+            self.trouble = None;
         }
         inner.ring.trim(step.now);
         (taken, stopped)
     }
 
-    fn write(&mut self, seq: u64, frame: Arc<Frame>, step: &mut Step<'_>) -> Result<(), Error> {
+    fn write(&mut self, seq: u64, frame: Arc<Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
         if self.active.as_ref().is_some_and(|a| a.pending.due(&frame)) {
             self.flush(Some(&frame), step)?;
         }
         if frame.key && self.rotates(seq, &frame, step) {
-            self.end_segment(Some(&frame), step)?;
-            self.active = Some(Active::open(&self.stream, seq, &frame, step)?);
+            self.rotate(seq, &frame, step)?;
         }
         if let Some(active) = &mut self.active {
             active.pending.push(frame);
@@ -141,7 +181,18 @@ impl Lane {
         })
     }
 
-    fn flush(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Error> {
+    /// Ends the segment, and begins another one with this key frame.
+    fn rotate(&mut self, seq: u64, frame: &Frame, step: &mut Step<'_>) -> Result<(), Failed> {
+        self.flush(Some(frame), step)?;
+        let same_run = self.active.as_ref().filter(|a| a.run == frame.run.id);
+        let steps = same_run.map(|a| a.pending.steps()).unwrap_or_default();
+        self.end_segment(Some(frame), step)?;
+        let opened = Active::open(&self.stream, seq, frame, steps, step);
+        self.active = Some(opened.map_err(|error| Failed { seq, error })?);
+        Ok(())
+    }
+
+    fn flush(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
         let Some(active) = &mut self.active else {
             return Ok(());
         };
@@ -149,23 +200,63 @@ impl Lane {
             return Ok(());
         };
         let (to, count) = (active.next, ready.frames.len() as u64);
-        step.volume.append(&mut active.file, &ready)?;
-        let from = self.unsynced.map_or(to - count, |(from, _)| from);
+        let seq = to - count;
+        let appended = step.volume.append(&mut active.file, &ready);
+        appended.map_err(|error| Failed { seq, error })?;
+        let from = self.unsynced.map_or(seq, |(from, _)| from);
         self.unsynced = Some((from, to));
         Ok(())
     }
 
-    fn end_segment(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Error> {
+    fn end_segment(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
         self.flush(next, step)?;
         self.ended.extend(self.active.take().map(|a| a.file));
         Ok(())
     }
 
-    /// The volume refused a write: what was appended so far stays, the rest begins again in another segment.
-    fn give_up(&mut self) {
-        self.ended
-            .extend(self.active.take().map(|a| a.file).filter(|f| !f.is_empty()));
-        self.stream.lock().ring.rewind();
+    /// Something was not written: what was appended so far stays, the rest goes into another segment.
+    fn give_up(&mut self, failed: &Failed, step: &mut Step<'_>) {
+        match self.active.take().map(|a| a.file) {
+            Some(file) if file.is_empty() => step.volume.remove_empty(&file),
+            file => self.ended.extend(file),
+        }
+        let mut inner = self.stream.lock();
+        if let Error::Media(why) = &failed.error {
+            // It will never be written: the rest of the stream must not wait for it.
+            if let Some(dropped) = inner.ring.discard(failed.seq) {
+                inner.not_held(dropped, &format!("it cannot be written: {why}"), step.now);
+            }
+        } else {
+            inner.ring.rewind();
+        }
+        drop(inner);
+        if !failed.error.is_volume_refusal() {
+            self.say(failed, step.now);
+        }
+    }
+
+    fn say(&mut self, failed: &Failed, now: Duration) {
+        let name = &self.stream.name;
+        let (code, cure, wait) = match &failed.error {
+            Error::Media(_) => (
+                ErrorCode::Malformed,
+                "check the camera's firmware, or report it",
+                Duration::ZERO,
+            ),
+            _ => (
+                ErrorCode::DiskFull,
+                "check the stream's folder on the volume",
+                HOLD_OFF,
+            ),
+        };
+        let message = format!("stream {name} is not recorded here: {}; {cure}", failed.error);
+        if self.trouble().is_none_or(|t| t.message != message) {
+            tracing::error!(stream = %name, "{message}");
+        }
+        self.trouble = Some(Trouble {
+            error: StreamError { code, message },
+            until: now + wait,
+        });
     }
 
     /// Everything written so far is synced: frames become durable in the ring, and it is told. Returns the ended
@@ -174,6 +265,7 @@ impl Lane {
         if let Some((from, to)) = self.unsynced.take() {
             self.stream.lock().ring.durable(from, to);
             self.stream.counters.written(&self.stream.name, to - from);
+            self.trouble = None;
         }
         let active = self.active.as_mut().map(|a| &mut a.file);
         for file in self.ended.iter_mut().chain(active) {
@@ -196,20 +288,25 @@ impl Lane {
 }
 
 impl Active {
-    fn open(stream: &Stream, seq: u64, frame: &Frame, step: &mut Step<'_>) -> Result<Self, Error> {
+    fn open(
+        stream: &Stream,
+        seq: u64,
+        frame: &Frame,
+        steps: Steps,
+        step: &mut Step<'_>,
+    ) -> Result<Self, Error> {
         let standing = step.pair.standing(step.now);
         let file = step.volume.create(&Opening {
             stream,
             standing,
             first: frame,
         })?;
-        let pending = Pending::default();
         Ok(Self {
             file,
             run: frame.run.id,
             standing,
             first_dts: frame.dts,
-            pending,
+            pending: Pending::new(steps),
             next: seq,
         })
     }

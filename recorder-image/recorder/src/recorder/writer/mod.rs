@@ -4,6 +4,8 @@
 
 pub mod fragment;
 pub mod lane;
+#[cfg(test)]
+mod tests;
 pub mod volume;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use segment::retention::Policy;
-use segment::{Finished, SegmentFile};
+use segment::{Error, Finished, SegmentFile};
 
 use self::lane::{Lane, Step};
 use self::volume::Volume;
@@ -32,6 +34,8 @@ const COMMIT_BYTES: u64 = 8 << 20;
 const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 /// How often the volume is measured.
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
+/// How long notices wait after the volume refused one.
+const NOTES_RETRY: Duration = Duration::from_secs(1);
 /// How often retention is looked at, and its clock persisted.
 const EVICT_PERIOD: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,8 @@ struct Due {
     health: Duration,
     measure: Duration,
     evict: Duration,
+    /// Before this no notice is written.
+    notes: Duration,
 }
 
 /// Whether `period` has passed since `last`; then `last` is now.
@@ -132,8 +138,14 @@ impl Writer {
         let at = now();
         self.measure(at);
         self.follow_registry();
+        // The reserve is for them: a full disk is when there is most to say.
+        if at >= self.due.notes || last {
+            self.note_all(at, last);
+        }
         if self.guard.takes(at) {
             self.write_all(at, last);
+            // After a refusal a sync has to prove that the volume works again.
+            self.dirty |= self.guard.is_to_prove(at);
         }
         self.report_disk();
         let due = at.saturating_sub(self.due.commit) >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES;
@@ -163,21 +175,36 @@ impl Writer {
         metrics.disk_full.set(i64::from(disk.full));
     }
 
-    /// A lane for each configured stream; the lane of one that left stays until nothing of it waits.
+    /// A lane for each configured stream; the lane of one that left stays until nothing of it waits, also where a
+    /// stream with the same UID came back meanwhile.
     fn follow_registry(&mut self) {
         let streams = self.shared.registry.streams();
         self.lanes
-            .retain(|uid, lane| !lane.is_idle() || streams.iter().any(|s| s.uid == *uid));
+            .retain(|_, lane| !lane.is_idle() || streams.iter().any(|s| Arc::ptr_eq(s, &lane.stream)));
         for stream in streams {
             self.lanes.entry(stream.uid).or_insert_with(|| Lane::new(stream));
         }
     }
 
+    fn note_all(&mut self, at: Duration, last: bool) {
+        let until = if last { Duration::MAX } else { at };
+        for lane in self.lanes.values() {
+            match self.volume.note_all(&lane.stream, until) {
+                Ok(any) => self.dirty |= any,
+                Err(e) => {
+                    tracing::error!(stream = %lane.stream.name, "its notices are not in the ledger: {e}");
+                    self.due.notes = at + NOTES_RETRY;
+                }
+            }
+        }
+    }
+
+    /// Each stream in turn: what keeps one from the disk keeps no other from it.
     fn write_all(&mut self, at: Duration, last: bool) {
         let settings = self.shared.settings();
         for lane in self.lanes.values_mut() {
-            let left = self.shared.registry.get(lane.stream.uid).is_none();
-            self.dirty |= self.volume.note_all(&lane.stream);
+            let configured = self.shared.registry.get(lane.stream.uid);
+            let left = configured.is_none_or(|s| !Arc::ptr_eq(&s, &lane.stream));
             let mut step = Step {
                 volume: &mut self.volume,
                 pair: &self.shared.pair,
@@ -192,20 +219,20 @@ impl Writer {
                     self.dirty_bytes += bytes;
                 }
                 Err(e) => {
-                    tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
-                    self.shared.metrics.disk_errors.inc();
-                    self.dirty = true;
-                    // What only this stream suffers from must not stop the others.
+                    self.dirty |= !lane.is_idle();
+                    if !matches!(e, Error::Media(_)) {
+                        self.shared.metrics.disk_errors.inc();
+                    }
                     if e.is_volume_refusal() {
+                        tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
                         self.guard.refused(at, &e.to_string());
-                        return;
                     }
                 }
             }
         }
     }
 
-    /// Streams say of themselves that the volume refuses their frames.
+    /// Streams say of themselves that their frames are not written.
     fn report_disk(&self) {
         let why = self.guard.why();
         for lane in self.lanes.values() {
@@ -216,7 +243,9 @@ impl Writer {
                     lane.stream.name, self.shared.member
                 ),
             });
-            lane.stream.lock().set_disk_error(error);
+            let mut inner = lane.stream.lock();
+            inner.set_disk_error(error);
+            inner.set_unwritable(lane.trouble().cloned());
         }
     }
 
@@ -234,7 +263,7 @@ impl Writer {
             .metrics
             .commit_seconds
             .observe(began.elapsed().as_secs_f64());
-        self.guard.worked();
+        self.guard.synced(at);
         (self.dirty, self.dirty_bytes) = (false, 0);
         let mut ended = std::mem::take(&mut self.tails);
         {
@@ -286,11 +315,11 @@ impl Writer {
             max_age: retention.max_age,
             max_bytes: retention.max_bytes,
         };
-        let outcome = self
-            .volume
-            .store_clock()
-            .and_then(|()| self.volume.evict(&policy));
-        match outcome {
+        if let Err(e) = self.volume.store_clock() {
+            // Retention is what makes room; the clock is behind after a restart, so media then stays longer.
+            tracing::warn!("the retention clock is not persisted: {e}");
+        }
+        match self.volume.evict(&policy) {
             Ok(left) => self.outbox.extend(
                 left.into_iter()
                     .map(|(id, end_us)| ToReplicator::Evicted { id, end_us }),

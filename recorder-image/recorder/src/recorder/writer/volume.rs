@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use segment::retention::{Candidate, Policy, evictions, floor_us};
 use segment::{
-    Appended, Catalogue, ClockSource, Copy, Finished, Gap, Header, Ledger, Origin, Record, Result, Role,
-    Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
+    Appended, Catalogue, Copy, Error, Finished, Gap, Header, Ledger, Origin, Record, Result, Role, Sample,
+    SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
 };
 
 use super::fragment::Ready;
@@ -35,10 +36,14 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Everything written so far is durable: the catalogue and the replicator are told.
+    /// Everything written so far is durable: the catalogue and the replicator are told. Nobody is told of a segment
+    /// without a frame.
     pub fn tell(&mut self, catalogue: &mut Catalogue, outbox: &mut Vec<ToReplicator>) {
         let id = self.file.header().id.clone();
         let fragments = self.file.fragments();
+        if fragments.len() == self.told {
+            return;
+        }
         if !self.is_told {
             self.is_told = true;
             outbox.push(ToReplicator::Opened {
@@ -46,9 +51,6 @@ impl OpenFile {
                 head_len: self.file.head_len(),
             });
             catalogue.upsert(copy_of(&self.file));
-        }
-        if fragments.len() == self.told {
-            return;
         }
         let mut frames: usize = fragments[..self.told].iter().map(|f| f.frames as usize).sum();
         for fragment in &fragments[self.told..] {
@@ -155,16 +157,32 @@ impl Volume {
             owner: opening.standing.1,
             run: run.id,
             opened_us: opening.first.wallclock_us,
-            clock: ClockSource::Own,
+            clock: run.clock,
             hevc: run.hevc,
         };
         self.sequence += 1;
-        let file = SegmentFile::create(&self.shared.volume, header, &track(run))?;
+        let path = self.shared.volume.open_path(&header.id);
+        let file = SegmentFile::create(&self.shared.volume, header, &track(run)).inspect_err(|e| {
+            if !matches!(e, Error::Exists(_)) {
+                // Its head is not whole.
+                let _ = std::fs::remove_file(&path);
+            }
+        })?;
         Ok(OpenFile {
             file,
             told: 0,
             is_told: false,
         })
+    }
+
+    /// Removes a segment that this process began and that holds no frame; nobody was told of it.
+    pub fn remove_empty(&self, open: &OpenFile) {
+        let path = self.shared.volume.open_path(&open.file.header().id);
+        if open.is_empty()
+            && let Err(e) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), "a segment without frames stays: {e}");
+        }
     }
 
     /// Writes a fragment.
@@ -236,20 +254,22 @@ impl Volume {
         sealed
     }
 
-    /// Writes down what a stream has to say. Returns whether anything was.
-    pub fn note_all(&mut self, stream: &Stream) -> bool {
-        let notices = stream.lock().take_notices();
-        let any = !notices.is_empty();
-        let mut failed = Vec::new();
-        for notice in notices {
-            if self.note(stream, &notice).is_err() {
-                failed.push(notice);
+    /// Writes down what a stream has to say. Returns whether anything was written.
+    ///
+    /// # Errors
+    /// When the volume refuses; what it refused is kept.
+    pub fn note_all(&mut self, stream: &Stream, now: Duration) -> Result<bool> {
+        let mut notices = stream.lock().take_notices(now).into_iter();
+        let mut any = false;
+        while let Some(notice) = notices.next() {
+            if let Err(e) = self.note(stream, &notice) {
+                let left = std::iter::once(notice).chain(notices).collect();
+                stream.lock().put_back(left);
+                return Err(e);
             }
+            any = true;
         }
-        if !failed.is_empty() {
-            stream.lock().put_back(failed);
-        }
-        any
+        Ok(any)
     }
 
     fn note(&mut self, stream: &Stream, notice: &Notice) -> Result<()> {

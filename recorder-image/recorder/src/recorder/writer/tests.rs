@@ -1,0 +1,393 @@
+//! The loop over a real folder, tick by tick; streams get their frames by hand.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use bytes::Bytes;
+use segment::{ClockSource, Record, Role, StreamUid};
+use uuid::Uuid;
+
+use super::*;
+use crate::local::{Peer, StreamState};
+use crate::recorder::config::{Retention, Settings, StreamSpec};
+use crate::recorder::frame::{Frame, Run};
+use crate::recorder::ring::Limits;
+use crate::recorder::state::tests::shared;
+use crate::recorder::stream::{GapNotice, Notice, Stream};
+
+const BAD: StreamUid = Uuid::from_u128(1);
+const GOOD: StreamUid = Uuid::from_u128(2);
+
+/// A recorder with two streams and without cameras.
+struct Bed {
+    writer: Writer,
+    shared: Arc<Shared>,
+    _commands: SyncSender<Command>,
+    dir: tempfile::TempDir,
+}
+
+fn settings(names: &[(&str, StreamUid)]) -> Settings {
+    Settings {
+        streams: names
+            .iter()
+            .map(|(n, uid)| StreamSpec::open(n, *uid, "none"))
+            .collect(),
+        segment: Duration::from_mins(1),
+        ring: Limits {
+            max_bytes: 32 << 20,
+            preroll: Duration::from_millis(500),
+        },
+        retention: Retention::default(),
+    }
+}
+
+impl Bed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        shared.configure(&settings(&[("bad", BAD), ("good", GOOD)]));
+        let (commands, inbox) = sync_channel(4);
+        let writer = Writer::new(Arc::clone(&shared), inbox, Volume::new(Arc::clone(&shared)));
+        Self {
+            writer,
+            shared,
+            _commands: commands,
+            dir,
+        }
+    }
+
+    fn stream(&self, uid: StreamUid) -> Arc<Stream> {
+        self.shared.registry.get(uid).unwrap()
+    }
+
+    /// Ticks until this much time has passed.
+    fn run(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.writer.tick(false);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn health(&self, uid: StreamUid) -> crate::local::StreamHealth {
+        self.stream(uid).health(now())
+    }
+
+    /// Frames in the catalogue.
+    fn held(&self, uid: StreamUid) -> usize {
+        let catalogue = self.shared.catalogue();
+        let stream = catalogue.stream(uid);
+        stream.map_or(0, |s| s.copies.values().map(|c| c.hashes.len()).sum())
+    }
+
+    fn files(&self, uid: StreamUid, ending: &str) -> Vec<PathBuf> {
+        let dir = self.shared.volume.stream_dir(uid);
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            return Vec::new();
+        };
+        let paths = entries.map(|e| e.unwrap().path());
+        paths
+            .filter(|p| p.extension().is_some_and(|e| e == ending))
+            .collect()
+    }
+
+    fn gaps(&self, uid: StreamUid) -> Vec<segment::Gap> {
+        let mut reader = segment::LedgerReader::new(&self.shared.volume, uid, Role::Recorder);
+        let records = reader.poll().unwrap().into_iter();
+        let gap = |r| match r {
+            Record::Gap(gap) => Some(gap),
+            _ => None,
+        };
+        records.filter_map(gap).collect()
+    }
+}
+
+fn run(sample_entry: Bytes) -> Arc<Run> {
+    Arc::new(Run {
+        id: Uuid::new_v4(),
+        sample_entry,
+        width: 16,
+        height: 16,
+        hevc: false,
+        clock: ClockSource::Camera,
+    })
+}
+
+/// A run that can be written.
+fn fine() -> Arc<Run> {
+    run([&8u32.to_be_bytes()[..], b"test"].concat().into())
+}
+
+/// A camera of 25 frames a second; groups of ten.
+struct Camera {
+    stream: Arc<Stream>,
+    run: Arc<Run>,
+    n: u64,
+}
+
+impl Camera {
+    fn new(stream: Arc<Stream>, run: Arc<Run>) -> Self {
+        Self { stream, run, n: 0 }
+    }
+
+    fn send(&mut self, frames: u64) {
+        for _ in 0..frames {
+            let kind = if self.n.is_multiple_of(10) { 0x65 } else { 0x41 };
+            self.send_as(kind);
+        }
+    }
+
+    fn send_as(&mut self, kind: u8) {
+        let n = self.n;
+        let data: Bytes = [&6u32.to_be_bytes()[..], &[kind], &(n as u32).to_be_bytes(), &[1]]
+            .concat()
+            .into();
+        let frame = Frame {
+            hash: segment::nal::frame_hash(&data, false),
+            data,
+            key: n.is_multiple_of(10),
+            dts: n as i64 * 3600,
+            cts: 0,
+            wallclock_us: 1_800_000_000_000_000 + n as i64 * 40_000,
+            received: now(),
+            run: Arc::clone(&self.run),
+        };
+        let mut inner = self.stream.lock();
+        inner.push(frame, Some(40_000));
+        inner.receiving();
+        self.n += 1;
+    }
+}
+
+/// What the loop sees in a while.
+const WHILE: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn one_bad_frame_costs_its_stream_a_group_and_the_others_nothing() {
+    let mut bed = Bed::new();
+    let mut bad = Camera::new(bed.stream(BAD), fine());
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    bad.send(14);
+    // A delimiter without a picture, which no session lets pass.
+    bad.send_as(9);
+    bad.send(25);
+    good.send(40);
+    bed.run(Duration::from_millis(700));
+    assert_eq!(bed.held(GOOD), 40);
+    // The bad one is in a fragment with the frames 13 and 15; the rest of its group goes with them.
+    assert_eq!(bed.held(BAD), 33);
+    assert!(!bed.writer.guard.report().full);
+    assert_eq!(bed.files(BAD, "open").len(), 1);
+    bed.writer.tick(true);
+    assert_eq!(bed.files(BAD, "open").len(), 0);
+    let gaps = bed.gaps(BAD);
+    assert!(
+        matches!(&gaps[..], [g] if g.cause == "NotHeldHere" && g.frames == Some(7)),
+        "{gaps:?}"
+    );
+    assert_eq!(bed.gaps(GOOD), []);
+}
+
+#[tokio::test]
+async fn a_segment_that_got_no_frame_leaves_no_file() {
+    let mut bed = Bed::new();
+    let mut bad = Camera::new(bed.stream(BAD), fine());
+    for _ in 0..5 {
+        bad.send_as(9);
+        bad.send(9);
+    }
+    bed.run(WHILE);
+    // The newest group is written only once its fragment is due.
+    let files = (bed.files(BAD, "open").len(), bed.files(BAD, "mp4").len());
+    assert!(files.0 <= 1 && files.1 == 0, "{files:?}");
+    bed.run(Duration::from_millis(400));
+    assert!(bed.files(BAD, "open").is_empty() && bed.held(BAD) == 0);
+    let told: u64 = {
+        bed.writer.tick(true);
+        bed.gaps(BAD).iter().filter_map(|g| g.frames).sum()
+    };
+    assert_eq!(told, 50);
+}
+
+#[tokio::test]
+async fn a_stream_whose_parameters_cannot_be_written_fails_aloud_and_alone() {
+    let mut bed = Bed::new();
+    let mut bad = Camera::new(bed.stream(BAD), run(Bytes::new()));
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    bad.send(35);
+    good.send(35);
+    bed.run(Duration::from_millis(700));
+    let health = bed.health(BAD);
+    assert_eq!(
+        health.state,
+        StreamState::Failed,
+        "so the peer does not count on it"
+    );
+    let error = health.error.unwrap();
+    assert!(
+        error.message.contains("stream bad is not recorded here"),
+        "{error:?}"
+    );
+    assert_eq!(error.code, ErrorCode::Malformed);
+    assert!(bed.files(BAD, "open").is_empty() && bed.files(BAD, "mp4").is_empty());
+    assert!(!bed.writer.guard.report().full);
+    assert_eq!(
+        (bed.held(GOOD), bed.health(GOOD).state),
+        (35, StreamState::Receiving)
+    );
+    // The camera is set right.
+    bad.stream.lock().ring.close_gop();
+    bad.n = 40;
+    bad.run = fine();
+    bad.send(20);
+    bed.run(WHILE * 3);
+    assert_eq!(
+        (bed.held(BAD), bed.health(BAD).state),
+        (20, StreamState::Receiving)
+    );
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_the_disk() {
+    let mut bed = Bed::new();
+    let folder = bed.shared.volume.stream_dir(BAD);
+    std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    std::fs::write(&folder, "a file where a folder should be").unwrap();
+    let mut bad = Camera::new(bed.stream(BAD), fine());
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    bad.send(25);
+    for _ in 0..4 {
+        good.send(10);
+        bed.run(WHILE);
+    }
+    assert!(bed.held(GOOD) >= 30, "{}", bed.held(GOOD));
+    assert!(!bed.writer.guard.report().full);
+    assert_eq!(bed.health(BAD).state, StreamState::Failed);
+    let attempts = bed.shared.metrics.disk_errors.get();
+    assert!(attempts <= 2, "held off, not tried again and again: {attempts}");
+    std::fs::remove_file(&folder).unwrap();
+    bad.send(5);
+    bed.run(Duration::from_millis(1600));
+    assert_eq!(bed.held(BAD), 30, "nothing was lost");
+    assert_eq!(bed.health(BAD).error, None);
+}
+
+#[tokio::test]
+async fn a_member_that_began_to_write_stops_while_frames_come() {
+    let mut bed = Bed::new();
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.send(15);
+    bed.run(WHILE);
+    assert!(bed.health(GOOD).writing, "no peer is heard");
+    let peer = Peer {
+        heard: true,
+        claims_authority: true,
+        fit: true,
+        ..Peer::default()
+    };
+    bed.shared.pair.set_peer(peer, now());
+    for _ in 0..7 {
+        good.send(1);
+        bed.run(Duration::from_millis(20));
+    }
+    assert!(!bed.health(GOOD).writing, "stopped at the border");
+    bed.run(WHILE);
+    assert_eq!(bed.held(GOOD), 20, "the group that was begun is whole");
+    assert!(bed.files(GOOD, "open").is_empty() && bed.files(GOOD, "mp4").len() == 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_back_while_its_lane_is_busy_is_recorded() {
+    let mut bed = Bed::new();
+    let mut old = Camera::new(bed.stream(GOOD), fine());
+    old.send(15);
+    bed.writer.tick(false);
+    assert!(!bed.writer.lanes[&GOOD].is_idle());
+    // The same UID under another name: another stream to the registry.
+    bed.shared.configure(&settings(&[("renamed", GOOD)]));
+    let mut new = Camera::new(bed.stream(GOOD), fine());
+    new.send(15);
+    bed.run(Duration::from_millis(700));
+    assert!(Arc::ptr_eq(&bed.writer.lanes[&GOOD].stream, &bed.stream(GOOD)));
+    assert_eq!(bed.held(GOOD), 30);
+    assert_eq!(bed.files(GOOD, "mp4").len(), 1, "the old one is sealed");
+}
+
+#[tokio::test]
+async fn gaps_are_written_down_while_the_disk_is_full() {
+    let mut bed = Bed::new();
+    bed.run(WHILE);
+    // Until the next measurement.
+    bed.writer.guard.measured(20 << 30, 0);
+    bed.writer.due.measure = now();
+    let gap = GapNotice {
+        start_us: 5,
+        end_us: Some(9),
+        cause: "PacketLoss".into(),
+        evidence: String::new(),
+        frames: Some(1),
+    };
+    bed.stream(GOOD).lock().notice(Notice::Gap(gap));
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.send(15);
+    bed.run(Duration::from_millis(100));
+    assert!(bed.writer.guard.report().full);
+    assert_eq!((bed.gaps(GOOD).len(), bed.held(GOOD)), (1, 0));
+}
+
+#[tokio::test]
+async fn everything_is_written_at_the_end_however_much_it_is() {
+    let mut bed = Bed::new();
+    let run = fine();
+    let stream = bed.stream(GOOD);
+    for n in 0..15u32 {
+        let mut data = ((1u32 << 20) - 4).to_be_bytes().to_vec();
+        data.extend_from_slice(&[if n == 0 { 0x65 } else { 0x41 }]);
+        data.extend_from_slice(&n.to_be_bytes());
+        data.resize(1 << 20, 7);
+        let frame = Frame {
+            hash: segment::nal::frame_hash(&data, false),
+            data: data.into(),
+            key: n == 0,
+            dts: i64::from(n) * 3600,
+            cts: 0,
+            wallclock_us: i64::from(n) * 40_000,
+            received: now(),
+            run: Arc::clone(&run),
+        };
+        stream.lock().push(frame, Some(40_000));
+    }
+    bed.shared.registry.stop();
+    bed.writer.tick(true);
+    assert_eq!(bed.held(GOOD), 15);
+    assert_eq!(
+        (bed.files(GOOD, "mp4").len(), bed.files(GOOD, "open").len()),
+        (1, 0)
+    );
+    let copy = bed.shared.catalogue().copies().next().map(|c| c.header.clock);
+    assert_eq!(copy, Some(ClockSource::Camera), "as the run says");
+}
+
+#[tokio::test]
+async fn media_leaves_although_the_retention_clock_cannot_be_written() {
+    let mut bed = Bed::new();
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.send(15);
+    bed.run(WHILE);
+    bed.shared.configure(&Settings {
+        retention: Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        },
+        ..settings(&[])
+    });
+    bed.run(WHILE);
+    assert_eq!(bed.files(GOOD, "mp4").len(), 1);
+    // A folder where its draft belongs, as good as a full disk.
+    std::fs::create_dir(bed.dir.path().join("media/.retention-clock")).unwrap();
+    assert!(bed.shared.store_clock().is_err());
+    bed.writer.due.evict = Duration::ZERO;
+    bed.writer.tick(false);
+    assert!(bed.files(GOOD, "mp4").is_empty());
+}

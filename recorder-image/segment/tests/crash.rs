@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use segment::{
@@ -232,21 +233,28 @@ fn run_writer(dir: &Path, sabotage: &str, said: &mut Said, pause: Duration, stop
         .env("GAPLESS_SABOTAGE", sabotage)
         .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
         .map_while(Result::ok);
-    let first = lines
-        .by_ref()
-        .find(|l| l.contains("SAID"))
-        .expect("the writer says something");
+    let first = lines.by_ref().find(|l| l.contains("SAID")).unwrap_or_else(|| {
+        let said = std::io::read_to_string(child.stderr.take().unwrap());
+        panic!("the writer ended without a word: {said:?}")
+    });
     said.take(&first);
     std::thread::sleep(pause);
     stop(&mut child);
     lines.for_each(|line| said.take(&line));
     let _ = child.wait();
+}
+
+/// One test at a time: a process that another thread is about to start holds, until it runs its own program, whatever this
+/// one has open, and a file system with an open file cannot be unmounted.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn times(variable: &str) -> u64 {
@@ -271,6 +279,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
 
 #[test]
 fn a_hundred_kills_lose_nothing_acknowledged() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let (mut said, began) = (Said::default(), Instant::now());
     let kills = times("GAPLESS_KILLS");
@@ -287,6 +296,7 @@ fn a_hundred_kills_lose_nothing_acknowledged() {
 
 #[test]
 fn a_hundred_power_cuts_lose_nothing_acknowledged() {
+    let _alone = alone();
     let (cuts, began) = (times("GAPLESS_POWER_CUTS"), Instant::now());
     let sealed = cut_power(cuts, "", |wrong, n| {
         assert_eq!(wrong, Vec::<String>::new(), "power cut {n}");
@@ -302,6 +312,7 @@ fn a_hundred_power_cuts_lose_nothing_acknowledged() {
 #[cfg(feature = "sabotage")]
 #[test]
 fn i10_power_cuts_find_a_writer_that_does_not_sync() {
+    let _alone = alone();
     let mut found = 0;
     cut_power(5, "no-sync", |wrong, _| found += wrong.len());
     assert!(found > 0, "a missing sync was not found");

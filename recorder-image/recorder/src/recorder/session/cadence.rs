@@ -36,7 +36,7 @@ pub struct Cadence {
 
 impl Cadence {
     /// Takes one interval in. Frames are missing only in a stream with a steady rhythm (all usual intervals within a
-    /// quarter of their median), and only where at least one whole frame fits in. What was too long [`ENOUGH`] times
+    /// quarter of their median), and only where at least one whole frame fits in. What was too long `ENOUGH` times
     /// in a row and always alike, or half of the time, is the new rhythm: many cameras halve their rate at night.
     pub fn interval(&mut self, ticks: i64) -> Rhythm {
         if ticks <= 0 {

@@ -104,7 +104,7 @@ impl Lane {
     /// # Errors
     /// When something cannot be written. If the volume refuses ([`Error::is_volume_refusal`]), the lane begins again with
     /// the oldest group that is not durable. If this stream alone cannot be written it says so ([`Self::trouble`]): what
-    /// is no media leaves with its group, anything else is tried again after [`HOLD_OFF`].
+    /// is no media leaves with its group, anything else is tried again after `HOLD_OFF`.
     pub fn step(&mut self, step: &mut Step<'_>) -> Result<u64, Error> {
         if !step.last && self.trouble.as_ref().is_some_and(|t| step.now < t.until) {
             self.stream.lock().ring.trim(step.now);

@@ -218,6 +218,7 @@ pub async fn judge(
 }
 
 fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) -> StreamVerdict {
+    let first = pushed.first().map_or(0, |span| span.first);
     StreamVerdict {
         stream: stream.to_owned(),
         expected: total(pushed),
@@ -226,7 +227,7 @@ fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) 
         canonical_missing: canonical.missing_of(pushed),
         doubled: canonical.surplus(),
         out_of_order: canonical.out_of_order.len(),
-        unreadable: union.unreadable + canonical.unreadable,
+        unreadable: union.unreadable_after(first) + canonical.unreadable_after(first),
     }
 }
 

@@ -52,8 +52,9 @@ pub struct Account {
     last: Option<u64>,
     /// Pairs of neighbours of which the second is the older one.
     pub out_of_order: Vec<(u64, u64)>,
-    /// Frames without a number, or with more than one, or without a picture.
-    pub unreadable: u64,
+    /// Frames without a number, or with more than one, or without a picture, by the number that came next; those at the
+    /// end under `u64::MAX`.
+    unreadable: BTreeMap<u64, u64>,
 }
 
 impl Account {
@@ -94,6 +95,33 @@ impl Account {
         self.seen.values().map(|times| u64::from(*times) - 1).sum()
     }
 
+    /// Counts frames in the order of the recording; `None` is one whose number cannot be read.
+    pub fn frames_in_order(&mut self, counters: impl IntoIterator<Item = Option<u64>>) {
+        let mut unreadable = 0;
+        for counter in counters {
+            let Some(n) = counter else {
+                unreadable += 1;
+                continue;
+            };
+            self.unreadable(n, std::mem::take(&mut unreadable));
+            self.extend([n]);
+        }
+        self.unreadable(u64::MAX, unreadable);
+    }
+
+    fn unreadable(&mut self, before: u64, frames: u64) {
+        if frames > 0 {
+            *self.unreadable.entry(before).or_insert(0) += frames;
+        }
+    }
+
+    /// How many frames after number `first` have no number that can be read. One in the place of `first` or before it is
+    /// not counted: a session that joins a camera between two packets of a frame gets its picture without the number.
+    pub fn unreadable_after(&self, first: u64) -> u64 {
+        let after = self.unreadable.iter().filter(|(next, _)| **next > first);
+        after.map(|(_, frames)| frames).sum()
+    }
+
     /// What lacks between the first and the last frame found.
     pub fn missing(&self) -> Vec<Span> {
         let held = self.held();
@@ -120,7 +148,9 @@ impl Account {
         for n in other.seen.keys() {
             self.seen.entry(*n).or_insert(1);
         }
-        self.unreadable += other.unreadable;
+        for (next, frames) in &other.unreadable {
+            self.unreadable(*next, *frames);
+        }
     }
 }
 
@@ -148,7 +178,8 @@ impl fmt::Display for Account {
         write!(
             f,
             "; out of order {:?}; unreadable {}",
-            self.out_of_order, self.unreadable
+            self.out_of_order,
+            self.unreadable.values().sum::<u64>()
         )
     }
 }

@@ -16,8 +16,7 @@ pub struct Frames {
 impl Frames {
     /// Adds these frames to an account.
     pub fn account(&self, into: &mut Account) {
-        into.extend(self.stamps.iter().flatten().map(|stamp| stamp.counter));
-        into.unreadable += self.stamps.iter().filter(|stamp| stamp.is_none()).count() as u64;
+        into.frames_in_order(self.stamps.iter().map(|stamp| stamp.map(|s| s.counter)));
     }
 }
 

@@ -96,7 +96,11 @@ async fn clean_recording_raises_no_alarm() {
     );
     assert_eq!((account.missing(), account.doubled()), (vec![], vec![]));
     assert_eq!(
-        (account.out_of_order.len(), account.unreadable, account.surplus()),
+        (
+            account.out_of_order.len(),
+            account.unreadable_after(0),
+            account.surplus()
+        ),
         (0, 0, 0)
     );
     assert_eq!(account.missing_of(&[span(1000, 1249)]), []);
@@ -175,7 +179,18 @@ fn sample_without_a_number_is_told() {
     data[at] = b'G';
     let mut account = Account::default();
     frames(&data).unwrap().account(&mut account);
-    assert_eq!((account.frames(), account.unreadable), (24, 1));
+    assert_eq!((account.frames(), account.unreadable_after(0)), (24, 1));
+}
+
+#[test]
+fn frames_without_a_number_count_from_where_the_judgement_begins() {
+    let mut account = Account::default();
+    account.frames_in_order([None, Some(7), Some(8), None, Some(10), None]);
+    let from = |first| account.unreadable_after(first);
+    assert_eq!((from(0), from(7), from(9), from(10)), (3, 2, 2, 1));
+    let mut union = Account::of([7]);
+    union.union(&account);
+    assert_eq!(union.unreadable_after(0), 3);
 }
 
 /// Writes recordings of these spans and a playlist over them, each second by byte range, gaps marked.

@@ -88,6 +88,10 @@ promises: cluster-up images browser ## Prove the promises on the test cluster: P
 demo: cluster-up images ## Cut the power of a primary's node, and count every frame
 	@cargo run -q -p e2e --bin demo
 
+.PHONY: bench-failover
+bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n
+	@cargo run -q -p e2e --bin bench_failover -- $(if $(QUICK),--streams 4 --rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
+
 .PHONY: browser
 browser: setup
 	@cd tests/browser && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; }

@@ -17,6 +17,9 @@ pub struct StreamInfo {
     /// `receiving`, `connecting` or `failed`; empty for a stream that is recorded, but not configured any more.
     #[serde(default)]
     pub state: String,
+    /// Whether this member writes it.
+    #[serde(default)]
+    pub writing: bool,
     /// Why it fails.
     #[serde(default)]
     pub error: Option<StreamError>,

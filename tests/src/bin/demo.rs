@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use crds::names;
 use e2e::cameras::{Cameras, Options};
-use e2e::cluster::{NAMESPACE, PAIR, Report, SYSTEM, Scene, cache, stage};
+use e2e::cluster::{NAMESPACE, PAIR, Report, SYSTEM, Scene, cache, demo_cameras, stage};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn main() -> Result<()> {
     println!("Gapless: a pair of recorders, {STREAMS} cameras, three nodes, and a power cut.\n");
     let (bed, kube, kubeconfig) = stage().await?;
     println!("  the cluster is up, and Helm has installed the operator in namespace {SYSTEM}");
-    let cameras = Cameras::start_detached(Options::test_bed(STREAMS), &cache().join("demo-cameras")).await?;
+    let cameras = Cameras::start_detached(Options::test_bed(STREAMS), &demo_cameras()).await?;
     println!("  {STREAMS} cameras play: {} and so on", cameras.url(0));
     let scene = Scene::play(bed, kube, kubeconfig, cameras, |_| {}).await?;
     let [primary, standby] = scene.settled(Duration::from_mins(1)).await?;

@@ -87,6 +87,18 @@ impl Testbed {
             .await
     }
 
+    /// Stops every process of a container from running.
+    pub async fn freeze_container(&self, pod: String, container: &str) -> Result<()> {
+        let args = ["container", "freeze", "--pod", &pod, "--container", container];
+        self.run(&args).await.map(drop)
+    }
+
+    /// Lets them run again.
+    pub async fn thaw_container(&self, pod: String, container: &str) -> Result<()> {
+        let args = ["container", "thaw", "--pod", &pod, "--container", container];
+        self.run(&args).await.map(drop)
+    }
+
     /// Cuts a node's power: processes, link and page cache are gone.
     pub async fn power_off(&self, node: &str) -> Result<Fault> {
         self.fault(&["node", "power-off", node]).await

@@ -13,5 +13,5 @@ pub use chart::{OPERATOR, SYSTEM, helm, install};
 pub use faults::{Fault, Testbed, cache};
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
-pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, stage};
+pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};
 pub use watch::{Served, Watcher};

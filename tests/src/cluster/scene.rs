@@ -13,7 +13,7 @@ use super::pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSp
 use super::phases::Phases;
 use super::watch::{Served, Watcher};
 use crate::api::{Hashes, MemberApi};
-use crate::cameras::{Cameras, Options};
+use crate::cameras::{Cameras, Options, end_detached};
 use crate::judge::{Start, Verdict, Watched, judge, watched};
 
 /// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken.
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub served: Served,
     /// When the standby suspected the primary, Unix milliseconds, by its own words.
     pub suspected_ms: Option<u64>,
+    /// Why it was taken, by the new primary's own words.
+    pub why: String,
 }
 
 /// How a failover went, start to end.
@@ -93,8 +95,14 @@ impl Outcome {
     }
 }
 
-/// The cluster with the operator, without any pair.
+/// Where `make demo` keeps what it must know of its cameras, which outlive it.
+pub fn demo_cameras() -> PathBuf {
+    cache().join("demo-cameras")
+}
+
+/// The cluster with the operator, without any pair, and without the cameras of a demo.
 pub async fn stage() -> Result<(Testbed, Kube, PathBuf)> {
+    end_detached(&demo_cameras()).await?;
     let bed = Testbed::up().await?;
     let kubeconfig = bed.kubeconfig().await?;
     let kube = Kube::connect(&kubeconfig).await?;
@@ -190,11 +198,15 @@ impl Scene {
         let served = self.watcher.served(before.epoch, TAKEOVER).await?;
         let view = self.pair.view(&before.standby.name).await?;
         let failovers = view.report.map(|report| report.failovers).unwrap_or_default();
-        let told = failovers.iter().rev().find(|told| told.epoch == served.epoch);
+        let told = failovers
+            .into_iter()
+            .rev()
+            .find(|told| told.epoch == served.epoch);
         Ok(Outcome {
             fault,
             served,
-            suspected_ms: told.and_then(|told| told.suspected),
+            suspected_ms: told.as_ref().and_then(|told| told.suspected),
+            why: told.map(|told| told.why).unwrap_or_default(),
         })
     }
 

@@ -45,7 +45,9 @@ async fn a_deleted_pod_loses_no_frame() {
             .await?;
         Ok(fault)
     };
-    scene.fail_over(delete, nothing).await.unwrap();
+    let report = scene.fail_over(delete, nothing).await.unwrap();
+    // A planned end: the primary hands over, and nobody waits for its leash to run out.
+    assert_eq!(report.outcome.why, "HandedOver");
 }
 
 #[tokio::test]

@@ -150,12 +150,12 @@ impl Metrics {
             self.frames_written.clone(),
         );
         r.register_with_unit(
-            "gap",
+            "stream_gap",
             "Length of gaps that ended",
             Unit::Seconds,
             self.gap_seconds.clone(),
         );
-        r.register("gaps", "Gaps that ended", self.gaps.clone());
+        r.register("stream_gaps", "Gaps that ended", self.gaps.clone());
         r.register(
             "session_errors",
             "Sessions that ended, by error",
@@ -282,11 +282,9 @@ mod tests {
             text.contains(r#"gapless_frames_received_total{member="front-0",stream="door"} 3"#),
             "{text}"
         );
-        assert!(
-            text.contains(
-                r#"gapless_gap_seconds_total{member="front-0",stream="door",cause="Watchdog"} 1.5"#
-            )
-        );
+        assert!(text.contains(
+            r#"gapless_stream_gap_seconds_total{member="front-0",stream="door",cause="Watchdog"} 1.5"#
+        ));
         metrics.forget("door");
         assert!(!metrics.encode().contains("frames_received_total{"));
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs};
+use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing};
 use super::hub::Hub;
 use super::keeper::Keeper;
 use super::kube_lease::{KubeLease, client};
@@ -32,6 +32,10 @@ use crate::wire::Message;
 
 /// How often the configuration is looked at.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// How long a process that is told to end waits for another primary. Kubernetes gives a pod 10 s.
+const LEAVE: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LEAVE_PERIOD: Duration = Duration::from_millis(20);
 /// Messages that wait for the driver, the peer, the keeper.
 const QUEUE: usize = 256;
 
@@ -194,7 +198,7 @@ struct Parts {
     inboxes: Inboxes,
 }
 
-/// Runs until SIGTERM or SIGINT. The end of any part is the end of the process.
+/// Runs until SIGTERM or SIGINT, and hands authority over before it ends. The end of any part is the end of the process.
 ///
 /// # Errors
 /// What kept the process from starting, or which part ended.
@@ -219,13 +223,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         mut inboxes,
     } = parts;
     let (reporter, driver) = (control.reporter.clone(), control.driver.clone());
+    let standing = Arc::clone(&reporter.standing);
     let passing = async move {
         while let Some((id, end)) = inboxes.acks.recv().await {
             let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
         }
     };
     tokio::select! {
-        () = signalled() => Ok(()),
+        () = leave(&driver, &standing) => Ok(()),
         () = link.run(inboxes.recorder) => anyhow::bail!("the link to the recorder ended"),
         () = Arc::clone(&network).control(inboxes.peer) => anyhow::bail!("the control connection ended"),
         () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
@@ -378,6 +383,37 @@ fn drive<A: LeaseApi>(
             std::process::exit(1);
         })?;
     Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT. Then hands authority over where it is held and a follower can take it, so that a planned
+/// end costs nobody the wait for a leash. Ends when another primary is heard, nobody is there to be one, or [`LEAVE`] is
+/// over: then the leash runs out, as when the process is killed.
+async fn leave(driver: &mpsc::Sender<Input>, standing: &Mutex<Option<Standing>>) {
+    signalled().await;
+    let handed_over = async {
+        while let Some(report) = reported(standing) {
+            let alone = report.peers.iter().all(|peer| peer.suspected);
+            match report.serving_epoch {
+                _ if alone => return,
+                None if report.hears_primary => return,
+                None => {}
+                Some(epoch) => {
+                    let (answer, _) = oneshot::channel();
+                    let order = Input::Order(Event::SwitchoverOrder { epoch }, answer);
+                    let _ = driver.send(order).await;
+                }
+            }
+            tokio::time::sleep(LEAVE_PERIOD).await;
+        }
+    };
+    if tokio::time::timeout(LEAVE, handed_over).await.is_err() {
+        tracing::warn!("ending without another primary");
+    }
+}
+
+fn reported(standing: &Mutex<Option<Standing>>) -> Option<failover::Report> {
+    let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+    standing.as_ref().map(|standing| standing.report.clone())
 }
 
 async fn signalled() {

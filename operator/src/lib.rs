@@ -8,6 +8,7 @@ pub mod controller;
 #[cfg(test)]
 mod fixtures;
 pub mod health;
+mod lag;
 pub mod metrics;
 pub mod mint;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! The part of a view that status shows. Only when it changes is there anything to reconcile.
 
+use crate::lag;
 use crate::world::View;
 
 /// A view without what changes all the time.
@@ -12,7 +13,7 @@ pub(super) fn shown(view: &View) -> View {
     for seen in view.reports.values_mut() {
         let report = &mut seen.report;
         report.authority_until_ms = None;
-        report.replication.lag_ms = bucket(report.replication.lag_ms);
+        report.replication.lag_ms = lag::rounded(report.replication.lag_ms);
         report.replication.lag_bytes = 0;
         report.replication.backfill_bytes = report.replication.backfill_bytes.min(1);
         report.replication.refused = 0;
@@ -28,16 +29,6 @@ pub(super) fn shown(view: &View) -> View {
         }
     }
     view
-}
-
-/// The same steps as in status.
-fn bucket(lag_ms: u64) -> u64 {
-    let steps = [1_000, 5_000, 30_000, 300_000];
-    steps
-        .into_iter()
-        .filter(|step| lag_ms >= *step)
-        .max()
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use events::{Note, RECONCILE, notes};
 
 use crate::build::Built;
+use crate::lag;
 use crate::problem::Problem;
 use crate::world::World;
 
@@ -58,7 +59,7 @@ pub fn status(known: Known<'_>, now: Timestamp) -> RecorderPairStatus {
         epoch: epoch.or(before.epoch),
         highest_epoch: epoch.max(before.highest_epoch),
         streams: Some(streams),
-        replication_lag: Some(lag(world).to_owned()),
+        replication_lag: Some(lag_of(world).to_owned()),
         failovers: failovers(world, before.failovers),
     }
 }
@@ -131,20 +132,11 @@ fn streams(world: &World) -> StreamsStatus {
     status
 }
 
-/// How far the standby is behind, coarsely: a status that changed with every frame would be written with every frame.
-fn lag(world: &World) -> &'static str {
+/// How far the standby is behind, by the word of the one that sends.
+fn lag_of(world: &World) -> &'static str {
     let sending = world.view.primary().map(|primary| &primary.replication);
-    match sending
-        .filter(|sending| sending.connected)
-        .map(|sending| sending.lag_ms)
-    {
-        None => "unknown",
-        Some(..1_000) => "<1s",
-        Some(..5_000) => "<5s",
-        Some(..30_000) => "<30s",
-        Some(..300_000) => "<5m",
-        Some(_) => ">5m",
-    }
+    let connected = sending.filter(|sending| sending.connected);
+    connected.map_or("unknown", |sending| lag::words(sending.lag_ms))
 }
 
 /// The newest failovers, of what the members tell and what they told before.

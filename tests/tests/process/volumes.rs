@@ -4,10 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use e2e::api::MemberApi;
 use e2e::judge::{Start, judge};
 use e2e::members::{Pair, Program};
 use e2e::volume::flip_a_bit;
-use e2e::wait::until;
+use e2e::wait::{now_ms, until};
 
 use crate::{recording, seconds, verdict};
 
@@ -27,6 +28,10 @@ async fn a_lost_volume_is_filled_again() {
 
     pair.start_all().unwrap();
     pair.receiving().await.unwrap();
+    // A frame from before its own session may still be in the other one's memory.
+    acknowledged_until(&pair.members[0].api(), &names, now_ms())
+        .await
+        .unwrap();
     pair.caught_up(Duration::from_mins(1)).await.unwrap();
     assert_eq!(
         pair.members[1].api().changed(&before).await.unwrap(),
@@ -42,6 +47,23 @@ async fn a_lost_volume_is_filled_again() {
         .unwrap();
     println!("{alone}");
     alone.ensure_perfect().unwrap();
+}
+
+/// Waits until the peer of `writer` has acknowledged what was written of each stream up to a moment, Unix milliseconds.
+async fn acknowledged_until(writer: &MemberApi, streams: &[String], ms: u64) -> anyhow::Result<()> {
+    let what = "all that was written is acknowledged";
+    until(what, Duration::from_mins(1), async || {
+        for stream in streams {
+            let end = writer.timeline(stream, ms).await?.acknowledged_end;
+            let end: jiff::Timestamp = end.context("nothing is acknowledged")?.parse()?;
+            ensure!(
+                end.as_millisecond() >= i64::try_from(ms)?,
+                "{stream}: only until {end}"
+            );
+        }
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test]

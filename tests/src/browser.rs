@@ -32,7 +32,7 @@ pub async fn play(playlist: &Url, screenshot: &Path) -> Result<Shown> {
         .arg("play.mjs")
         .arg(playlist.as_str())
         .arg(screenshot)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/browser"))
+        .current_dir(crate::tests_folder().join("browser"))
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, command.output())

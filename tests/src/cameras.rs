@@ -268,7 +268,7 @@ impl Cameras {
 }
 
 fn command(options: &Options, control: &Path) -> Command {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cameras/cameras.py");
+    let script = crate::tests_folder().join("cameras/cameras.py");
     let mut command = match &options.netns {
         None => Command::new(PYTHON),
         Some(netns) => {

@@ -3,6 +3,8 @@
 //!
 //! The oracle reads only what a user can read and shares no code with the recorder.
 
+use std::path::PathBuf;
+
 pub mod api;
 pub mod browser;
 pub mod cameras;
@@ -14,3 +16,10 @@ pub mod oracle;
 pub mod report;
 pub mod volume;
 pub mod wait;
+
+/// The folder of these tests in the source tree that is under test. Cargo says at run time: programs of two clones that share
+/// one build folder would else look for the files of whichever was compiled last.
+pub fn tests_folder() -> PathBuf {
+    let here = || env!("CARGO_MANIFEST_DIR").into();
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(here, PathBuf::from)
+}

@@ -19,6 +19,7 @@ pub(super) fn shown(view: &View) -> View {
         report.replication.refused = 0;
         report.disk.free_bytes = 0;
         report.ledger_truncations = report.ledger_truncations.min(1);
+        report.lease.reachable = true;
         report.peer = crds::member::PeerReport::default();
         for stream in &mut report.streams {
             stream.last_frame_ms = None;
@@ -67,7 +68,7 @@ mod tests {
         &mut said(world, STANDBY).streams[0]
     }
 
-    const NOISE: [(&str, Change); 13] = [
+    const NOISE: [(&str, Change); 14] = [
         ("a renewal", |w| lease(w).counter += 1),
         ("a longer leash", |w| lease(w).leash_ms = 10_000),
         ("authority", |w| said(w, PRIMARY).authority_until_ms = Some(3)),
@@ -75,6 +76,7 @@ mod tests {
         ("bytes in flight", |w| flow(w).lag_bytes = 9),
         ("a refusal more", |w| flow(w).refused = 9),
         ("disk is used", |w| said(w, STANDBY).disk.free_bytes -= 1),
+        ("a slow API server", |w| said(w, STANDBY).lease.reachable = false),
         ("a heartbeat", |w| said(w, STANDBY).peer.suspected = true),
         ("a frame", |w| door(w).last_frame_ms = Some(99)),
         ("a frame less a second", |w| door(w).fps = 24.0),

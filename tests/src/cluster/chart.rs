@@ -15,7 +15,7 @@ pub const OPERATOR: &str = "gapless";
 
 /// Installs or upgrades both charts, with the images that `make images` loaded.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
-    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts");
+    let charts = crate::tests_folder().join("../charts");
     for (name, values) in [("gapless-crds", &[][..]), ("gapless", IMAGES)] {
         let chart = charts.join(name);
         let mut args = vec!["upgrade", "--install", name, chart.to_str().context("a path")?];

@@ -9,13 +9,16 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use crate::{STREAMS, seconds};
 
-const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts");
+fn chart_folder(chart: &str) -> String {
+    let folder = e2e::tests_folder().join("../charts").join(chart);
+    folder.display().to_string()
+}
 
 #[tokio::test]
 async fn an_uninstall_leaves_pairs_pods_and_media() {
     let scene = Scene::start(STREAMS).await.unwrap();
     for chart in ["gapless-crds", "gapless"] {
-        let chart = format!("{CHARTS}/{chart}");
+        let chart = chart_folder(chart);
         helm(&scene.kubeconfig, &["lint", "--strict", &chart])
             .await
             .unwrap();
@@ -25,7 +28,7 @@ async fn an_uninstall_leaves_pairs_pods_and_media() {
         &[
             "upgrade",
             "gapless",
-            &format!("{CHARTS}/gapless"),
+            &chart_folder("gapless"),
             "--set=imagee.tag=x",
             "--dry-run=server",
         ],

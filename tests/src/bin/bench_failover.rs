@@ -70,30 +70,26 @@ impl Kind {
     }
 
     async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
-        let primary = &before.primary;
+        let (primary, fault) = (&before.primary, Fault::now());
         match self {
             Self::RecorderKill => {
                 let recorder = names::CONTAINER_RECORDER;
                 scene.bed.kill_container(&primary.pod(), recorder).await
             }
             Self::PodDelete => {
-                let fault = Fault::now();
                 scene.kube.delete::<Pod>(NAMESPACE, &primary.name).await?;
                 Ok(fault)
             }
             Self::NodeOff => scene.bed.power_off(&primary.node).await,
             Self::NodeFreeze => {
-                let fault = Fault::now();
                 each_container(|container| scene.bed.freeze_container(primary.pod(), container)).await?;
                 Ok(fault)
             }
             Self::LinkCut => {
-                let fault = Fault::now();
                 scene.bed.cut(&primary.node, "all").await?;
                 Ok(fault)
             }
             Self::Switchover => {
-                let fault = Fault::now();
                 let wish = json!({names::ANNOTATION_SWITCHOVER: before.standby.name});
                 let change = json!({"metadata": {"annotations": wish}});
                 scene.kube.merge::<RecorderPair>(NAMESPACE, PAIR, &change).await?;

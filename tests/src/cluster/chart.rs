@@ -13,12 +13,17 @@ pub const SYSTEM: &str = "gapless-system";
 /// Its Deployment.
 pub const OPERATOR: &str = "gapless";
 
+/// Where a chart is in the source tree.
+pub fn chart_folder(chart: &str) -> String {
+    let folder = crate::tests_folder().join("../charts").join(chart);
+    folder.display().to_string()
+}
+
 /// Installs or upgrades both charts, with the images that `make images` loaded.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
-    let charts = crate::tests_folder().join("../charts");
     for (name, values) in [("gapless-crds", &[][..]), ("gapless", IMAGES)] {
-        let chart = charts.join(name);
-        let mut args = vec!["upgrade", "--install", name, chart.to_str().context("a path")?];
+        let chart = chart_folder(name);
+        let mut args = vec!["upgrade", "--install", name, &chart];
         args.extend(["--create-namespace", "--wait", "--timeout=120s"]);
         args.extend(values);
         helm(kubeconfig, &args).await?;

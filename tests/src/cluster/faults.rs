@@ -83,20 +83,17 @@ impl Testbed {
 
     /// SIGKILL for every process of a container.
     pub async fn kill_container(&self, pod: &str, container: &str) -> Result<Fault> {
-        self.fault(&["container", "kill", "--pod", pod, "--container", container])
-            .await
+        self.container("kill", pod, container).await
     }
 
     /// Stops every process of a container from running.
     pub async fn freeze_container(&self, pod: String, container: &str) -> Result<()> {
-        let args = ["container", "freeze", "--pod", &pod, "--container", container];
-        self.run(&args).await.map(drop)
+        self.container("freeze", &pod, container).await.map(drop)
     }
 
     /// Lets them run again.
     pub async fn thaw_container(&self, pod: String, container: &str) -> Result<()> {
-        let args = ["container", "thaw", "--pod", &pod, "--container", container];
-        self.run(&args).await.map(drop)
+        self.container("thaw", &pod, container).await.map(drop)
     }
 
     /// Cuts a node's power: processes, link and page cache are gone.
@@ -166,6 +163,11 @@ impl Testbed {
             .join(node)
             .join("volumes")
             .join(volume)
+    }
+
+    async fn container(&self, what: &str, pod: &str, container: &str) -> Result<Fault> {
+        self.fault(&["container", what, "--pod", pod, "--container", container])
+            .await
     }
 
     async fn fault(&self, args: &[&str]) -> Result<Fault> {

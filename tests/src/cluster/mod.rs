@@ -9,7 +9,7 @@ mod scene;
 mod watch;
 
 pub use self::kube::Kube;
-pub use chart::{OPERATOR, SYSTEM, helm, install};
+pub use chart::{OPERATOR, SYSTEM, chart_folder, helm, install};
 pub use faults::{Fault, Testbed, cache};
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;

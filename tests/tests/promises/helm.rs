@@ -3,16 +3,11 @@
 use std::time::Duration;
 
 use crds::RecorderPair;
-use e2e::cluster::{NAMESPACE, OPERATOR, PAIR, RETURN, SYSTEM, Scene, helm, install};
+use e2e::cluster::{NAMESPACE, OPERATOR, PAIR, RETURN, SYSTEM, Scene, chart_folder, helm, install};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use crate::{STREAMS, seconds};
-
-fn chart_folder(chart: &str) -> String {
-    let folder = e2e::tests_folder().join("../charts").join(chart);
-    folder.display().to_string()
-}
 
 #[tokio::test]
 async fn an_uninstall_leaves_pairs_pods_and_media() {

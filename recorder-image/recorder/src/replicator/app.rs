@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -223,14 +223,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         mut inboxes,
     } = parts;
     let (reporter, driver) = (control.reporter.clone(), control.driver.clone());
-    let standing = Arc::clone(&reporter.standing);
+    let leaving = reporter.clone();
     let passing = async move {
         while let Some((id, end)) = inboxes.acks.recv().await {
             let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
         }
     };
     tokio::select! {
-        () = leave(&driver, &standing) => Ok(()),
+        () = leave(&driver, &leaving) => Ok(()),
         () = link.run(inboxes.recorder) => anyhow::bail!("the link to the recorder ended"),
         () = Arc::clone(&network).control(inboxes.peer) => anyhow::bail!("the control connection ended"),
         () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
@@ -388,10 +388,10 @@ fn drive<A: LeaseApi>(
 /// Waits for SIGTERM or SIGINT. Then hands authority over where it is held and a follower can take it, so that a planned
 /// end costs nobody the wait for a leash. Ends when another primary is heard, nobody is there to be one, or [`LEAVE`] is
 /// over: then the leash runs out, as when the process is killed.
-async fn leave(driver: &mpsc::Sender<Input>, standing: &Mutex<Option<Standing>>) {
+async fn leave(driver: &mpsc::Sender<Input>, reporter: &Reporter) {
     signalled().await;
     let handed_over = async {
-        while let Some(report) = reported(standing) {
+        while let Some(Standing { report, .. }) = reporter.standing() {
             let alone = report.peers.iter().all(|peer| peer.suspected);
             match report.serving_epoch {
                 _ if alone => return,
@@ -409,11 +409,6 @@ async fn leave(driver: &mpsc::Sender<Input>, standing: &Mutex<Option<Standing>>)
     if tokio::time::timeout(LEAVE, handed_over).await.is_err() {
         tracing::warn!("ending without another primary");
     }
-}
-
-fn reported(standing: &Mutex<Option<Standing>>) -> Option<failover::Report> {
-    let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
-    standing.as_ref().map(|standing| standing.report.clone())
 }
 
 async fn signalled() {

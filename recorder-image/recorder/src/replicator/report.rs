@@ -40,13 +40,17 @@ pub fn known_streams(catalogue: &Catalogue) -> Vec<api::KnownStream> {
 }
 
 impl Reporter {
-    /// The report now; none before the driver has run.
-    pub fn report(&self) -> Option<api::MemberReport> {
-        let standing = self
-            .standing
+    /// The driver's standing now; none before the driver has run.
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+            .clone()
+    }
+
+    /// The report now; none before the driver has run.
+    pub fn report(&self) -> Option<api::MemberReport> {
+        let standing = self.standing()?;
         let ticket = self
             .recorder
             .lock()

@@ -16,6 +16,7 @@ mod rules;
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod streams;
 pub mod time;
 
 pub use effect::{Authority, Effect, LossReason, Note, StandDown};

@@ -1,0 +1,272 @@
+//! The holder's book of delegations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Away, Fault, Listed, Moved, Owner, Policy, Share, Word};
+use crate::name::{Epoch, Incarnation};
+use crate::time::BootTime;
+
+/// A fault of the owner has to last so long before its stream moves: a camera that both members lose at almost the same time
+/// moves nothing. Both write meanwhile.
+pub const CONFIRMED: Duration = Duration::from_secs(1);
+/// After a move a stream stays for so long at least; doubled by each further move, up to [`MOST_HELD_OFF`].
+pub const HELD_OFF: Duration = Duration::from_secs(2);
+/// The longest time that a stream stays whatever its owner's faults. After twice as long without a move it counts anew.
+pub const MOST_HELD_OFF: Duration = Duration::from_mins(5);
+
+/// Why a stream moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Why {
+    /// Its owner did not receive it well, and the other did.
+    Fault(Fault),
+    /// The follower is not heard.
+    FollowerSilent,
+    /// The holder received it well for as long as the policy asks.
+    Returned,
+}
+
+/// What the holder decides by.
+#[derive(Debug)]
+pub(super) struct Seen<'a, K> {
+    pub(super) now: BootTime,
+    pub(super) own: &'a BTreeMap<K, (Fault, BootTime)>,
+    pub(super) peers: &'a BTreeMap<K, (Fault, BootTime)>,
+    /// The peer is fit, and said something in this epoch within a leash.
+    pub(super) peer_hears: bool,
+    pub(super) policy: Policy,
+    pub(super) leash: Duration,
+}
+
+/// Where a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// With the holder.
+    Here,
+    /// With the follower. Nobody named it to the follower after `named`; `well` is since when the holder receives it well.
+    There { named: BootTime, well: Option<BootTime> },
+    /// On its way back: until a word with at least this number was heard and is not contradicted, or this moment.
+    Settling { until: BootTime, after: u64 },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    place: Place,
+    epoch: u64,
+    why: Why,
+    since: BootTime,
+    moves: u32,
+}
+
+impl Entry {
+    /// Until when it stays where it is.
+    fn held_off(&self) -> BootTime {
+        let doublings = self.moves.saturating_sub(1).min(16);
+        self.since + (HELD_OFF * 2_u32.pow(doublings)).min(MOST_HELD_OFF)
+    }
+}
+
+/// The book of one pair epoch.
+#[derive(Debug, Clone)]
+pub(super) struct Holder<K> {
+    epoch: Epoch,
+    entries: BTreeMap<K, Entry>,
+    /// The number of the newest word that was said.
+    said: u64,
+}
+
+/// What is known of one stream when it is decided on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    pub(super) now: BootTime,
+    /// Where it is; with nobody nothing is decided.
+    pub(super) place: Place,
+    /// It moves for no fault before this.
+    pub(super) held_off: BootTime,
+    /// The holder's fault, and since when it lasts.
+    pub(super) own: Option<(Fault, BootTime)>,
+    /// The follower's.
+    pub(super) peers: Option<(Fault, BootTime)>,
+    pub(super) peer_hears: bool,
+    pub(super) policy: Policy,
+}
+
+/// Whether a stream moves, and why: a pure table.
+pub(super) fn decide(case: &Case) -> Option<Why> {
+    let lasted = |fault: Option<(Fault, BootTime)>| {
+        fault.filter(|(_, since)| case.now >= *since + CONFIRMED && case.now >= case.held_off)
+    };
+    match case.place {
+        Place::Settling { .. } => None,
+        // Where both are blind, nobody is better off.
+        Place::Here if !case.peer_hears || case.peers.is_some() => None,
+        Place::Here => lasted(case.own).map(|(fault, _)| Why::Fault(fault)),
+        Place::There { .. } if !case.peer_hears => Some(Why::FollowerSilent),
+        Place::There { .. } if case.own.is_some() => None,
+        Place::There { well, .. } => {
+            let fault = lasted(case.peers).map(|(fault, _)| Why::Fault(fault));
+            let quiet = case.policy.failback_after.zip(well);
+            let returned = quiet.is_some_and(|(after, well)| case.now >= well + after);
+            fault.or(returned.then_some(Why::Returned))
+        }
+    }
+}
+
+impl<K: Ord + Copy> Holder<K> {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            entries: BTreeMap::new(),
+            said: 0,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries
+            .values()
+            .all(|entry| matches!(entry.place, Place::Here))
+    }
+
+    /// Ends revocations: by the follower's word after it heard of them, or by time.
+    pub(super) fn settle(&mut self, now: BootTime, me: Incarnation, word: Option<&Word<K>>) {
+        for (stream, entry) in &mut self.entries {
+            let Place::Settling { until, after } = entry.place else {
+                continue;
+            };
+            let given_up = word.is_some_and(|word| {
+                word.heard.is_some_and(|(of, heard)| of == me && heard > after) && !word.share.claims(*stream)
+            });
+            if given_up || now >= until {
+                entry.place = Place::Here;
+            }
+        }
+    }
+
+    /// Moves what is to move.
+    pub(super) fn decide(&mut self, seen: &Seen<'_, K>) -> Vec<Moved<K>> {
+        self.forget(seen.now);
+        let mut keys: Vec<K> = self.entries.keys().chain(seen.own.keys()).copied().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter()
+            .filter_map(|key| self.consider(key, seen))
+            .collect()
+    }
+
+    /// An entry that is at home keeps its epoch for ever, but not the count of its moves.
+    fn forget(&mut self, now: BootTime) {
+        for entry in self.entries.values_mut() {
+            if now >= entry.since + MOST_HELD_OFF * 2 {
+                entry.moves = 0;
+            }
+        }
+    }
+
+    fn consider(&mut self, stream: K, seen: &Seen<'_, K>) -> Option<Moved<K>> {
+        let (own, peers) = (seen.own.get(&stream).copied(), seen.peers.get(&stream).copied());
+        if let Some(Entry {
+            place: Place::There { well, .. },
+            ..
+        }) = self.entries.get_mut(&stream)
+        {
+            *well = own.is_none().then(|| well.unwrap_or(seen.now));
+        }
+        let entry = self.entries.get(&stream);
+        let why = decide(&Case {
+            now: seen.now,
+            place: entry.map_or(Place::Here, |entry| entry.place),
+            held_off: entry.map_or(BootTime(0), Entry::held_off),
+            own,
+            peers,
+            peer_hears: seen.peer_hears,
+            policy: seen.policy,
+        })?;
+        let to_follower = entry.is_none_or(|entry| entry.place == Place::Here);
+        let place = match entry.map(|entry| entry.place) {
+            Some(Place::There { named, .. }) => Place::Settling {
+                // Two clocks' rates differ by a ratio of at most 1.2.
+                until: named + seen.leash * 5 / 4,
+                after: self.said,
+            },
+            _ => Place::There {
+                named: seen.now,
+                well: None,
+            },
+        };
+        let next = Entry {
+            place,
+            epoch: entry.map_or(0, |entry| entry.epoch) + 1,
+            why,
+            since: seen.now,
+            moves: entry.map_or(0, |entry| entry.moves) + 1,
+        };
+        self.entries.insert(stream, next);
+        Some(Moved {
+            stream,
+            to_follower,
+            why,
+        })
+    }
+
+    /// A word goes out: the follower may act on what it names from now on.
+    pub(super) fn said(&mut self, sequence: u64, now: BootTime) {
+        self.said = sequence;
+        for entry in self.entries.values_mut() {
+            if let Place::There { named, .. } = &mut entry.place {
+                *named = now;
+            }
+        }
+    }
+
+    pub(super) fn share(&self) -> Share<K> {
+        let owner = |place: Place| match place {
+            Place::Here => Owner::Holder,
+            Place::There { .. } => Owner::Follower,
+            Place::Settling { .. } => Owner::Nobody,
+        };
+        let listed = self.entries.iter().map(|(stream, entry)| Listed {
+            stream: *stream,
+            epoch: entry.epoch,
+            owner: owner(entry.place),
+        });
+        Share {
+            holder: true,
+            listed: listed.collect(),
+        }
+    }
+
+    /// What of a follower's claims was delegated to it and not revoked since.
+    pub(super) fn granted(&self, claims: &Share<K>) -> Share<K> {
+        let mine = self.share().delegated();
+        let listed = mine
+            .listed
+            .into_iter()
+            .filter(|own| claims.listed.contains(own))
+            .collect();
+        Share {
+            holder: false,
+            listed,
+        }
+    }
+
+    pub(super) fn away(&self) -> Vec<Away<K>> {
+        let there = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.place, Place::There { .. }));
+        there
+            .map(|(stream, entry)| Away {
+                stream: *stream,
+                why: entry.why,
+                since: entry.since,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,311 @@
+//! Which member owns which stream: the holder of the pair's authority owns all, but for those that it delegated.
+//!
+//! A stream that its owner does not receive well, while the peer does, moves alone. Ownership says which member writes a
+//! stream while the other rests, and whose copy is preferred; it never decides whether a frame is recorded: a stream that
+//! nobody claims is written by every member that receives it (I7).
+//!
+//! A delegation lasts one short leash from the *sending* of the follower's word that the word which names it answers, as
+//! authority itself does. The holder counts a stream as its own
+//! again when the follower's word, given after the revocation was heard, no longer claims it, or 1.25 leashes after the last word
+//! that named the delegation. So no two members claim one stream at a time, by the rule that keeps authority itself single
+//! (I6). All of it ends with the pair epoch.
+
+mod holder;
+mod share;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Epoch, Incarnation};
+use crate::time::BootTime;
+
+pub use holder::{CONFIRMED, HELD_OFF, MOST_HELD_OFF, Why};
+pub use share::{Listed, Owner, Share};
+
+use holder::Holder;
+
+/// Why a member does not receive a stream well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// No frame comes.
+    Silent,
+    /// What comes cannot be understood, or the camera refuses the session.
+    Broken,
+    /// Frames come, and show what was shown before.
+    Frozen,
+    /// Frames come, and this member's volume does not take them.
+    Unwritable,
+}
+
+/// When a stream that moved returns to the holder of authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// After the holder received it well for so long; `None`: only when the other one fails at it.
+    pub failback_after: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            failback_after: Some(Duration::from_mins(1)),
+        }
+    }
+}
+
+/// What a member says of streams: all of it each time, at each change and several times a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word<K> {
+    /// This start of the sender.
+    pub from: Incarnation,
+    /// The pair epoch by which it claims streams.
+    pub epoch: Epoch,
+    /// Counts the sender's words, from 1.
+    pub sequence: u64,
+    /// The newest word of the receiver that the sender took in, and of which start of it.
+    pub heard: Option<(Incarnation, u64)>,
+    /// The streams that the sender does not receive well.
+    pub faults: Vec<(K, Fault)>,
+    /// The streams that the sender claims.
+    pub share: Share<K>,
+}
+
+/// What a member knows of authority and the peer at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The epoch that this member holds authority in, where it does.
+    pub held: Option<Epoch>,
+    /// The highest epoch that it is sure of: words of lower ones count for nothing.
+    pub floor: Epoch,
+    /// Whether the peer is heard, not suspected, and fit.
+    pub peer_fit: bool,
+    /// Whether the peer claims a running deadline.
+    pub peer_claims: bool,
+}
+
+/// A stream that is with another member than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved<K> {
+    /// Which.
+    pub stream: K,
+    /// Whether the follower owns it now.
+    pub to_follower: bool,
+    /// Why.
+    pub why: Why,
+}
+
+/// A stream that the follower owns, for status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Away<K> {
+    /// Which.
+    pub stream: K,
+    /// Why it moved.
+    pub why: Why,
+    /// Since when.
+    pub since: BootTime,
+}
+
+/// So many words may be answered; the answer to an older one gives no time.
+const SAID: usize = 64;
+
+#[derive(Debug, Clone)]
+struct Heard<K> {
+    word: Word<K>,
+    at: BootTime,
+}
+
+/// The streams of one member: words and time in, claims out. It keeps one entry for each stream with a fault or a move,
+/// and nothing of the others.
+#[derive(Debug, Clone)]
+pub struct Streams<K> {
+    me: Incarnation,
+    policy: Policy,
+    leash: Duration,
+    own: BTreeMap<K, (Fault, BootTime)>,
+    peers: BTreeMap<K, (Fault, BootTime)>,
+    heard: Option<Heard<K>>,
+    sequence: u64,
+    /// When the newest words were said.
+    said: VecDeque<(u64, BootTime)>,
+    /// Until when a delegation counts.
+    until: BootTime,
+    holder: Option<Holder<K>>,
+    standing: Standing,
+    moves: u64,
+}
+
+impl<K: Ord + Copy> Streams<K> {
+    /// A member that has heard nothing.
+    pub fn new(me: Incarnation, policy: Policy, leash: Duration) -> Self {
+        Self {
+            me,
+            policy,
+            leash,
+            own: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            heard: None,
+            sequence: 0,
+            said: VecDeque::new(),
+            until: BootTime(0),
+            holder: None,
+            standing: Standing {
+                held: None,
+                floor: Epoch(0),
+                peer_fit: false,
+                peer_claims: false,
+            },
+            moves: 0,
+        }
+    }
+
+    /// The configuration changed.
+    pub fn configure(&mut self, policy: Policy, leash: Duration) {
+        // A delegation in force was counted with the leash of its time: the longer of both is safe until it is renewed.
+        self.leash = leash.max(self.leash);
+        if self.holder.as_ref().is_none_or(Holder::is_empty) {
+            self.leash = leash;
+        }
+        self.policy = policy;
+    }
+
+    /// The streams that this member does not receive well now.
+    pub fn set_faults(&mut self, faults: impl IntoIterator<Item = (K, Fault)>, now: BootTime) {
+        self.own = carried(&self.own, faults, now);
+    }
+
+    /// The peer's word came. One that is older than what was heard of this start of the peer counts for nothing.
+    pub fn hear(&mut self, word: Word<K>, now: BootTime) {
+        let known = self.heard.as_ref().map(|heard| &heard.word);
+        if known.is_some_and(|known| known.from == word.from && known.sequence >= word.sequence) {
+            return;
+        }
+        let answered = word.heard.filter(|(from, _)| *from == self.me);
+        let said = answered.and_then(|(_, sequence)| self.said.iter().find(|(known, _)| *known == sequence));
+        self.until = said.map_or(self.until, |(_, at)| self.until.max(*at + self.leash));
+        self.peers = carried(&self.peers, word.faults.iter().copied(), now);
+        self.heard = Some(Heard { word, at: now });
+    }
+
+    /// Time passed, or something was learned. Says what moved; nothing moves on a member without authority.
+    pub fn advance(&mut self, now: BootTime, standing: Standing) -> Vec<Moved<K>> {
+        self.standing = standing;
+        let Some(epoch) = standing.held else {
+            self.holder = None;
+            return Vec::new();
+        };
+        if self.holder.as_ref().is_none_or(|holder| holder.epoch() != epoch) {
+            self.holder = Some(Holder::new(epoch));
+        }
+        let Some(holder) = &mut self.holder else {
+            return Vec::new();
+        };
+        let answered = self.heard.as_ref().filter(|heard| heard.word.epoch == epoch);
+        holder.settle(now, self.me, answered.map(|heard| &heard.word));
+        let moved = holder.decide(&holder::Seen {
+            now,
+            own: &self.own,
+            peers: &self.peers,
+            peer_hears: standing.peer_fit && answered.is_some_and(|heard| now < heard.at + self.leash),
+            policy: self.policy,
+            leash: self.leash,
+        });
+        self.moves += moved.len() as u64;
+        moved
+    }
+
+    /// What this member claims now.
+    pub fn share(&self, now: BootTime) -> Share<K> {
+        match (&self.holder, &self.heard) {
+            (Some(holder), _) => holder.share(),
+            (None, Some(heard)) if self.delegates(heard, now) => heard.word.share.delegated(),
+            _ => Share::nothing(),
+        }
+    }
+
+    /// Until when the claims of [`Self::share`] hold without another word; `None` where authority says so.
+    pub fn until(&self) -> Option<BootTime> {
+        self.holder.is_none().then_some(self.until)
+    }
+
+    /// A holder's word counts while it answers a word of this member that is younger than a leash, in its epoch.
+    fn delegates(&self, heard: &Heard<K>, now: BootTime) -> bool {
+        heard.word.share.holder && heard.word.epoch >= self.standing.floor && now < self.until
+    }
+
+    /// What the peer claims now. One that claims authority and was not heard to delegate claims all.
+    pub fn peer_share(&self, now: BootTime) -> Share<K> {
+        let word = self.heard.as_ref().map(|heard| &heard.word);
+        if let Some(holder) = &self.holder {
+            let word = word.filter(|word| word.epoch == holder.epoch() && !word.share.holder);
+            let fresh = self
+                .heard
+                .as_ref()
+                .is_some_and(|heard| now < heard.at + self.leash);
+            return word
+                .filter(|_| fresh)
+                .map_or_else(Share::nothing, |word| holder.granted(&word.share));
+        }
+        if !self.standing.peer_claims {
+            return Share::nothing();
+        }
+        let current = word.filter(|word| word.share.holder && word.epoch >= self.standing.floor);
+        current.map_or_else(Share::everything, |word| word.share.clone())
+    }
+
+    /// What to say to the peer now. Each call makes a new word.
+    pub fn word(&mut self, now: BootTime) -> Word<K> {
+        self.sequence += 1;
+        if self.said.len() == SAID {
+            self.said.pop_front();
+        }
+        self.said.push_back((self.sequence, now));
+        let share = self.share(now);
+        if let Some(holder) = &mut self.holder {
+            holder.said(self.sequence, now);
+        }
+        let heard = self.heard.as_ref().map(|heard| &heard.word);
+        Word {
+            from: self.me,
+            epoch: match &self.holder {
+                Some(holder) => holder.epoch(),
+                None => heard.map_or(self.standing.floor, |word| word.epoch.max(self.standing.floor)),
+            },
+            sequence: self.sequence,
+            heard: heard.map(|word| (word.from, word.sequence)),
+            faults: self.own.iter().map(|(key, (fault, _))| (*key, *fault)).collect(),
+            share,
+        }
+    }
+
+    /// The streams that the peer does not receive well, by its word.
+    pub fn peer_faults(&self) -> impl Iterator<Item = K> {
+        self.peers.keys().copied()
+    }
+
+    /// The streams that the follower owns, as the holder knows.
+    pub fn away(&self) -> Vec<Away<K>> {
+        self.holder.as_ref().map_or_else(Vec::new, Holder::away)
+    }
+
+    /// How many moves this member decided since it started.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+}
+
+/// Faults that last keep the moment at which they began, also where their kind changes.
+fn carried<K: Ord + Copy>(
+    before: &BTreeMap<K, (Fault, BootTime)>,
+    faults: impl IntoIterator<Item = (K, Fault)>,
+    now: BootTime,
+) -> BTreeMap<K, (Fault, BootTime)> {
+    let since = |key: &K| before.get(key).map_or(now, |(_, since)| *since);
+    faults
+        .into_iter()
+        .map(|(key, fault)| (key, (fault, since(&key))))
+        .collect()
+}

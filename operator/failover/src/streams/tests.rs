@@ -1,0 +1,371 @@
+//! Tables, two members that talk, and a search for a stream that both claim.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::holder::{Case, Place, decide};
+use super::*;
+
+const LEASH: Duration = Duration::from_millis(600);
+const S: u8 = 7;
+
+fn ms(ms: u64) -> BootTime {
+    BootTime(ms * 1_000_000)
+}
+
+fn streams(me: u64) -> Streams<u8> {
+    Streams::new(Incarnation(me), Policy::default(), LEASH)
+}
+
+fn holder() -> Standing {
+    Standing {
+        held: Some(Epoch(5)),
+        floor: Epoch(5),
+        peer_fit: true,
+        peer_claims: false,
+    }
+}
+
+fn follower() -> Standing {
+    Standing {
+        held: None,
+        peer_claims: true,
+        ..holder()
+    }
+}
+
+#[test]
+fn the_table_of_moves() {
+    let here = Place::Here;
+    let there = |well: Option<u64>| Place::There {
+        named: ms(0),
+        well: well.map(ms),
+    };
+    let silent = |since| Some((Fault::Silent, ms(since)));
+    let moved = Some(Why::Fault(Fault::Silent));
+    let base = Case {
+        now: ms(100_000),
+        place: here,
+        held_off: ms(0),
+        own: None,
+        peers: None,
+        peer_hears: true,
+        policy: Policy::default(),
+    };
+    let hold = Policy { failback_after: None };
+    let table = [
+        ("all is well", base, None),
+        (
+            "the owner is blind",
+            Case {
+                own: silent(99_000),
+                ..base
+            },
+            moved,
+        ),
+        (
+            "not for long yet",
+            Case {
+                own: silent(99_001),
+                ..base
+            },
+            None,
+        ),
+        (
+            "both are blind",
+            Case {
+                own: silent(0),
+                peers: silent(0),
+                ..base
+            },
+            None,
+        ),
+        (
+            "nobody answers",
+            Case {
+                own: silent(0),
+                peer_hears: false,
+                ..base
+            },
+            None,
+        ),
+        (
+            "moved just now",
+            Case {
+                own: silent(0),
+                held_off: ms(100_001),
+                ..base
+            },
+            None,
+        ),
+        (
+            "away and well",
+            Case {
+                place: there(None),
+                own: silent(0),
+                ..base
+            },
+            None,
+        ),
+        (
+            "away, and silent",
+            Case {
+                place: there(None),
+                peer_hears: false,
+                ..base
+            },
+            Some(Why::FollowerSilent),
+        ),
+        (
+            "away, and blind there",
+            Case {
+                place: there(Some(99_999)),
+                peers: silent(99_000),
+                ..base
+            },
+            moved,
+        ),
+        (
+            "blind here too",
+            Case {
+                place: there(None),
+                own: silent(0),
+                peers: silent(0),
+                ..base
+            },
+            None,
+        ),
+        (
+            "well for a minute",
+            Case {
+                place: there(Some(40_000)),
+                ..base
+            },
+            Some(Why::Returned),
+        ),
+        (
+            "not for a minute yet",
+            Case {
+                place: there(Some(40_001)),
+                ..base
+            },
+            None,
+        ),
+        (
+            "by policy it stays",
+            Case {
+                place: there(Some(0)),
+                policy: hold,
+                ..base
+            },
+            None,
+        ),
+        (
+            "on its way",
+            Case {
+                place: Place::Settling {
+                    until: ms(0),
+                    after: 0,
+                },
+                own: silent(0),
+                ..base
+            },
+            None,
+        ),
+    ];
+    for (what, case, expected) in table {
+        assert_eq!(decide(&case), expected, "{what}");
+    }
+}
+
+/// Both members of a pair, and what they say to each other.
+struct Two {
+    primary: Streams<u8>,
+    standby: Streams<u8>,
+}
+
+impl Two {
+    fn new() -> Self {
+        let mut two = Self {
+            primary: streams(1),
+            standby: streams(2),
+        };
+        two.talk(0);
+        two
+    }
+
+    /// One exchange of words, after time passed on both sides.
+    fn talk(&mut self, at: u64) -> Vec<Moved<u8>> {
+        let mut moved = self.primary.advance(ms(at), holder());
+        self.standby.advance(ms(at), follower());
+        for _ in 0..2 {
+            let word = self.primary.word(ms(at));
+            self.standby.hear(word, ms(at));
+            let word = self.standby.word(ms(at));
+            self.primary.hear(word, ms(at));
+            moved.extend(self.primary.advance(ms(at), holder()));
+        }
+        moved
+    }
+
+    fn talk_until(&mut self, from: u64, to: u64) -> Vec<Moved<u8>> {
+        (from..=to).step_by(50).flat_map(|at| self.talk(at)).collect()
+    }
+
+    /// Who claims the stream, by each one's own word and by the other's view of it.
+    fn claims(&self, at: u64) -> (bool, bool) {
+        let at = ms(at);
+        let (p, s) = (self.primary.share(at).claims(S), self.standby.share(at).claims(S));
+        assert_eq!(self.standby.peer_share(at).claims(S), p, "the standby's view");
+        assert_eq!(self.primary.peer_share(at).claims(S), s, "the primary's view");
+        (p, s)
+    }
+}
+
+#[test]
+fn a_silent_stream_moves_alone_and_returns_after_a_quiet_time() {
+    let mut two = Two::new();
+    assert_eq!(two.claims(0), (true, false));
+    two.primary.set_faults([(S, Fault::Silent)], ms(1000));
+    assert_eq!(two.talk_until(1000, 1950), []);
+    let moved = two.talk(2000);
+    assert_eq!(moved.len(), 1);
+    assert!(moved[0].to_follower && moved[0].stream == S);
+    assert_eq!(two.claims(2000), (false, true));
+    assert!(two.primary.share(ms(2000)).claims(S + 1), "no other moves");
+    assert_eq!(two.standby.share(ms(2000)).epoch(S), 1);
+    assert_eq!(two.talk_until(2050, 2950), []);
+    two.primary.set_faults([], ms(3000));
+    assert_eq!(two.talk_until(3000, 62_950), []);
+    let returned = two.talk(63_000);
+    assert_eq!(returned[0].why, Why::Returned);
+    two.talk(63_050);
+    assert_eq!(two.claims(63_050), (true, false));
+    assert_eq!(
+        two.primary.share(ms(63_050)).epoch(S),
+        2,
+        "stream epochs only rise"
+    );
+    assert_eq!((two.primary.moves(), two.primary.away().len()), (2, 0));
+}
+
+#[test]
+fn ownership_does_not_flap() {
+    let mut two = Two::new();
+    let mut moves = 0;
+    for at in (0..600_000).step_by(50) {
+        // Each side is blind in turn, for 1.5 s.
+        let blind = at / 1500 % 2;
+        let faults = |side| (side == blind).then_some((S, Fault::Broken));
+        two.primary.set_faults(faults(0), ms(at));
+        two.standby.set_faults(faults(1), ms(at));
+        moves += two.talk(at).len();
+    }
+    assert!((4..=12).contains(&moves), "{moves} moves in ten minutes");
+}
+
+#[test]
+fn a_delegation_ends_with_the_epoch_and_with_the_holders_words() {
+    let mut two = Two::new();
+    two.primary.set_faults([(S, Fault::Frozen)], ms(0));
+    two.talk_until(0, 1000);
+    assert_eq!(two.claims(1000), (false, true));
+    assert!(two.standby.share(ms(1599)).claims(S));
+    assert!(!two.standby.share(ms(1600)).claims(S), "one leash without a word");
+    let newer = Standing {
+        floor: Epoch(6),
+        ..follower()
+    };
+    two.standby.advance(ms(1100), newer);
+    assert!(!two.standby.share(ms(1100)).claims(S), "another epoch");
+    // The new holder begins with everything, and moves at once what it does not receive.
+    let taken = Standing {
+        held: Some(Epoch(6)),
+        floor: Epoch(6),
+        ..holder()
+    };
+    two.standby.advance(ms(1200), taken);
+    assert!(two.standby.share(ms(1200)).claims(S));
+}
+
+#[test]
+fn a_silent_follower_loses_its_streams_after_a_leash_and_a_quarter() {
+    let mut two = Two::new();
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    two.talk_until(0, 1000);
+    // The words are said still, and not answered.
+    let _ = two.primary.word(ms(1400));
+    let moved = two.primary.advance(ms(1600), holder());
+    assert_eq!(moved[0].why, Why::FollowerSilent);
+    two.primary.advance(ms(2149), holder());
+    assert!(!two.primary.share(ms(2149)).claims(S));
+    two.primary.advance(ms(2150), holder());
+    assert!(two.primary.share(ms(2150)).claims(S));
+}
+
+#[test]
+fn an_older_word_that_comes_late_counts_for_nothing() {
+    let mut two = Two::new();
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    two.talk_until(0, 1000);
+    let late = two.primary.word(ms(1000));
+    two.primary.set_faults([], ms(1001));
+    two.talk_until(1050, 61_100);
+    assert_eq!(two.claims(61_100), (true, false));
+    two.standby.hear(late, ms(61_100));
+    assert_eq!(two.claims(61_100), (true, false));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u64),
+    Say { primary: bool },
+    Arrive { primary: bool, lost: bool },
+    Faults { primary: bool, blind: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1_u64..700).prop_map(Step::Wait),
+        4 => any::<bool>().prop_map(|primary| Step::Say { primary }),
+        4 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(primary, lost)| Step::Arrive { primary, lost }),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, blind)| Step::Faults { primary, blind }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// Words are delayed, lost and out of order with time; the follower's clock is slower by a fifth.
+    #[test]
+    fn i6_no_stream_is_claimed_by_both(steps in prop::collection::vec(step(), 1..200)) {
+        let (mut primary, mut standby) = (streams(1), streams(2));
+        let (mut to_standby, mut to_primary) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        let policy = Policy { failback_after: Some(Duration::from_millis(500)) };
+        primary.configure(policy, LEASH);
+        for step in steps {
+            let (mine, theirs) = (ms(at), BootTime(at * 1_000_000 * 5 / 6));
+            match step {
+                Step::Wait(passed) => at += passed,
+                Step::Say { primary: true } => to_standby.push(primary.word(mine)),
+                Step::Say { primary: false } => to_primary.push(standby.word(theirs)),
+                Step::Arrive { primary: true, lost } if !to_primary.is_empty() => {
+                    let word = to_primary.remove(0);
+                    if !lost { primary.hear(word, mine); }
+                }
+                Step::Arrive { primary: false, lost } if !to_standby.is_empty() => {
+                    let word = to_standby.remove(0);
+                    if !lost { standby.hear(word, theirs); }
+                }
+                Step::Arrive { .. } => {}
+                Step::Faults { primary: true, blind } => primary.set_faults(blind.then_some((S, Fault::Silent)), mine),
+                Step::Faults { primary: false, blind } => standby.set_faults(blind.then_some((S, Fault::Silent)), theirs),
+            }
+            let (mine, theirs) = (ms(at), BootTime(at * 1_000_000 * 5 / 6));
+            primary.advance(mine, holder());
+            standby.advance(theirs, follower());
+            prop_assert!(!(primary.share(mine).claims(S) && standby.share(theirs).claims(S)), "both at {at}");
+        }
+    }
+}

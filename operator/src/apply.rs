@@ -293,7 +293,8 @@ mod tests {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        // For all threads: a subscriber of one thread misses what another thread's tests met first.
+        tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
         let cluster = Cluster::default();
         let quoted = "Secret is invalid: data[token]: Invalid value: hunter2";
         cluster.refuse("PATCH", "secrets", 422, quoted);

@@ -13,8 +13,11 @@ import (
 const (
 	bridgeName   = "gl0"
 	bridgeSubnet = "198.18.0.0/24"
-	hostIP       = "198.18.0.1" // the control plane, and the host
-	camsIP       = "198.18.0.2" // the network namespace of the cameras
+	hostIP       = "198.18.0.1"     // the control plane, and the host
+	camsIP       = "198.18.0.2"     // the network namespace of the cameras
+	camsNet      = "198.18.0.64/26" // it answers here too: camera N at .64+N
+	firstCamera  = 64
+	maxCameras   = 64
 	camsNetns    = "cams"
 	serviceCIDR  = "198.19.0.0/16"
 	kubernetesIP = "198.19.0.1"

@@ -39,15 +39,22 @@ func linkMatches(cfg Config, link string) ([][]string, error) {
 	case link == "all":
 		return [][]string{nil}, nil
 	case link == "cameras":
-		return [][]string{{"-d", camsIP}}, nil
+		return [][]string{{"-d", camsIP}, {"-d", camsNet}}, nil
 	case link == "api":
 		// Both ways of the control plane: clients of the API, and the API's
 		// calls to the kubelet. The host is not cut off otherwise.
 		return [][]string{tcp("--dport", apiPort), tcp("--sport", kubeletPort)}, nil
 	}
+	if number, ok := strings.CutPrefix(link, "camera:"); ok {
+		camera, err := strconv.Atoi(number)
+		if err != nil || camera < 0 || camera >= maxCameras {
+			return nil, fmt.Errorf("no camera %q: 0 to %d", number, maxCameras-1)
+		}
+		return [][]string{{"-d", fmt.Sprintf("198.18.0.%d", firstCamera+camera)}}, nil
+	}
 	name, ok := strings.CutPrefix(link, "peer:")
 	if !ok {
-		return nil, fmt.Errorf("no link %q: api, peer:NODE, cameras or all", link)
+		return nil, fmt.Errorf("no link %q: api, peer:NODE, cameras, camera:N or all", link)
 	}
 	peer, err := cfg.nodeNamed(name)
 	if err != nil {

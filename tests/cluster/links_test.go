@@ -32,11 +32,20 @@ COMMIT
 		{"one way each", cuts{"cameras": cutIn, "api": cutOut}, `*raw
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -i eth0 -s 198.18.0.2 -j DROP
+-A TESTBED-CUT -i eth0 -s 198.18.0.64/26 -j DROP
 COMMIT
 *mangle
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -o eth0 -p tcp -d 198.18.0.1 --dport 6443 -j DROP
 -A TESTBED-CUT -o eth0 -p tcp -d 198.18.0.1 --sport 10250 -j DROP
+COMMIT
+`},
+		{"one camera", cuts{"camera:3": cutIn}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -s 198.18.0.67 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
 COMMIT
 `},
 		{"everything", cuts{"all": cutBoth}, `*raw
@@ -57,7 +66,7 @@ COMMIT
 }
 
 func TestUnknownLinks(t *testing.T) {
-	for _, link := range []string{"", "peer", "peer:", "peer:x", "internet"} {
+	for _, link := range []string{"", "peer", "peer:", "peer:x", "internet", "camera:", "camera:64"} {
 		if _, err := linkMatches(testConfig, link); err == nil {
 			t.Errorf("%q was accepted", link)
 		}

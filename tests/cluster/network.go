@@ -52,7 +52,7 @@ func makeBridge() error {
 // makeCams creates the network namespace of the cameras.
 func makeCams() error {
 	if netnsExists(camsNetns) && linkExists("gl-cams") {
-		return nil
+		return camsRoute()
 	}
 	if err := plug(camsNetns, "gl-cams", camsIP); err != nil {
 		return err
@@ -62,7 +62,12 @@ func makeCams() error {
 			return err
 		}
 	}
-	return nil
+	return camsRoute()
+}
+
+// camsRoute lets the cameras answer at the addresses of each of them.
+func camsRoute() error {
+	return ip("-n %s route replace local %s dev lo", camsNetns, camsNet)
 }
 
 // makeNetwork creates a node's network namespace, with routes to the pods of

@@ -50,7 +50,8 @@ impl Options {
 
     /// Cameras in the test bed's network.
     pub fn test_bed(streams: usize) -> Self {
-        let (address, netns) = ("198.18.0.2".to_owned(), Some("cams".to_owned()));
+        // Each camera has an address of its own there, so that the link to one can be cut.
+        let (address, netns) = ("0.0.0.0".to_owned(), Some("cams".to_owned()));
         Self {
             streams,
             address,
@@ -177,12 +178,20 @@ impl Cameras {
 
     /// The URL of a camera.
     pub fn url(&self, camera: usize) -> String {
-        self.url_of(&format!("cam{camera:03}"))
+        let (host, port) = (self.host(camera), self.options.port);
+        format!("rtsp://{host}:{port}/cam{camera:03}")
     }
 
     /// The URL of any mount.
     pub fn url_of(&self, mount: &str) -> String {
-        format!("rtsp://{}:{}/{mount}", self.options.address, self.options.port)
+        format!("rtsp://{}:{}/{mount}", self.host(0), self.options.port)
+    }
+
+    fn host(&self, camera: usize) -> String {
+        match self.options.netns {
+            None => self.options.address.clone(),
+            Some(_) => format!("198.18.0.{}", 64 + camera),
+        }
     }
 
     /// How many there are.

@@ -74,6 +74,9 @@ pub struct StreamConfig {
     /// Password, where the camera wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
+    /// Whether pictures that do not change are a fault of the stream.
+    #[serde(default)]
+    pub detect_frozen: bool,
 }
 
 /// Segments.
@@ -104,6 +107,9 @@ pub struct FailoverConfig {
     pub suspect_after_ms: u64,
     /// `leaseDurationSeconds` of the Lease: the operator's and other tools' duration.
     pub lease_duration_seconds: u32,
+    /// A stream that moved returns after the primary received it well for so many milliseconds; without, it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_failback_ms: Option<u64>,
 }
 
 /// How long media stays.

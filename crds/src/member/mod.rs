@@ -14,7 +14,7 @@ pub use config::{
 };
 pub use order::{SwitchoverRequest, TakeOutcome, TakeReason, TakeRequest, TakeResponse};
 pub use report::{
-    DiskReport, FailoverReport, KnownStream, LastRefusal, LeaseReport, MemberReport, PeerReport,
+    DiskReport, FailoverReport, KnownStream, LastRefusal, LeaseReport, MemberReport, MovedStream, PeerReport,
     RecorderState, ReplicationReport, Role, StreamError, StreamErrorCode, StreamReport, StreamState,
 };
 

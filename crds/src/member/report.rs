@@ -47,6 +47,26 @@ pub struct MemberReport {
     /// The last five failovers it took part in, the newest last.
     #[serde(default)]
     pub failovers: Vec<FailoverReport>,
+    /// The streams that a primary delegated to its standby.
+    #[serde(default)]
+    pub moved: Vec<MovedStream>,
+    /// How many moves of streams it decided since it started.
+    #[serde(default)]
+    pub moves: u64,
+}
+
+/// A stream that the standby owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedStream {
+    /// Its name.
+    pub name: String,
+    /// The member that owns it.
+    pub member: String,
+    /// Why it moved, in one word: `Silent`, `Broken`, `Frozen`, `Unwritable`.
+    pub reason: String,
+    /// Since when, milliseconds since the Unix epoch by the primary's clock.
+    pub since_ms: u64,
 }
 
 /// What a member does about authority.

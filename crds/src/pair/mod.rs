@@ -12,10 +12,11 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use spec::{
-    CredentialsRef, Failover, MemberResources, Mode, Requirements, Segment, Standby, Stream, Toleration,
+    CredentialsRef, Failback, Failover, MemberResources, Mode, Requirements, Segment, Standby, Stream,
+    StreamFailover, Toleration,
 };
 pub use status::{
-    Condition, FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, Phase,
+    Condition, FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,
     RecorderPairStatus, Role, StreamsStatus,
 };
 pub use storage::{Retention, Storage, WhenDeleted};

@@ -37,6 +37,10 @@ pub struct Stream {
     /// Where the camera's user name and password are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
+    /// Whether pictures that do not change are a fault of the stream, so that the other member is asked for better ones. Not for
+    /// cameras that send the very same bytes while nothing moves.
+    #[serde(default)]
+    pub detect_frozen: bool,
 }
 
 /// A Secret in the pair's namespace.
@@ -122,7 +126,8 @@ pub struct Failover {
         .message("failover.leash must be from 200ms to 10s"))]
     #[serde(default = "default_leash")]
     pub leash: Span,
-    /// Without a message for so long the other member is suspected, and both write.
+    /// Without a message for so long the other member is suspected, and both write. Later, up to the leash, where its messages
+    /// come irregularly.
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('5s')")
         .message("failover.suspectAfter must be from 100ms to 5s"))]
     #[serde(default = "default_suspect_after")]
@@ -137,6 +142,46 @@ pub struct Failover {
     )]
     #[serde(default = "default_lease_duration")]
     pub lease_duration: Span,
+    /// Single streams that move to the standby.
+    #[serde(default)]
+    pub streams: StreamFailover,
+}
+
+/// What becomes of a stream that moved to the standby, because the primary alone does not receive it well.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamFailover {
+    /// Whether it returns by itself.
+    #[serde(default)]
+    pub failback: Failback,
+    /// After the primary received it well for so long.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')")
+        .message("failover.streams.failbackAfter must be from 5s to 24h"))]
+    #[serde(default = "default_stream_failback_after")]
+    pub failback_after: Span,
+}
+
+impl Default for StreamFailover {
+    fn default() -> Self {
+        Self {
+            failback: Failback::Automatic,
+            failback_after: default_stream_failback_after(),
+        }
+    }
+}
+
+fn default_stream_failback_after() -> Span {
+    Span::of(Duration::from_mins(1))
+}
+
+/// Whether something that moved returns by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Failback {
+    /// After a quiet time.
+    #[default]
+    Automatic,
+    /// Only when the member that has it fails at it.
+    Hold,
 }
 
 impl Default for Failover {
@@ -145,6 +190,7 @@ impl Default for Failover {
             leash: default_leash(),
             suspect_after: default_suspect_after(),
             lease_duration: default_lease_duration(),
+            streams: StreamFailover::default(),
         }
     }
 }

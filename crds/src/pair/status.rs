@@ -108,6 +108,23 @@ pub struct StreamsStatus {
     /// The first of those that fail on either member.
     #[schemars(length(max = 16))]
     pub failing: Vec<FailingStream>,
+    /// The first of those that the standby owns, because the primary alone does not receive them well.
+    #[schemars(length(max = 16))]
+    pub moved: Vec<MovedStream>,
+    /// How many the standby owns.
+    pub away: i32,
+}
+
+/// A stream that the standby owns.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedStream {
+    /// Its name.
+    pub name: String,
+    /// The member that owns it.
+    pub member: String,
+    /// Why it moved, in one word.
+    pub reason: String,
 }
 
 /// A stream that fails.

@@ -11,7 +11,8 @@ use crate::lease::{LONGEST_LEASH, SHORTEST_LEASH};
 pub struct Settings {
     /// Between two requests. Default 50 ms.
     pub heartbeat_interval: Duration,
-    /// Without a message for so long, the peer is suspected. Default 150 ms.
+    /// Without a message for so long, the peer is suspected at the earliest; later, up to a leash, where it is heard irregularly.
+    /// Default 150 ms.
     pub suspect_after: Duration,
     /// A, the short leash. Default 600 ms.
     pub leash: Duration,

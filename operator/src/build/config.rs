@@ -7,7 +7,7 @@ use crds::member::{
     StreamConfig,
 };
 use crds::names;
-use crds::pair::Stream;
+use crds::pair::{Failback, Stream};
 use uuid::Uuid;
 
 use crate::world::{Credentials, World};
@@ -56,6 +56,10 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
             suspect_after_ms: spec.failover.suspect_after.millis(),
             lease_duration_seconds: u32::try_from(spec.failover.lease_duration.get().as_secs())
                 .unwrap_or(u32::MAX),
+            stream_failback_ms: match spec.failover.streams.failback {
+                Failback::Automatic => Some(spec.failover.streams.failback_after.millis()),
+                Failback::Hold => None,
+            },
         },
         retention: retention(world),
     })
@@ -77,6 +81,7 @@ fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) 
             .as_ref()
             .map(|credentials| credentials.username.clone()),
         password: credentials.map(|credentials| credentials.password),
+        detect_frozen: stream.detect_frozen,
     })
 }
 

@@ -20,6 +20,8 @@ pub(super) fn shown(view: &View) -> View {
         report.disk.free_bytes = 0;
         report.ledger_truncations = report.ledger_truncations.min(1);
         report.lease.reachable = true;
+        report.moves = 0;
+        report.moved.iter_mut().for_each(|moved| moved.since_ms = 0);
         report.peer = crds::member::PeerReport::default();
         for stream in &mut report.streams {
             stream.last_frame_ms = None;

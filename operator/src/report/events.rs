@@ -1,7 +1,7 @@
 //! An event for each transition.
 
 use crds::RecorderPairStatus;
-use crds::pair::{Condition, FailoverStatus};
+use crds::pair::{Condition, FailoverStatus, MovedStream};
 
 /// The action of events that are no failovers.
 pub const RECONCILE: &str = "Reconcile";
@@ -26,11 +26,42 @@ pub fn notes(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Not
         known.is_none_or(|known| failover.epoch > known)
     });
     let mut notes: Vec<Note> = failovers.map(failover).collect();
+    notes.extend(moves(before, after));
     for condition in &after.conditions {
         let old = before.conditions.iter().find(|old| old.type_ == condition.type_);
         notes.extend(transition(old, condition));
     }
     notes
+}
+
+/// A note for each stream that is with the standby now, or no longer.
+fn moves(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Note> {
+    let moved = |status: &RecorderPairStatus| status.streams.clone().map_or_else(Vec::new, |s| s.moved);
+    let (old, new) = (moved(before), moved(after));
+    let went = new.iter().filter(|moved| !old.contains(moved)).map(|moved| Note {
+        warning: true,
+        reason: "StreamMoved".to_owned(),
+        action: format!("Move{}", moved.name),
+        message: format!(
+            "stream {:?} is recorded by member {:?} now: it is {} on the primary",
+            moved.name,
+            moved.member,
+            moved.reason.to_lowercase()
+        ),
+    });
+    let back = |was: &&MovedStream| !new.iter().any(|moved| moved.name == was.name);
+    // Beyond the bound of the list nothing is known of any one.
+    let complete = after
+        .streams
+        .as_ref()
+        .is_some_and(|s| usize::try_from(s.away) == Ok(s.moved.len()));
+    let returned = old.iter().filter(back).filter(|_| complete).map(|was| Note {
+        warning: false,
+        reason: "StreamReturned".to_owned(),
+        action: format!("Return{}", was.name),
+        message: format!("stream {:?} is with the primary again", was.name),
+    });
+    went.chain(returned).collect()
 }
 
 fn failover(failover: &FailoverStatus) -> Note {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use crds::member::{FailoverReport, MemberReport, ReplicationReport, StreamState};
 use crds::pair::{
-    FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, Phase, RecorderPairStatus, Role,
-    StreamsStatus,
+    FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,
+    RecorderPairStatus, Role, StreamsStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -128,8 +128,19 @@ fn streams(world: &World) -> StreamsStatus {
             }));
     }
     status.failing.truncate(MAX_FAILING);
+    let moved = world.view.primary().map_or(&[][..], |primary| &primary.moved);
+    status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
+    status.moved = moved.iter().take(MAX_FAILING).map(moved_stream).collect();
     status.summary = format!("{}/{}", status.receiving, status.total);
     status
+}
+
+fn moved_stream(told: &crds::member::MovedStream) -> MovedStream {
+    MovedStream {
+        name: told.name.clone(),
+        member: told.member.clone(),
+        reason: told.reason.clone(),
+    }
 }
 
 /// How far the standby is behind, by the word of the one that sends.

@@ -116,10 +116,22 @@ impl Testbed {
         self.run(&["node", "create", node]).await.map(drop)
     }
 
-    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras` or `all`.
+    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras`, `camera:N` or `all`.
     pub async fn cut(&self, node: &str, link: &str) -> Result<Fault> {
         self.run(&["link", "cut", node, link]).await?;
         Ok(Fault::now())
+    }
+
+    /// Drops the packets that leave the node on a link.
+    pub async fn cut_out(&self, node: &str, link: &str) -> Result<()> {
+        self.run(&["link", "cut", "--direction", "out", node, link])
+            .await
+            .map(drop)
+    }
+
+    /// Freezes or thaws a program of the control plane.
+    pub async fn control(&self, what: &str, program: &str) -> Result<()> {
+        self.run(&["control", what, program]).await.map(drop)
     }
 
     /// Lets them pass again.

@@ -149,6 +149,19 @@ impl Kube {
         Ok(())
     }
 
+    /// Makes the status of an object empty.
+    pub async fn wipe_status<K>(&self, namespace: &str, name: &str) -> Result<()>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let wiped = Patch::Merge(json!({"status": null}));
+        self.api::<K>(namespace)
+            .patch_status(name, &PatchParams::default(), &wiped)
+            .await?;
+        Ok(())
+    }
+
     /// Deletes an object if it is there; does not wait.
     pub async fn delete<K>(&self, namespace: &str, name: &str) -> Result<()>
     where

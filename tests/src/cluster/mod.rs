@@ -2,16 +2,20 @@
 
 mod chart;
 mod faults;
+mod holders;
 mod kube;
 mod pair;
 mod phases;
 mod scene;
+mod trouble;
 mod watch;
 
 pub use self::kube::Kube;
 pub use chart::{OPERATOR, SYSTEM, chart_folder, helm, install};
 pub use faults::{Fault, Testbed, cache};
+pub use holders::{Claim, Holders, violations};
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
 pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};
+pub use trouble::{Trouble, Whom};
 pub use watch::{Served, Watcher};

@@ -276,7 +276,18 @@ impl PairUnderTest {
         self.kube.delete::<Pod>(NAMESPACE, member).await
     }
 
-    async fn operator(&self) -> Result<Operator> {
+    /// Where a member answers the operator.
+    pub async fn control_address(&self, name: &str) -> Result<String> {
+        let pod = self.kube.pod(NAMESPACE, name).await?.context("no pod")?;
+        let ip = pod
+            .status
+            .and_then(|status| status.pod_ip)
+            .context("no address")?;
+        Ok(format!("{ip}:{}", names::PORT_CONTROL))
+    }
+
+    /// The operator's identity in this pair.
+    pub async fn operator(&self) -> Result<Operator> {
         let secret = names::ca_secret(PAIR);
         let certificate = self.kube.secret(NAMESPACE, &secret, "operator.crt").await?;
         let key = self.kube.secret(NAMESPACE, &secret, "operator.key").await?;

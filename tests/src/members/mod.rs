@@ -167,6 +167,7 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
         url: cameras.url(camera),
         username: None,
         password: None,
+        detect_frozen: false,
     };
     RenderedConfig {
         version: RenderedConfig::VERSION,
@@ -194,6 +195,7 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
             leash_ms: 600,
             suspect_after_ms: 150,
             lease_duration_seconds: 4,
+            stream_failback_ms: Some(60_000),
         },
         retention: RetentionConfig {
             min_age_seconds: 3_600,

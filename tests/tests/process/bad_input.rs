@@ -93,6 +93,7 @@ fn configured(name: &str, url: &str) -> StreamConfig {
         url: url.to_owned(),
         username: None,
         password: None,
+        detect_frozen: false,
     }
 }
 

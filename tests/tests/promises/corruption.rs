@@ -41,13 +41,15 @@ async fn a_changed_byte_does_not_reach_the_standby() {
     })
     .await
     .unwrap();
-    let events = scene.kube.events(NAMESPACE, PAIR).await.unwrap();
-    assert!(
-        events
-            .iter()
-            .any(|event| event.starts_with("ReplicaRefused: ") && event.contains(&id)),
-        "{events:?}"
-    );
+    // An event is written after the status that it tells of.
+    until("an event tells of it", SOON, async || {
+        let events = scene.kube.events(NAMESPACE, PAIR).await?;
+        let told = |event: &String| event.starts_with("ReplicaRefused: ") && event.contains(&id);
+        ensure!(events.iter().any(told), "{events:?}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
     let standby = scene.pair.view(&standby.name).await.unwrap();
     let report = standby.report.as_ref().unwrap();
     assert_eq!(report.replication.last_refusal.as_ref().unwrap().segment, id);

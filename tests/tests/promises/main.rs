@@ -6,11 +6,13 @@ mod adoption;
 mod bad_input;
 mod corruption;
 mod failover;
+mod faults;
 mod helm;
 mod playback;
 mod reload;
 mod replication;
 mod rest;
+mod streams;
 mod update;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The state machine of one replicator's authority.
 
+mod arrivals;
 mod handover;
 mod peers;
 mod primary;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::arrivals::Arrivals;
 use crate::effect::Effect;
 use crate::lease::millis;
 use crate::member::{Member, Sent, State};
 use crate::message::{Answer, Health, Release, Request};
 use crate::name::{Epoch, Incarnation, MemberName, MemberRef, StoreId};
 use crate::report::PeerReport;
+use crate::settings::Settings;
 use crate::time::BootTime;
 
 /// So many requests wait for their answers; the answer to an older one is ignored.
@@ -22,6 +24,7 @@ pub(super) struct Peer {
     incarnation: Option<Incarnation>,
     sequence: u64,
     heard: Option<BootTime>,
+    arrivals: Arrivals,
     suspected: bool,
 }
 
@@ -34,6 +37,7 @@ impl Peer {
             incarnation: None,
             sequence: 0,
             heard: None,
+            arrivals: Arrivals::default(),
             suspected: false,
         }
     }
@@ -43,20 +47,28 @@ impl Peer {
     }
 
     /// Takes note of a numbered message; false where a later one of this incarnation was heard already.
-    fn note(&mut self, now: BootTime, from: &MemberRef, sequence: u64) -> bool {
+    fn note(&mut self, now: BootTime, from: &MemberRef, sequence: u64, leash: Duration) -> bool {
         if self.incarnation != Some(from.incarnation) {
             self.incarnation = Some(from.incarnation);
             self.sequence = 0;
+            self.arrivals.forget();
         }
         if sequence <= self.sequence {
             return false;
         }
         self.sequence = sequence;
         self.heard = Some(now);
+        self.arrivals.heard(now, leash);
         if self.store.as_ref() != Some(&from.store) {
             self.store = Some(from.store.clone());
         }
         true
+    }
+
+    /// After how much silence it is suspected: as soon as the settings ask, later where it is heard irregularly, and after a
+    /// leash at the latest.
+    fn silent_after(&self, settings: &Settings) -> Duration {
+        self.arrivals.silent_after(settings.suspect_after, settings.leash)
     }
 
     pub(super) fn report(&self, now: BootTime) -> PeerReport {
@@ -75,22 +87,29 @@ impl Member {
         self.peers.iter_mut().find(|peer| peer.name == *name)
     }
 
-    /// Whether the primary is heard: a request that claims a running deadline, in `suspect_after`.
+    /// Whether the primary is heard: a request that claims a running deadline, within its time of suspicion.
     pub(super) fn hears_primary(&self, now: BootTime) -> bool {
         self.heard_until().is_some_and(|until| now < until)
     }
 
     /// Until when it counts as heard. A start counts as hearing it.
     pub(super) fn heard_until(&self) -> Option<BootTime> {
-        self.primary_heard
-            .map(|heard| heard + self.settings.suspect_after)
+        let primary = self
+            .peers
+            .iter()
+            .find(|peer| Some(&peer.name) == self.primary.as_ref());
+        let silent_after = primary.map_or(self.settings.suspect_after, |peer| {
+            peer.silent_after(&self.settings)
+        });
+        self.primary_heard.map(|heard| heard + silent_after)
     }
 
     pub(super) fn on_request(&mut self, now: BootTime, request: &Request) {
+        let leash = self.settings.leash;
         let Some(peer) = self.peer_mut(&request.from.member) else {
             return;
         };
-        if !peer.note(now, &request.from, request.sequence) {
+        if !peer.note(now, &request.from, request.sequence, leash) {
             return;
         }
         peer.health = Some(request.health);
@@ -188,10 +207,11 @@ impl Member {
     }
 
     pub(super) fn on_release(&mut self, now: BootTime, release: &Release) {
+        let leash = self.settings.leash;
         let Some(peer) = self.peer_mut(&release.from.member) else {
             return;
         };
-        if !peer.note(now, &release.from, release.sequence) {
+        if !peer.note(now, &release.from, release.sequence, leash) {
             return;
         }
         if release.to == self.me.store && release.epoch >= self.floor() {
@@ -244,9 +264,9 @@ impl Member {
 
     /// Suspects each peer that is silent, or unfit by its own word, and clears the others.
     pub(super) fn suspect(&mut self, now: BootTime) {
-        let silent_after = self.settings.suspect_after;
-        let started = now < self.started + silent_after;
+        let started = now < self.started + self.settings.suspect_after;
         for peer in &mut self.peers {
+            let silent_after = peer.silent_after(&self.settings);
             let waiting = started && peer.heard.is_none();
             let silent = !waiting && !peer.is_heard(now, silent_after);
             let suspected = silent || peer.health == Some(Health::Unfit);
@@ -264,7 +284,7 @@ impl Member {
     pub(super) fn suspicion_due(&self) -> Option<BootTime> {
         let trusted = self.peers.iter().filter(|peer| !peer.suspected);
         trusted
-            .map(|peer| peer.heard.unwrap_or(self.started) + self.settings.suspect_after)
+            .map(|peer| peer.heard.unwrap_or(self.started) + peer.silent_after(&self.settings))
             .min()
     }
 }

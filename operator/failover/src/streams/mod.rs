@@ -281,6 +281,11 @@ impl<K: Ord + Copy> Streams<K> {
         }
     }
 
+    /// The streams that this member does not receive well.
+    pub fn own_faults(&self) -> impl Iterator<Item = K> {
+        self.own.keys().copied()
+    }
+
     /// The streams that the peer does not receive well, by its word.
     pub fn peer_faults(&self) -> impl Iterator<Item = K> {
         self.peers.keys().copied()

@@ -1,5 +1,6 @@
 //! The messages of [`super`].
 
+use failover::streams::Fault;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -111,6 +112,8 @@ pub struct StreamHealth {
     pub writing: bool,
     /// Gaps noted since the start of the process.
     pub gaps: u64,
+    /// Why this member cannot be counted on for this stream now.
+    pub fault: Option<Fault>,
 }
 
 /// Whether frames of a stream arrive.
@@ -172,6 +175,8 @@ pub enum ToRecorder {
     },
     /// The peer, at each change and at least every 500 ms.
     Peer(Peer),
+    /// The streams that this member owns: at each change, and with each [`ToRecorder::Peer`].
+    Owned(Owned),
     /// A segment of the peer is being received.
     ReceivedOpened {
         /// The segment.
@@ -247,6 +252,18 @@ pub enum Role {
     None,
 }
 
+/// The streams of one member.
+pub type Share = failover::streams::Share<StreamUid>;
+
+/// The streams that this member owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Which.
+    pub share: Share,
+    /// The end of what was delegated, on `CLOCK_BOOTTIME`; a holder's share ends with its authority.
+    pub until_boottime_ns: u64,
+}
+
 /// What is known of the peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -254,8 +271,8 @@ pub struct Peer {
     pub heard: bool,
     /// The detector suspects it.
     pub suspected: bool,
-    /// It claims a running deadline.
-    pub claims_authority: bool,
+    /// The streams that it claims.
+    pub share: Share,
     /// It says that it is fit.
     pub fit: bool,
     /// The streams that it does not receive or cannot write.

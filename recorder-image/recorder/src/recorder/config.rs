@@ -63,6 +63,8 @@ pub struct StreamSpec {
     /// User name beside the URL.
     pub username: Option<String>,
     password: Option<String>,
+    /// Whether pictures that do not change are a fault.
+    pub detect_frozen: bool,
 }
 
 impl std::fmt::Debug for StreamSpec {
@@ -86,6 +88,7 @@ impl StreamSpec {
             url,
             username,
             password,
+            detect_frozen: false,
         }
     }
 
@@ -165,6 +168,7 @@ fn settings(rendered: RenderedConfig) -> Settings {
         url: s.url,
         username: s.username,
         password: s.password.map(|p| p.expose().to_owned()),
+        detect_frozen: s.detect_frozen,
     };
     Settings {
         streams: rendered.streams.into_iter().map(spec).collect(),

@@ -14,18 +14,18 @@ const MAX_GOP_GRACE: Duration = Duration::from_secs(25);
 pub struct PeerView {
     /// Heard, and not suspected. False also when the replicator is silent.
     pub heard: bool,
-    /// Claims a running deadline.
-    pub claims_authority: bool,
+    /// Claims this stream.
+    pub owns_stream: bool,
     /// Says that it is fit.
     pub fit: bool,
-    /// Says that it does not receive, or cannot write, this stream.
+    /// Says that it does not receive, or cannot write, this stream well.
     pub stream_broken: bool,
 }
 
 impl PeerView {
     /// Whether the peer can be trusted to write the stream.
     fn writes(self) -> bool {
-        self.heard && self.claims_authority && self.fit && !self.stream_broken
+        self.heard && self.owns_stream && self.fit && !self.stream_broken
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
 
     const GOOD: PeerView = PeerView {
         heard: true,
-        claims_authority: true,
+        owns_stream: true,
         fit: true,
         stream_broken: false,
     };
@@ -86,7 +86,7 @@ mod tests {
             (PeerView { heard: false, ..GOOD }, NOTHING, Some(Why::PeerDoesNot)),
             (
                 PeerView {
-                    claims_authority: false,
+                    owns_stream: false,
                     ..GOOD
                 },
                 NOTHING,
@@ -128,7 +128,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
-            let peer = PeerView { heard: false, claims_authority: claims, fit, stream_broken: broken };
+            let peer = PeerView { heard: false, owns_stream: claims, fit, stream_broken: broken };
             let backlog = Backlog { bytes, ..NOTHING };
             proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());
         }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::decide::PeerView;
-use crate::local::{Authority, Peer, Role, StreamUid};
+use crate::local::{Authority, Owned, Peer, Role, StreamUid};
 
 /// The replicator speaks of the peer at least every 500 ms; after this silence the peer counts as not heard.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -12,7 +12,19 @@ const SILENCE: Duration = Duration::from_millis(1500);
 #[derive(Debug, Default)]
 struct State {
     authority: Option<Authority>,
+    owned: Owned,
     peer: Option<(Duration, Peer)>,
+}
+
+/// Under which epochs this member writes a stream, and whether it owns it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The pair's epoch.
+    pub pair_epoch: u64,
+    /// The stream's under it.
+    pub stream_epoch: u64,
+    /// Whether this member owns the stream.
+    pub owner: bool,
 }
 
 /// See the module. Times are on `CLOCK_BOOTTIME`.
@@ -46,18 +58,37 @@ impl Pair {
     pub fn replicator_gone(&self) {
         let mut state = self.lock();
         state.peer = None;
+        state.owned = Owned::default();
         if let Some(a) = state.authority.as_mut() {
             (a.role, a.deadline_boottime_ns) = (Role::None, 0);
         }
     }
 
-    /// The pair epoch, and whether this member holds authority now (I6: never beyond the deadline).
-    pub fn standing(&self, now: Duration) -> (u64, bool) {
+    /// The replicator said which streams this member owns.
+    pub fn set_owned(&self, owned: Owned) {
+        self.lock().owned = owned;
+    }
+
+    /// The standing of a stream now (I6: a holder's never beyond the deadline, a delegation never beyond its own).
+    pub fn standing(&self, stream: StreamUid, now: Duration) -> Standing {
         let state = self.lock();
-        state.authority.map_or((0, false), |a| {
-            let holds = a.role == Role::Primary && now < Duration::from_nanos(a.deadline_boottime_ns);
-            (a.epoch, holds)
-        })
+        let Some(authority) = state.authority else {
+            return Standing::default();
+        };
+        let share = &state.owned.share;
+        let deadline = if share.holder {
+            authority.deadline_boottime_ns
+        } else {
+            state.owned.until_boottime_ns
+        };
+        // A share of a holder counts with authority only, and the other way round.
+        let counts =
+            share.holder == (authority.role == Role::Primary) && now < Duration::from_nanos(deadline);
+        Standing {
+            pair_epoch: authority.epoch,
+            stream_epoch: share.epoch(stream),
+            owner: counts && share.claims(stream),
+        }
     }
 
     /// What is known of the peer as to one stream.
@@ -68,7 +99,7 @@ impl Pair {
         };
         PeerView {
             heard: peer.heard && !peer.suspected && now.saturating_sub(*at) <= SILENCE,
-            claims_authority: peer.claims_authority,
+            owns_stream: peer.share.claims(stream),
             fit: peer.fit,
             stream_broken: peer.broken_streams.contains(&stream),
         }
@@ -77,25 +108,68 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
+    use failover::streams::{Listed, Owner};
+
     use super::*;
+    use crate::local::Share;
+
+    fn listed(stream: StreamUid, epoch: u64, owner: Owner) -> Listed<StreamUid> {
+        Listed { stream, epoch, owner }
+    }
 
     #[test]
-    fn i6_authority_ends_at_the_deadline_and_by_withdrawal() {
+    fn i6_ownership_ends_at_the_deadline_and_by_withdrawal() {
         let pair = Pair::default();
-        let second = Duration::from_secs;
-        assert_eq!(pair.standing(second(1)), (0, false));
-        let authority = Authority {
+        let (second, stream) = (Duration::from_secs, StreamUid::from_u128(1));
+        let owner = |at| pair.standing(stream, second(at)).owner;
+        assert_eq!(pair.standing(stream, second(1)), Standing::default());
+        pair.set_authority(Authority {
             epoch: 7,
             role: Role::Primary,
             deadline_boottime_ns: second(10).as_nanos() as u64,
-        };
-        pair.set_authority(authority);
-        assert_eq!(pair.standing(second(9)), (7, true));
-        assert_eq!(pair.standing(second(10)), (7, false));
+        });
+        assert!(!owner(9), "nothing was said of streams yet");
+        let delegated = StreamUid::from_u128(2);
+        let mut share = Share::everything();
+        share.listed = vec![listed(delegated, 3, Owner::Follower)];
+        pair.set_owned(Owned {
+            share,
+            until_boottime_ns: 0,
+        });
+        assert!(owner(9) && !owner(10));
+        let away = pair.standing(delegated, second(9));
+        assert_eq!((away.pair_epoch, away.stream_epoch, away.owner), (7, 3, false));
         pair.withdraw(6);
-        assert_eq!(pair.standing(second(9)), (7, true), "an older epoch");
+        assert!(owner(9), "an older epoch");
         pair.withdraw(7);
-        assert_eq!(pair.standing(second(9)), (7, false));
+        assert!(!owner(9));
+    }
+
+    #[test]
+    fn i6_a_delegation_ends_by_itself() {
+        let pair = Pair::default();
+        let (second, stream) = (Duration::from_secs, StreamUid::from_u128(1));
+        pair.set_authority(Authority {
+            epoch: 7,
+            role: Role::Standby,
+            deadline_boottime_ns: 0,
+        });
+        let share = Share {
+            holder: false,
+            listed: vec![listed(stream, 1, Owner::Follower)],
+        };
+        pair.set_owned(Owned {
+            share,
+            until_boottime_ns: second(10).as_nanos() as u64,
+        });
+        assert!(pair.standing(stream, second(9)).owner);
+        assert!(!pair.standing(stream, second(10)).owner);
+        assert!(
+            !pair.standing(StreamUid::from_u128(2), second(9)).owner,
+            "not delegated"
+        );
+        pair.replicator_gone();
+        assert!(!pair.standing(stream, second(9)).owner);
     }
 
     #[test]
@@ -104,7 +178,7 @@ mod tests {
         let uid = StreamUid::default();
         let good = Peer {
             heard: true,
-            claims_authority: true,
+            share: Share::everything(),
             fit: true,
             ..Peer::default()
         };

@@ -91,7 +91,11 @@ impl Registry {
                     changes.added.push(spec.name.clone());
                 }
                 Some(entry) => {
-                    entry.stream.lock().ring.set_limits(settings.ring);
+                    let mut inner = entry.stream.lock();
+                    inner.ring.set_limits(settings.ring);
+                    inner.detect_frozen(spec.detect_frozen);
+                    drop(inner);
+                    entry.spec.detect_frozen = spec.detect_frozen;
                     if entry.spec != *spec {
                         entry.restart(spec);
                         changes.restarted.push(spec.name.clone());
@@ -109,6 +113,7 @@ impl Registry {
             settings.ring,
             &self.metrics,
         ));
+        stream.lock().detect_frozen(spec.detect_frozen);
         prepare(&stream);
         let session = supervise(Arc::clone(&stream), source(spec));
         Entry {

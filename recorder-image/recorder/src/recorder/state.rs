@@ -266,6 +266,7 @@ impl Shared {
                 self.command(Command::Withdraw(epoch));
             }
             ToRecorder::Peer(peer) => self.pair.set_peer(peer, at),
+            ToRecorder::Owned(owned) => self.pair.set_owned(owned),
             ToRecorder::ReceivedOpened { id, .. } => self.grew(id),
             ToRecorder::ReceivedDurable { id, frames, .. } => {
                 self.received(&id, &frames);

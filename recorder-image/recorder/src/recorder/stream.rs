@@ -1,10 +1,14 @@
 //! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
 
+mod freshness;
 mod notices;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use failover::streams::Fault;
+
+use self::freshness::Freshness;
 use self::notices::Notices;
 use super::frame::Frame;
 use super::metrics::{ErrorLabel, GapLabel, Metrics, label};
@@ -54,6 +58,7 @@ pub struct Inner {
     /// The usual time between two frames, as it was measured last, microseconds.
     interval_us: Option<i64>,
     notices: Notices,
+    freshness: Freshness,
     health: Health,
 }
 
@@ -173,6 +178,7 @@ impl Stream {
             camera: CameraClock::default(),
             interval_us: None,
             notices: Notices::default(),
+            freshness: Freshness::default(),
             health,
         };
         Self {
@@ -220,6 +226,7 @@ impl Stream {
             bitrate: if stale { 0 } else { h.bitrate },
             writing: inner.ring.is_writing(),
             gaps: h.gaps,
+            fault: inner.fault(now),
         }
     }
 }
@@ -231,6 +238,7 @@ impl Inner {
         let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
         self.interval_us = interval_us.or(self.interval_us);
         self.health.frame(at, us, frame.data.len());
+        self.freshness.frame(at, frame.hash);
         self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
             self.end_gap(us);
@@ -324,6 +332,31 @@ impl Inner {
     /// A remark that stays while frames come, for example about tracks that are not recorded.
     pub fn set_warning(&mut self, warning: Option<StreamError>) {
         self.health.warning = warning;
+    }
+
+    /// An access unit came that cannot be recorded.
+    pub fn refused(&mut self, now: Duration) {
+        self.freshness.refused(now);
+    }
+
+    /// Whether pictures that do not change are a fault.
+    pub fn detect_frozen(&mut self, yes: bool) {
+        self.freshness.detect_frozen(yes);
+    }
+
+    /// Why this member cannot be counted on for this stream.
+    fn fault(&self, now: Duration) -> Option<Fault> {
+        let h = &self.health;
+        let interval = Duration::from_micros(self.interval_us.unwrap_or(0).max(0).cast_unsigned());
+        match h.state {
+            _ if h.unwritable.is_some() => Some(Fault::Unwritable),
+            StreamState::Receiving => self.freshness.fault(now, interval),
+            StreamState::Connecting => Some(Fault::Silent),
+            StreamState::Failed => Some(match h.error.as_ref().map(|error| error.code) {
+                Some(ErrorCode::Timeout | ErrorCode::Unreachable) | None => Fault::Silent,
+                Some(_) => Fault::Broken,
+            }),
+        }
     }
 
     /// Whether frames of this stream alone cannot be written.

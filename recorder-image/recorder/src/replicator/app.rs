@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crds::member::{KnownStream, RenderedConfig};
+use failover::streams::{Policy, Streams};
 use failover::{
     BootTime, Config, Epoch, Event, Incarnation, Member, MemberName, MemberRef, Settings, StoreId,
 };
 use segment::retention::RetentionClock;
-use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
+use segment::{Catalogue, EpochSlots, Role, SegmentId, StreamUid, Volume};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -91,6 +92,13 @@ async fn read_config(path: &PathBuf) -> anyhow::Result<RenderedConfig> {
         .map_err(|e| anyhow::anyhow!("{} is not a configuration, line {}", path.display(), e.line()))
 }
 
+/// When a stream that moved returns.
+fn policy(config: &RenderedConfig) -> Policy {
+    Policy {
+        failback_after: config.failover.stream_failback_ms.map(Duration::from_millis),
+    }
+}
+
 fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
     let ms = Duration::from_millis;
     let failover = &config.failover;
@@ -116,11 +124,13 @@ async fn follow(options: &Options, network: &Network, driver: &mpsc::Sender<Inpu
         if let Some(peer) = config.members.iter().find(|m| m.name != options.member) {
             network.parties.set_address(&peer.peer);
         }
-        if in_force.as_ref() != Some(&settings) {
+        let policy = policy(&config);
+        if in_force.as_ref() != Some(&(settings.clone(), policy)) {
+            let _ = driver.send(Input::Policy(policy, settings.leash)).await;
             let _ = driver
                 .send(Input::Event(Event::SettingsChanged(settings.clone())))
                 .await;
-            in_force = Some(settings);
+            in_force = Some((settings, policy));
         }
     }
 }
@@ -286,24 +296,24 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         let _ = ended.send(());
     })?;
     let outputs = Outputs {
-        peer: to_peer.clone(),
+        peer: to_peer,
         recorder: to_recorder.clone(),
         serving,
         standing: Arc::clone(&standing),
     };
+    let streams = Streams::new(Incarnation(incarnation), policy(config), settings.leash);
     let channels = (driver.clone(), driver_inbox);
     if options.no_lease {
-        drive(member, Arc::new(NoLease), slots, outputs, channels)?;
+        drive(member, streams, Arc::new(NoLease), slots, outputs, channels)?;
     } else {
         let lease = lease(options, config, &settings, served).await?;
-        drive(member, Arc::new(lease), slots, outputs, channels)?;
+        drive(member, streams, Arc::new(lease), slots, outputs, channels)?;
     }
     let link = Link {
         run: options.run.clone(),
         volume: Arc::clone(&volume),
         hub: Arc::clone(&hub),
         driver: driver.clone(),
-        peer: to_peer,
         keeper: keeper_inbox.clone(),
         recorder: Arc::clone(&recorder),
     };
@@ -367,6 +377,7 @@ async fn lease(
 /// Starts the driver on a thread of its own.
 fn drive<A: LeaseApi>(
     member: Member,
+    streams: Streams<StreamUid>,
     api: Arc<A>,
     slots: EpochSlots,
     outputs: Outputs,
@@ -378,7 +389,7 @@ fn drive<A: LeaseApi>(
     std::thread::Builder::new()
         .name("authority".into())
         .spawn(move || {
-            runtime.block_on(Driver::new(member, api, slots, outputs, channels).run());
+            runtime.block_on(Driver::new(member, streams, api, slots, outputs, channels).run());
             tracing::error!("authority is not driven any more, ending");
             std::process::exit(1);
         })?;

@@ -6,19 +6,23 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use failover::streams::{self, Fault, Policy, Streams, Why, Word};
 use failover::{
     BootTime, Effect, Epoch, Event, Health, LeaseRecord, Member, Note, OpId, OrderOutcome, ReadResult,
     Report, Role, SwapResult, Version,
 };
-use segment::EpochSlots;
+use segment::{EpochSlots, StreamUid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::phases::Phases;
-use crate::local::{self, ToRecorder, boottime_ns};
+use crate::local::{self, Share, ToRecorder, boottime_ns};
 use crate::wire::Message;
 
 /// How often the recorder is told of the peer, at least.
 const PEER_PERIOD: Duration = Duration::from_millis(250);
+
+/// How often the peer is told of streams, at least. Delegations last a leash beyond.
+const STREAMS_PERIOD: Duration = Duration::from_millis(100);
 
 /// A call to the API that is under way.
 pub type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -38,8 +42,12 @@ pub enum Input {
     Event(Event),
     /// An order of the operator, and where its outcome goes.
     Order(Event, oneshot::Sender<OrderOutcome>),
-    /// The streams that the peer does not receive well.
-    PeerBroken(Vec<segment::StreamUid>),
+    /// What the peer says of streams.
+    PeerStreams(Word<StreamUid>),
+    /// The streams that this member's recorder does not receive well.
+    Faults(Vec<(StreamUid, Fault)>),
+    /// When streams return, and the leash by which they are delegated.
+    Policy(Policy, Duration),
 }
 
 /// What others may look at at any time.
@@ -51,6 +59,32 @@ pub struct Standing {
     pub phases: Phases,
     /// Whether the last call to the API succeeded.
     pub api_reachable: bool,
+    /// The streams that the follower owns, as the holder knows.
+    pub moved: Vec<Moved>,
+    /// How many moves this member decided since it started.
+    pub moves: u64,
+}
+
+/// A stream that is not with the holder of authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Which.
+    pub stream: StreamUid,
+    /// The member that owns it.
+    pub owner: String,
+    /// Why it moved, in one word.
+    pub why: &'static str,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// What was said of streams last, to whom.
+#[derive(Debug, Default)]
+struct Spoken {
+    /// To the peer.
+    word: Option<(Share, Vec<StreamUid>, BootTime)>,
+    /// To the recorder.
+    owned: Option<Share>,
 }
 
 /// Where effects go.
@@ -75,7 +109,8 @@ pub struct Driver<A> {
     own: mpsc::Sender<Input>,
     phases: Phases,
     suspected: bool,
-    broken: Vec<segment::StreamUid>,
+    streams: Streams<StreamUid>,
+    spoken: Spoken,
     told: Option<(local::Peer, BootTime)>,
     role: Role,
     why: String,
@@ -90,6 +125,7 @@ impl<A: LeaseApi> Driver<A> {
     /// A driver of `member`. `own` leads to `inputs`.
     pub fn new(
         member: Member,
+        streams: Streams<StreamUid>,
         api: Arc<A>,
         slots: EpochSlots,
         outputs: Outputs,
@@ -105,7 +141,8 @@ impl<A: LeaseApi> Driver<A> {
             own,
             phases: Phases::default(),
             suspected: false,
-            broken: Vec::new(),
+            streams,
+            spoken: Spoken::default(),
             told: None,
             role,
             why: String::new(),
@@ -128,9 +165,12 @@ impl<A: LeaseApi> Driver<A> {
                 Ok(None) => return,
                 Ok(Some(Input::Event(event))) => self.step(event, None),
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
-                Ok(Some(Input::PeerBroken(broken))) => self.broken = broken,
+                Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, now()),
+                Ok(Some(Input::Faults(faults))) => self.streams.set_faults(faults, now()),
+                Ok(Some(Input::Policy(policy, leash))) => self.streams.configure(policy, leash),
                 Err(_) => self.step(Event::Tick, None),
             }
+            self.move_streams();
             self.tell_recorder();
             self.publish();
         }
@@ -253,6 +293,69 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
+    /// Moves the streams that are to move, and says what changed.
+    fn move_streams(&mut self) {
+        let at = now();
+        let report = self.member.report(at);
+        let held = self.member.authority(at).map(|authority| authority.epoch);
+        let peer = report.peers.first();
+        let standing = streams::Standing {
+            held,
+            floor: report.synced_epoch.max(report.lease_epoch.unwrap_or_default()),
+            peer_fit: peer.is_some_and(|p| !p.suspected && p.health == Some(Health::Fit)),
+            peer_claims: report.hears_primary && held.is_none(),
+        };
+        for moved in self.streams.advance(at, standing) {
+            tracing::info!(stream = %moved.stream, to_follower = moved.to_follower, why = ?moved.why, "a stream moves");
+        }
+        self.speak(at);
+    }
+
+    /// To the peer and to the recorder, at each change; to the peer also each [`STREAMS_PERIOD`].
+    fn speak(&mut self, at: BootTime) {
+        let share = self.streams.share(at);
+        let faults: Vec<StreamUid> = self.streams.own_faults().collect();
+        let said = self.spoken.word.as_ref().is_some_and(|(before, broken, when)| {
+            *before == share && *broken == faults && at.since(*when) < STREAMS_PERIOD
+        });
+        if !said {
+            let word = self.streams.word(at);
+            self.send(Message::Streams(word));
+            self.spoken.word = Some((share.clone(), faults, at));
+        }
+        if self.spoken.owned.as_ref() != Some(&share) {
+            self.recorder(ToRecorder::Owned(self.owned(at)));
+            self.spoken.owned = Some(share);
+        }
+    }
+
+    fn owned(&self, at: BootTime) -> local::Owned {
+        local::Owned {
+            share: self.streams.share(at),
+            until_boottime_ns: self.streams.until().map_or(0, |until| until.0),
+        }
+    }
+
+    fn moved(&self) -> Vec<Moved> {
+        let (at, wall) = (now(), jiff::Timestamp::now().as_millisecond());
+        let report = self.member.report(at);
+        let peer = report
+            .peers
+            .first()
+            .map(|p| p.member.to_string())
+            .unwrap_or_default();
+        let moved = |away: streams::Away<StreamUid>| Moved {
+            stream: away.stream,
+            owner: peer.clone(),
+            why: word_for(away.why),
+            // In whole seconds: the same moment each time that it is told.
+            since_ms: u64::try_from(wall / 1000 * 1000)
+                .unwrap_or(0)
+                .saturating_sub(at.since(away.since).as_millis() as u64),
+        };
+        self.streams.away().into_iter().map(moved).collect()
+    }
+
     /// The peer, at each change and a few times a second.
     fn tell_recorder(&mut self) {
         let at = now();
@@ -262,15 +365,16 @@ impl<A: LeaseApi> Driver<A> {
         let view = local::Peer {
             heard,
             suspected: self.suspected,
-            claims_authority: report.hears_primary && self.role != Role::Primary,
+            share: self.streams.peer_share(at),
             fit: peer.is_some_and(|p| p.health == Some(Health::Fit)),
-            broken_streams: self.broken.clone(),
+            broken_streams: self.streams.peer_faults().collect(),
         };
         let stale = self
             .told
             .as_ref()
             .is_none_or(|(told, when)| *told != view || at.since(*when) >= PEER_PERIOD);
         if stale {
+            self.recorder(ToRecorder::Owned(self.owned(at)));
             self.recorder(ToRecorder::Peer(view.clone()));
             self.told = Some((view, at));
         }
@@ -281,12 +385,25 @@ impl<A: LeaseApi> Driver<A> {
             report: self.member.report(now()),
             phases: self.phases.clone(),
             api_reachable: self.api_reachable,
+            moved: self.moved(),
+            moves: self.streams.moves(),
         };
         *self
             .outputs
             .standing
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(standing);
+    }
+}
+
+fn word_for(why: Why) -> &'static str {
+    match why {
+        Why::Fault(Fault::Silent) => "Silent",
+        Why::Fault(Fault::Broken) => "Broken",
+        Why::Fault(Fault::Frozen) => "Frozen",
+        Why::Fault(Fault::Unwritable) => "Unwritable",
+        Why::FollowerSilent => "FollowerSilent",
+        Why::Returned => "Returned",
     }
 }
 

@@ -15,8 +15,7 @@ use super::hub::Hub;
 use super::keeper::Work;
 use super::receiver::pass;
 use crate::clock;
-use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
-use crate::wire::Message;
+use crate::local::{self, LocalError, Receiver, Ticket, ToRecorder, ToReplicator};
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
@@ -36,8 +35,6 @@ pub struct Link {
     pub hub: Arc<Hub>,
     /// The driver.
     pub driver: mpsc::Sender<Input>,
-    /// To the peer.
-    pub peer: mpsc::Sender<Message>,
     /// The keeper.
     pub keeper: SyncSender<Work>,
     /// The newest health.
@@ -117,12 +114,8 @@ impl Link {
             self.tell(Event::RecorderProgress { ticket: ticket.n }).await;
         }
         if let Some(streams) = &ticket.streams {
-            let broken = streams
-                .iter()
-                .filter(|s| s.state != StreamState::Receiving)
-                .map(|s| s.uid)
-                .collect();
-            let _ = self.peer.try_send(Message::Broken(broken));
+            let faults = streams.iter().filter_map(|s| Some((s.uid, s.fault?))).collect();
+            let _ = self.driver.send(Input::Faults(faults)).await;
             *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
         }
     }

@@ -277,7 +277,7 @@ impl Network {
                 Message::Release(r) if self.is_peer(&r.from) => {
                     Input::Event(failover::Event::ReleaseReceived(r))
                 }
-                Message::Broken(streams) => Input::PeerBroken(streams),
+                Message::Streams(word) => Input::PeerStreams(word),
                 _ => return Err(WireError::Unexpected("not a control message of the peer")),
             };
             if self.driver.send(input).await.is_err() {

@@ -6,7 +6,7 @@ use crds::member as api;
 use failover::{Health, Role};
 use segment::{Catalogue, StreamUid};
 
-use super::driver::Standing;
+use super::driver::{Moved, Standing};
 use super::hub::Hub;
 use super::link::Recorder;
 use crate::local::{ErrorCode, StreamHealth, StreamState, Ticket};
@@ -96,18 +96,34 @@ impl Reporter {
             disk: disk(ticket.as_ref()),
             ledger_truncations: figures.truncations + ticket.as_ref().map_or(0, |t| t.ledger_truncations),
             streams: ticket
-                .and_then(|t| t.streams)
+                .as_ref()
+                .and_then(|t| t.streams.clone())
                 .unwrap_or_default()
                 .into_iter()
                 .map(stream)
                 .collect(),
             known_streams: self.known.to_vec(),
             failovers: standing.phases.all(),
+            moved: standing
+                .moved
+                .iter()
+                .map(|m| self.moved(m, ticket.as_ref()))
+                .collect(),
+            moves: standing.moves,
         })
     }
 }
 
 impl Reporter {
+    fn moved(&self, moved: &Moved, ticket: Option<&Ticket>) -> api::MovedStream {
+        api::MovedStream {
+            name: self.name_of(&moved.stream, ticket),
+            member: moved.owner.clone(),
+            reason: moved.why.to_owned(),
+            since_ms: moved.since_ms,
+        }
+    }
+
     /// The name of a stream; its UID where nobody knows it by name.
     fn name_of(&self, uid: &StreamUid, ticket: Option<&Ticket>) -> String {
         let configured = ticket.into_iter().flat_map(|t| t.streams.iter().flatten());

@@ -158,16 +158,13 @@ mod tests {
             to.send_with(Message::Credit(7), Bytes::from_static(b"payload"))
                 .await
                 .unwrap();
-            to.send(Message::Broken(vec![])).await.unwrap();
+            to.send(Message::Credit(1)).await.unwrap();
         });
         assert_eq!(
             from.next().await.unwrap(),
             (Message::Credit(7), Bytes::from_static(b"payload"))
         );
-        assert_eq!(
-            from.next().await.unwrap(),
-            (Message::Broken(vec![]), Bytes::new())
-        );
+        assert_eq!(from.next().await.unwrap(), (Message::Credit(1), Bytes::new()));
         sent.await.unwrap();
         assert!(matches!(
             from.next().await,

@@ -4,6 +4,7 @@
 
 mod codec;
 
+use failover::streams::Word;
 use failover::{Answer, Release, Request};
 use segment::catalogue::Held;
 use segment::{Chain, SealedEntry, SegmentId, StreamUid};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 pub use codec::{Frame, MAX_CBOR, MAX_PAYLOAD, Reader, WireError, Writer, halves};
 
 /// The version of the protocol that this program speaks. A peer of another version is refused with both numbers named.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The most lines of an inventory in one message.
 pub const INVENTORY_PAGE: usize = 2000;
 
@@ -52,8 +53,9 @@ pub enum Message {
     Answer(Answer),
     /// Control: authority is left behind.
     Release(Release),
-    /// Control: the streams that the sender does not receive well, at each change and at least each second.
-    Broken(Vec<StreamUid>),
+    /// Control: the streams that the sender claims, and those that it does not receive well; at each change and several times a
+    /// second.
+    Streams(Word<StreamUid>),
     /// Media, both ways at first: what the sender holds. Several pages; the last one says so. Later, from the receiver: what it
     /// refused meanwhile.
     Inventory {

@@ -200,6 +200,7 @@ impl<'a> Reception<'a> {
             Taken::Refused => {
                 // It proves nothing: a camera that sends nothing else is to be given up like a silent one.
                 self.stream.counters.refused(&self.stream.name);
+                inner.refused(received);
                 return;
             }
         }

@@ -10,7 +10,7 @@ use super::volume::{OpenFile, Opening, Volume};
 use crate::local::{ErrorCode, StreamError, ToReplicator};
 use crate::recorder::decide::should_write;
 use crate::recorder::frame::Frame;
-use crate::recorder::pair::Pair;
+use crate::recorder::pair::{Pair, Standing};
 use crate::recorder::stream::Stream;
 
 /// The most that is taken from a ring at once, bytes, so that no stream starves the others.
@@ -41,7 +41,7 @@ pub struct Step<'a> {
 struct Active {
     file: OpenFile,
     run: uuid::Uuid,
-    standing: (u64, bool),
+    standing: Standing,
     first_dts: i64,
     pending: Pending,
     /// The sequence number after the newest frame that was given to `pending`.
@@ -176,7 +176,7 @@ impl Lane {
     fn rotates(&self, seq: u64, frame: &Frame, step: &Step<'_>) -> bool {
         self.active.as_ref().is_none_or(|a| {
             let length = Duration::from_micros(((frame.dts - a.first_dts) * 100 / 9).max(0).cast_unsigned());
-            let standing = step.pair.standing(step.now);
+            let standing = step.pair.standing(self.stream.uid, step.now);
             a.next != seq || a.run != frame.run.id || length >= step.target || a.standing != standing
         })
     }
@@ -295,7 +295,7 @@ impl Active {
         steps: Steps,
         step: &mut Step<'_>,
     ) -> Result<Self, Error> {
-        let standing = step.pair.standing(step.now);
+        let standing = step.pair.standing(stream.uid, step.now);
         let file = step.volume.create(&Opening {
             stream,
             standing,

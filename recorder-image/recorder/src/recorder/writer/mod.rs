@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use failover::streams::Fault;
 use segment::retention::Policy;
 use segment::{Error, Finished, SegmentFile};
 
@@ -64,6 +65,8 @@ pub struct Writer {
     dirty_bytes: u64,
     due: Due,
     tickets: u64,
+    /// The streams that were said not to be received well.
+    faults: Vec<(StreamUid, Fault)>,
 }
 
 /// When each periodic piece of work was done last, on `CLOCK_BOOTTIME`.
@@ -106,6 +109,7 @@ impl Writer {
             dirty_bytes: 0,
             due: Due::default(),
             tickets: 0,
+            faults: Vec::new(),
         }
     }
 
@@ -334,7 +338,11 @@ impl Writer {
         }
         let health: Vec<_> = self.lanes.values().map(|l| l.stream.health(at)).collect();
         let disk = self.guard.report();
-        let streams = passed(&mut self.due.health, at, HEALTH_PERIOD).then(|| {
+        let faults: Vec<_> = health.iter().filter_map(|h| Some((h.uid, h.fault?))).collect();
+        // A stream that fails must not wait: the other member is to write it.
+        let changed = faults != self.faults;
+        self.faults = faults;
+        let streams = (passed(&mut self.due.health, at, HEALTH_PERIOD) || changed).then(|| {
             for (lane, health) in self.lanes.values().zip(&health) {
                 lane.stream
                     .counters

@@ -282,7 +282,7 @@ async fn a_member_that_began_to_write_stops_while_frames_come() {
     assert!(bed.health(GOOD).writing, "no peer is heard");
     let peer = Peer {
         heard: true,
-        claims_authority: true,
+        share: crate::local::Share::everything(),
         fit: true,
         ..Peer::default()
     };

@@ -13,6 +13,7 @@ use segment::{
 use super::fragment::Ready;
 use crate::local::ToReplicator;
 use crate::recorder::frame::{Frame, Run};
+use crate::recorder::pair::Standing;
 use crate::recorder::state::Shared;
 use crate::recorder::stream::{GapNotice, Notice, Stream};
 
@@ -21,8 +22,8 @@ use crate::recorder::stream::{GapNotice, Notice, Stream};
 pub struct Opening<'a> {
     /// The stream.
     pub stream: &'a Stream,
-    /// The pair epoch, and whether this member holds authority.
-    pub standing: (u64, bool),
+    /// Under which epochs, and whether as its owner.
+    pub standing: Standing,
     /// The frame that it begins with.
     pub first: &'a Frame,
 }
@@ -152,9 +153,9 @@ impl Volume {
                 sequence: self.sequence,
             },
             stream_name: stream.name.clone(),
-            pair_epoch: opening.standing.0,
-            stream_epoch: 0,
-            owner: opening.standing.1,
+            pair_epoch: opening.standing.pair_epoch,
+            stream_epoch: opening.standing.stream_epoch,
+            owner: opening.standing.owner,
             run: run.id,
             opened_us: opening.first.wallclock_us,
             clock: run.clock,

@@ -1,0 +1,286 @@
+//! Every single fault that a pair must bear: how it begins, how it ends, and what must be true after it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use crds::{RecorderPair, names};
+use futures::future::try_join_all;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::chart::{OPERATOR, SYSTEM};
+use super::holders::Holders;
+use super::pair::{MemberView, NAMESPACE, PAIR};
+use super::scene::{Before, RETURN, Scene};
+use crate::judge::Verdict;
+
+/// Which member is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The one that holds authority.
+    Primary,
+    /// The other.
+    Standby,
+}
+
+/// A single fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// SIGKILL for the recorder.
+    KillRecorder(Whom),
+    /// SIGKILL for the replicator.
+    KillReplicator(Whom),
+    /// SIGKILL for every process of the pod.
+    KillPod(Whom),
+    /// The pod is deleted.
+    DeletePod(Whom),
+    /// The recorder stands still, then goes on.
+    FreezeRecorder(Whom),
+    /// The replicator stands still, then goes on.
+    FreezeReplicator(Whom),
+    /// Both stand still, then go on.
+    FreezePod(Whom),
+    /// The node loses its power.
+    PowerOff(Whom),
+    /// The members do not hear each other.
+    CutPeer,
+    /// The packets of the primary to the standby are lost; those of the standby arrive.
+    CutPeerOneWay,
+    /// A member does not hear the API server.
+    CutApi(Whom),
+    /// A member hears no camera.
+    CutCameras(Whom),
+    /// A member does not hear one camera.
+    CutCamera(Whom),
+    /// A member hears nobody.
+    CutAll(Whom),
+    /// The volume takes no byte.
+    FillDisk(Whom),
+    /// The API server stands still, then goes on.
+    FreezeApi,
+    /// There is no operator.
+    StopOperator,
+    /// One camera sends nothing, then goes on.
+    FreezeCamera,
+    /// One camera is gone, then back.
+    KillCamera,
+    /// The Lease is deleted.
+    DeleteLease,
+    /// The status of the pair is wiped.
+    WipeStatus,
+}
+
+const API: &str = "kube-apiserver";
+
+impl Trouble {
+    /// Every fault, in the order of the list of promises.
+    pub const ALL: [Self; 33] = {
+        use Trouble as T;
+        use Whom::{Primary, Standby};
+        [
+            T::KillRecorder(Primary),
+            T::KillRecorder(Standby),
+            T::KillReplicator(Primary),
+            T::KillReplicator(Standby),
+            T::KillPod(Primary),
+            T::KillPod(Standby),
+            T::DeletePod(Primary),
+            T::DeletePod(Standby),
+            T::FreezeRecorder(Primary),
+            T::FreezeRecorder(Standby),
+            T::FreezeReplicator(Primary),
+            T::FreezeReplicator(Standby),
+            T::FreezePod(Primary),
+            T::FreezePod(Standby),
+            T::PowerOff(Primary),
+            T::PowerOff(Standby),
+            T::CutPeer,
+            T::CutPeerOneWay,
+            T::CutApi(Primary),
+            T::CutApi(Standby),
+            T::CutCameras(Primary),
+            T::CutCameras(Standby),
+            T::CutCamera(Primary),
+            T::CutCamera(Standby),
+            T::CutAll(Primary),
+            T::CutAll(Standby),
+            T::FillDisk(Primary),
+            T::FillDisk(Standby),
+            T::FreezeApi,
+            T::StopOperator,
+            T::FreezeCamera,
+            T::DeleteLease,
+            T::WipeStatus,
+        ]
+    };
+
+    /// For how long it lasts at least, so that it shows.
+    pub fn lasts(self) -> Duration {
+        let seconds = match self {
+            Self::KillRecorder(_) | Self::KillReplicator(_) | Self::KillPod(_) | Self::DeletePod(_) => 3,
+            Self::DeleteLease | Self::WipeStatus => 5,
+            Self::FreezePod(_) => 12,
+            _ => 6,
+        };
+        Duration::from_secs(seconds)
+    }
+
+    fn struck(self, before: &Before) -> &MemberView {
+        match self {
+            Self::KillRecorder(whom)
+            | Self::KillReplicator(whom)
+            | Self::KillPod(whom)
+            | Self::DeletePod(whom)
+            | Self::FreezeRecorder(whom)
+            | Self::FreezeReplicator(whom)
+            | Self::FreezePod(whom)
+            | Self::PowerOff(whom)
+            | Self::CutApi(whom)
+            | Self::CutCameras(whom)
+            | Self::CutCamera(whom)
+            | Self::CutAll(whom)
+            | Self::FillDisk(whom) => match whom {
+                Whom::Primary => &before.primary,
+                Whom::Standby => &before.standby,
+            },
+            _ => &before.primary,
+        }
+    }
+
+    /// The link that it cuts, if it does.
+    fn link(self, scene: &Scene, before: &Before) -> Option<String> {
+        match self {
+            Self::CutPeer | Self::CutPeerOneWay => Some(format!("peer:{}", before.standby.node)),
+            Self::CutApi(_) => Some("api".to_owned()),
+            Self::CutCameras(_) => Some("cameras".to_owned()),
+            Self::CutCamera(_) => Some(format!("camera:{}", scene.watched.first()?.camera)),
+            Self::CutAll(_) => Some("all".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn frozen(self) -> &'static [&'static str] {
+        match self {
+            Self::FreezeRecorder(_) => &[names::CONTAINER_RECORDER],
+            Self::FreezeReplicator(_) => &[names::CONTAINER_REPLICATOR],
+            Self::FreezePod(_) => &[names::CONTAINER_RECORDER, names::CONTAINER_REPLICATOR],
+            _ => &[],
+        }
+    }
+
+    /// Begins it.
+    ///
+    /// # Errors
+    /// When the test bed cannot.
+    pub async fn strike(self, scene: &Scene, before: &Before) -> Result<()> {
+        let member = self.struck(before);
+        let (bed, node, pod) = (&scene.bed, &member.node, member.pod());
+        match self {
+            Self::KillRecorder(_) => bed
+                .kill_container(&pod, names::CONTAINER_RECORDER)
+                .await
+                .map(drop),
+            Self::KillReplicator(_) => bed
+                .kill_container(&pod, names::CONTAINER_REPLICATOR)
+                .await
+                .map(drop),
+            Self::KillPod(_) => bed.kill_pod(&pod).await.map(drop),
+            Self::DeletePod(_) => scene.kube.delete::<Pod>(NAMESPACE, &member.name).await,
+            Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
+                let freeze = self
+                    .frozen()
+                    .iter()
+                    .map(|one| bed.freeze_container(pod.clone(), one));
+                try_join_all(freeze).await.map(drop)
+            }
+            Self::PowerOff(_) => bed.power_off(node).await.map(drop),
+            Self::CutPeerOneWay => bed.cut_out(node, &format!("peer:{}", before.standby.node)).await,
+            Self::CutPeer | Self::CutApi(_) | Self::CutCameras(_) | Self::CutCamera(_) | Self::CutAll(_) => {
+                bed.cut(node, &self.link(scene, before).unwrap_or_default())
+                    .await
+                    .map(drop)
+            }
+            Self::FillDisk(_) => bed.fill(node, &scene.volume_of(member).await?).await.map(drop),
+            Self::FreezeApi => bed.control("freeze", API).await,
+            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await,
+            Self::FreezeCamera => scene.cameras.freeze(scene.watched[0].camera).await,
+            Self::KillCamera => scene.cameras.off(scene.watched[0].camera).await,
+            Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await,
+            Self::WipeStatus => scene.kube.wipe_status::<RecorderPair>(NAMESPACE, PAIR).await,
+        }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When the test bed cannot.
+    pub async fn mend(self, scene: &Scene, before: &Before) -> Result<()> {
+        let member = self.struck(before);
+        let (bed, node) = (&scene.bed, &member.node);
+        match self {
+            Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
+                let thaw = self
+                    .frozen()
+                    .iter()
+                    .map(|one| bed.thaw_container(member.pod(), one));
+                try_join_all(thaw).await.map(drop)
+            }
+            Self::PowerOff(_) => bed.power_on(node).await,
+            Self::CutPeer
+            | Self::CutPeerOneWay
+            | Self::CutApi(_)
+            | Self::CutCameras(_)
+            | Self::CutCamera(_)
+            | Self::CutAll(_) => {
+                bed.mend_link(node, &self.link(scene, before).unwrap_or_default())
+                    .await
+            }
+            Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
+            Self::FreezeApi => bed.control("thaw", API).await,
+            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::REPLICAS).await,
+            Self::FreezeCamera => scene.cameras.thaw(scene.watched[0].camera).await,
+            Self::KillCamera => scene.cameras.on(scene.watched[0].camera).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Scene {
+    /// The whole scenario of a fault: record, strike, bear it, mend it, and wait until both members have everything. Fails unless
+    /// every frame is there once, what was sealed is as it was, never two held authority, and no epoch fell.
+    ///
+    /// # Errors
+    /// What of this does not hold.
+    pub async fn endure(&self, troubles: &[Trouble]) -> Result<Verdict> {
+        let holders = Holders::watch(&self.pair).await?;
+        let before = self.record(Duration::from_secs(5)).await?;
+        for trouble in troubles {
+            trouble.strike(self, &before).await?;
+        }
+        let lasts = troubles
+            .iter()
+            .map(|trouble| trouble.lasts())
+            .max()
+            .unwrap_or_default();
+        tokio::time::sleep(lasts).await;
+        for trouble in troubles.iter().rev() {
+            trouble.mend(self, &before).await?;
+        }
+        let members = self.settled(RETURN).await?;
+        let verdict = self.judge(before.start, &members).await?;
+        verdict.ensure_perfect()?;
+        for member in &members {
+            self.ensure_kept(&before, &member.api).await?;
+        }
+        let epoch = self.pair.epoch().await?;
+        ensure!(epoch >= before.epoch, "epoch {epoch} after {}", before.epoch);
+        holders.judge()?;
+        Ok(verdict)
+    }
+
+    /// The PersistentVolume of a member.
+    async fn volume_of(&self, member: &MemberView) -> Result<String> {
+        self.kube.volume_of(NAMESPACE, &names::claim(&member.name)).await
+    }
+}

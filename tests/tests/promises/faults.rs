@@ -1,0 +1,68 @@
+//! Whatever single thing breaks: every frame is there, once; what was sealed is as it was; never do two hold authority; and the pair
+//! is whole again by itself.
+
+use e2e::cluster::{Scene, Trouble, Whom};
+
+use crate::STREAMS;
+
+/// One after the other on one pair: that a fault leaves nothing behind which makes the next one worse is part of the promise.
+async fn endures(troubles: &[Trouble]) {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    for trouble in troubles {
+        let began = std::time::Instant::now();
+        let verdict = scene.endure(&[*trouble]).await;
+        let verdict = verdict
+            .map_err(|error| error.context(format!("{trouble:?}")))
+            .unwrap();
+        println!(
+            "  {trouble:?}: {} of {} frames missing, {:.0?}",
+            verdict.missing(),
+            verdict.expected(),
+            began.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn processes_that_die_or_stand_still_lose_no_frame() {
+    use Trouble::{FreezePod, FreezeRecorder, FreezeReplicator, KillPod, KillRecorder, KillReplicator};
+    use Whom::{Primary, Standby};
+    endures(&[
+        KillRecorder(Primary),
+        KillReplicator(Primary),
+        KillPod(Standby),
+        FreezeRecorder(Primary),
+        FreezeReplicator(Primary),
+        FreezePod(Primary),
+        KillRecorder(Standby),
+        FreezeReplicator(Standby),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn links_that_are_cut_lose_no_frame() {
+    use Trouble::{CutAll, CutApi, CutCamera, CutCameras, CutPeer, CutPeerOneWay};
+    use Whom::{Primary, Standby};
+    endures(&[
+        CutPeer,
+        CutPeerOneWay,
+        CutApi(Primary),
+        CutCameras(Primary),
+        CutCamera(Standby),
+        CutAll(Primary),
+        CutAll(Standby),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_control_plane_that_fails_loses_no_frame() {
+    use Trouble::{DeleteLease, FreezeApi, FreezeCamera, StopOperator, WipeStatus};
+    endures(&[FreezeApi, StopOperator, DeleteLease, WipeStatus, FreezeCamera]).await;
+}
+
+#[tokio::test]
+async fn a_standby_whose_disk_is_full_or_whose_node_is_off_loses_no_frame() {
+    endures(&[Trouble::FillDisk(Whom::Standby), Trouble::PowerOff(Whom::Standby)]).await;
+}

@@ -1,0 +1,131 @@
+//! A stream fails alone: it moves to the member that receives it well, the others see nothing, and it returns by policy.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use crds::pair::MovedStream;
+use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::wait::{now_ms, until};
+
+use crate::STREAMS;
+
+/// The camera that fails.
+const BAD: usize = 1;
+/// From the last good frame until the stream is with the other member.
+const PROMISE: Duration = Duration::from_secs(2);
+
+/// The stream as status tells it, once it is there.
+async fn moved(scene: &Scene, limit: Duration) -> Result<MovedStream> {
+    until("a stream is with the standby", limit, async || {
+        let status = scene.kube.pair(NAMESPACE, PAIR).await?.status.unwrap_or_default();
+        Ok(status.streams.and_then(|streams| streams.moved.first().cloned()))
+    })
+    .await
+}
+
+async fn none_is_away(scene: &Scene, limit: Duration) -> Result<()> {
+    until("all streams are with the primary", limit, async || {
+        let status = scene.kube.pair(NAMESPACE, PAIR).await?.status.unwrap_or_default();
+        Ok(status.streams.filter(|streams| streams.away == 0).map(drop))
+    })
+    .await
+}
+
+/// When the primary says that the stream moved, Unix milliseconds (in whole seconds beyond the move).
+async fn told(scene: &Scene, primary: &MemberView) -> Result<u64> {
+    until(
+        "the primary moves a stream",
+        Duration::from_secs(10),
+        async || {
+            let view = scene.pair.view(&primary.name).await?;
+            let moved = view.report.as_ref().and_then(|report| report.moved.first());
+            Ok(moved.map(|_| now_ms()))
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
+    let failover = serde_json::json!({"streams": {"failbackAfter": "10s"}});
+    let scene = Scene::with(e2e::cameras::Options::test_bed(STREAMS), |spec| {
+        spec.other["failover"] = failover;
+    })
+    .await
+    .unwrap();
+    let before = scene.record(Duration::from_secs(6)).await.unwrap();
+    let bad = scene.watched[BAD].stream.clone();
+    let link = format!("camera:{}", scene.watched[BAD].camera);
+    let node = &before.primary.node;
+    let fault = scene.bed.cut(node, &link).await.unwrap();
+    let at = told(&scene, &before.primary).await.unwrap();
+    let after = Duration::from_millis(at.saturating_sub(fault.at_ms()));
+    println!("the stream moved {after:?} after its camera's link was cut");
+    assert!(after <= PROMISE, "moved after {after:?}");
+    let status = moved(&scene, Duration::from_secs(10)).await.unwrap();
+    assert_eq!((&status.name, &status.member), (&bad, &before.standby.name));
+    assert_eq!(status.reason, "Silent");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.bed.mend_link(node, &link).await.unwrap();
+    none_is_away(&scene, RETURN).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    events(&scene, &bad).await.unwrap();
+    others_saw_nothing(&scene, &bad).await.unwrap();
+}
+
+/// Both moves are told where a user looks.
+async fn events(scene: &Scene, bad: &str) -> Result<()> {
+    let told = scene.kube.events(NAMESPACE, PAIR).await?.join("\n");
+    for (reason, words) in [
+        ("StreamMoved", format!("stream {bad:?} is recorded by")),
+        ("StreamReturned", format!("stream {bad:?} is with the primary")),
+    ] {
+        ensure!(told.contains(&words), "no event {reason}: {told}");
+    }
+    Ok(())
+}
+
+/// No other stream has a gap on any member: its sessions and its owner stayed.
+async fn others_saw_nothing(scene: &Scene, bad: &str) -> Result<()> {
+    for view in scene.pair.views().await {
+        let report = view.report.context("a member does not answer")?;
+        for stream in report.streams.iter().filter(|stream| stream.name != bad) {
+            ensure!(
+                stream.gaps == 0,
+                "{} on {}: {} gaps",
+                stream.name,
+                view.name,
+                stream.gaps
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_camera_that_both_lose_moves_nothing() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let camera = scene.watched[BAD].camera;
+    scene.cameras.freeze(camera).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let views = scene.pair.views().await;
+    let moves: u64 = views
+        .iter()
+        .filter_map(|view| view.report.as_ref())
+        .map(|report| report.moves)
+        .sum();
+    assert_eq!(moves, 0, "nobody is better off");
+    scene.cameras.thaw(camera).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    scene
+        .judge(before.start, &members)
+        .await
+        .unwrap()
+        .ensure_perfect()
+        .unwrap();
+}

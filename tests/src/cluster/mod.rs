@@ -3,14 +3,16 @@
 mod chart;
 mod faults;
 mod kube;
+mod operator;
 mod pair;
 mod phases;
 mod scene;
 mod watch;
 
 pub use self::kube::Kube;
-pub use chart::{OPERATOR, SYSTEM, chart_folder, helm, install};
+pub use chart::{OPERATOR, OPERATOR_LEASE, OPERATORS, SYSTEM, chart_folder, helm, install};
 pub use faults::{Fault, Testbed, cache};
+pub use operator::OperatorView;
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
 pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};

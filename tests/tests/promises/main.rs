@@ -7,6 +7,7 @@ mod bad_input;
 mod corruption;
 mod failover;
 mod helm;
+mod leader;
 mod playback;
 mod reload;
 mod replication;

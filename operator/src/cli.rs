@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// The Gapless operator.
 #[derive(Debug, Parser)]
@@ -35,6 +35,18 @@ pub struct Run {
     /// How many pairs are reconciled at once.
     #[arg(long, env = "GAPLESS_CONCURRENCY", default_value_t = 8)]
     pub concurrency: u16,
+    /// Whether only one replica works at a time, the one that a Lease names. `false` to run it by hand.
+    #[arg(long, env = "GAPLESS_LEADER_ELECTION", default_value_t = true, action = ArgAction::Set)]
+    pub leader_election: bool,
+    /// The Lease that says who leads, in the operator's own namespace.
+    #[arg(long, env = "GAPLESS_LEADER_LEASE", default_value = "gapless-operator")]
+    pub leader_lease: String,
+    /// The name of this replica.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// The operator's own namespace; that of its account where it is not given.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
     /// Logs as JSON instead of text.
     #[arg(long, env = "GAPLESS_LOG_JSON")]
     pub log_json: bool,

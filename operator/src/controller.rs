@@ -76,6 +76,7 @@ pub async fn reconcile(
     if pair.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    context.observers.ask(&id.uid, switchover(&pair).as_ref());
     let image = pair.spec.image.clone().or_else(|| context.image.clone());
     let view = context.observers.view(&id.uid);
     let world = observe::observe(&context.client, Arc::new(pair), id, view).await?;

@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Alive means that this process serves; it knows nothing of the API server. Ready means that every watch has synced.
+//! Alive means that this process serves; it knows nothing of the API server. Ready means that every watch has synced,
+//! or, of a replica that does not lead, that it sees who does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,9 +31,14 @@ impl Health {
         Self { ready, metrics }
     }
 
-    /// Every watch has synced.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    /// Every watch has synced, or it is known who leads. Not so any more where it is `false`.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// The counters that it serves.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Serves until the listener fails.
@@ -57,7 +63,10 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     if health.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "a watch has not synced")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a watch has not synced, or it is not known who leads",
+        )
     }
 }
 

@@ -9,6 +9,7 @@ pub mod controller;
 mod fixtures;
 pub mod health;
 mod lag;
+pub mod leader;
 pub mod metrics;
 pub mod mint;
 pub mod observe;

@@ -18,6 +18,7 @@ pub struct Metrics {
     lease_reads: Family<Outcome, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     pairs: Gauge,
+    leader: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +42,7 @@ impl Default for Metrics {
             lease_reads: Family::default(),
             decisions: Family::default(),
             pairs: Gauge::default(),
+            leader: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -64,6 +66,7 @@ impl Metrics {
             self.decisions.clone(),
         );
         registry.register("pairs", "Pairs that are observed", self.pairs.clone());
+        registry.register("leader", "1 while this replica leads", self.leader.clone());
     }
 
     /// A reconcile ended.
@@ -103,6 +106,11 @@ impl Metrics {
     /// So many pairs are observed.
     pub fn pairs(&self, count: usize) {
         self.pairs.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// All of it as text.

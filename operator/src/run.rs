@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::cli::Run;
 use crate::controller::{Context, on_error, reconcile};
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::leader::Election;
 use crate::observer::{Observers, Shared};
 use crate::synced::Synced;
 use crate::watches::{Pair, Watches};
@@ -33,13 +33,63 @@ const READ_TIMEOUT: Duration = Duration::from_secs(295);
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Where a part that should run for ever ended.
+/// Where a part that should run for ever ended, and where the lead is lost.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     // Only fails where a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = Config::infer().await.context("find the API server")?;
-    let metrics = Arc::new(Metrics::default());
-    let health = Health::new(metrics.clone());
+    let health = Health::new(Arc::default());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(health.clone().serve(options.metrics_addr).map(|ended| {
+        tracing::error!(?ended, "health and metrics are not served");
+        "the server of health and metrics ended"
+    }));
+    let stop = told_to_stop()?.shared();
+    if !options.leader_election {
+        return work(options, config, health, &mut tasks, stop).await;
+    }
+    let election = election(&options, &config)?;
+    let won = election.win(|| health.set_ready(true));
+    let mut lead = tokio::select! {
+        lead = won => lead,
+        () = stop.clone() => return Ok(()),
+        Some(ended) = tasks.join_next() => bail!("{}", ended.unwrap_or("a task panicked")),
+    };
+    tracing::info!(leader = lead.holder(), "this replica leads");
+    tokio::select! {
+        ended = work(options, config, health, &mut tasks, stop) => ended?,
+        lost = lead.hold() => bail!("this replica leads no more: {lost}"),
+    }
+    tasks.shutdown().await;
+    lead.release().await;
+    Ok(())
+}
+
+/// The election by the operator's own Lease.
+fn election(options: &Run, config: &Config) -> anyhow::Result<Election> {
+    let name = options
+        .pod_name
+        .as_deref()
+        .context("a replica needs a name: set POD_NAME, or --leader-election=false to run it alone")?;
+    let namespace = options
+        .pod_namespace
+        .as_ref()
+        .unwrap_or(&config.default_namespace);
+    let client = impatient(config.clone())?;
+    Ok(Election::new(client, namespace, &options.leader_lease, name))
+}
+
+/// What the one that leads does, until it is told to stop.
+async fn work(
+    options: Run,
+    config: Config,
+    health: Health,
+    tasks: &mut JoinSet<&'static str>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    health.set_ready(false);
+    health.metrics().leads(true);
+    let metrics = health.metrics();
     let client = patient(config.clone())?;
     let (triggers, wanted) = mpsc::channel(TRIGGERS);
     let watches = Watches {
@@ -48,10 +98,9 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         triggers: triggers.clone(),
         synced: Synced::default(),
     };
-    let mut tasks = JoinSet::new();
-    let pods = watches.start(&mut tasks);
+    let pods = watches.start(tasks);
     let (touched, pairs) = watches.pairs();
-    watches.start_secrets(&mut tasks, pairs.clone());
+    watches.start_secrets(tasks, pairs.clone());
     let context = Arc::new(Context {
         observers: Observers::new(Shared {
             client: impatient(config)?,
@@ -66,22 +115,19 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         metrics,
     });
     tasks.spawn(sweep(context.clone(), pairs.clone(), watches.synced.clone()));
-    tasks.spawn(say_ready(health.clone(), watches.synced));
-    let serving = health.serve(options.metrics_addr);
-    tasks.spawn(serving.map(|ended| {
-        tracing::error!(?ended, "health and metrics are not served");
-        "the server of health and metrics ended"
-    }));
+    tasks.spawn(say_ready(health, watches.synced));
     let controller = Controller::for_stream(touched, pairs)
         .with_config(ControllerConfig::default().concurrency(options.concurrency))
         .reconcile_on(wanted)
-        .graceful_shutdown_on(told_to_stop()?)
-        .run(reconcile, on_error, context)
+        .graceful_shutdown_on(stop)
+        .run(reconcile, on_error, context.clone())
         .for_each(async |_| ());
     tokio::select! {
-        () = controller => Ok(()),
+        () = controller => (),
         Some(ended) = tasks.join_next() => bail!("{}", ended.unwrap_or("a task panicked")),
     }
+    context.observers.retain(|_| false);
+    Ok(())
 }
 
 /// A client for all that may take its time. It retries what the API server turns away.
@@ -107,7 +153,7 @@ fn reporter() -> Reporter {
 /// Ready once every watch has synced; waits for ever then, as all tasks do.
 async fn say_ready(health: Health, synced: Synced) -> &'static str {
     synced.all().await;
-    health.set_ready();
+    health.set_ready(true);
     tracing::info!("ready");
     std::future::pending().await
 }

@@ -84,7 +84,7 @@ pub(super) async fn create(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use failover::plan::{Policy, ServeTarget};
@@ -227,8 +227,9 @@ mod tests {
         assert_eq!(cluster.get(LEASE), before);
     }
 
-    async fn decided(cluster: &Cluster, decision: Decision) {
-        let setup = Setup {
+    /// What an observer of a pair at rest knows.
+    pub(in crate::observer) fn setup() -> Setup {
+        Setup {
             id: id(),
             authority: String::new(),
             identity: Identity {
@@ -240,7 +241,11 @@ mod tests {
             known_epoch: Epoch(7),
             switchover: None,
             lost: BTreeSet::new(),
-        };
+        }
+    }
+
+    async fn decided(cluster: &Cluster, decision: Decision) {
+        let setup = setup();
         let members = names::members("front");
         let mut state = State::new(members.clone(), Instant::now());
         let mut clients = members.map(MemberClient::new);

@@ -1,4 +1,5 @@
-//! One observer per pair: each second it reads the Lease and asks both members, decides, and acts.
+//! One observer per pair: each second, and at once when what it must know of its pair changes, it reads the Lease and asks
+//! both members, decides, and acts.
 //!
 //! Timers and direct reads decide; watches only hurry reconciles. Nothing here is needed for safety: members follow
 //! their own rules, and every act is conditional on what it was decided on.
@@ -125,6 +126,20 @@ impl Observers {
             task,
         };
         running.insert(id.uid, one);
+    }
+
+    /// Tells the pair's observer, if it runs, which switchover is asked for, before anything else that a reconcile does: a
+    /// user waits for it, and it needs none of that.
+    pub fn ask(&self, uid: &str, switchover: Option<&Switchover>) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(one) = running.get(uid) else { return };
+        one.setup.send_if_modified(|setup| {
+            let differs = setup.switchover.as_ref() != switchover;
+            if differs {
+                setup.switchover = switchover.cloned();
+            }
+            differs
+        });
     }
 
     /// Stops the observers of every pair that does not satisfy `keep`.

@@ -187,15 +187,14 @@ impl Memory {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crds::Secret;
     use crds::member::Role;
     use failover::plan::{RestartReason, Switchover};
     use failover::{Epoch, Lease, TakeReason, Version};
     use serde_json::json;
 
     use super::*;
-    use crate::fixtures::{at_rest, change, id, record, report};
-    use crate::pki::Identity;
+    use crate::fixtures::{at_rest, change, record, report};
+    use crate::observer::lease::tests::setup;
 
     /// An observer of a pair at rest, and what there is to see.
     struct Scene {
@@ -217,23 +216,10 @@ mod tests {
     fn scene() -> Scene {
         let start = Instant::now();
         let pods = at_rest(&json!({})).pods;
-        let identity = Identity {
-            cert: String::new(),
-            key: Secret::new(""),
-        };
         let mut scene = Scene {
             state: State::new(crds::names::members("front"), start),
             start,
-            setup: Setup {
-                id: id(),
-                authority: String::new(),
-                identity,
-                policy: Policy::default(),
-                outdated: BTreeSet::new(),
-                known_epoch: Epoch(7),
-                switchover: None,
-                lost: BTreeSet::new(),
-            },
+            setup: setup(),
             lease: found(),
             reports: [
                 Some(report("front-0", Role::Primary)),

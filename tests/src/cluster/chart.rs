@@ -12,6 +12,10 @@ use super::faults::cache;
 pub const SYSTEM: &str = "gapless-system";
 /// Its Deployment.
 pub const OPERATOR: &str = "gapless";
+/// How many of them run.
+pub const OPERATORS: u32 = 2;
+/// The Lease that says which one leads.
+pub const OPERATOR_LEASE: &str = "gapless-operator";
 
 /// Where a chart is in the source tree.
 pub fn chart_folder(chart: &str) -> String {
@@ -21,7 +25,9 @@ pub fn chart_folder(chart: &str) -> String {
 
 /// Installs or upgrades both charts, with the images that `make images` loaded.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
-    for (name, values) in [("gapless-crds", &[][..]), ("gapless", IMAGES)] {
+    let build = format!("--set-string=podAnnotations.gapless-e2e/build={}", build());
+    let values: Vec<&str> = IMAGES.iter().copied().chain([build.as_str()]).collect();
+    for (name, values) in [("gapless-crds", &[][..]), ("gapless", &values)] {
         let chart = chart_folder(name);
         let mut args = vec!["upgrade", "--install", name, &chart];
         args.extend(["--create-namespace", "--wait", "--timeout=120s"]);
@@ -29,6 +35,12 @@ pub async fn install(kubeconfig: &Path) -> Result<()> {
         helm(kubeconfig, &args).await?;
     }
     Ok(())
+}
+
+/// What `hack/images` made the operator's image of. The tag stays the same, so pods of an older build are told by this.
+fn build() -> String {
+    let key = std::fs::read_to_string(cache().join("images/gapless-operator.key")).unwrap_or_default();
+    key.chars().take_while(char::is_ascii_hexdigit).take(16).collect()
 }
 
 /// The images as they are called on the nodes.

@@ -107,7 +107,8 @@ pub async fn stage() -> Result<(Testbed, Kube, PathBuf)> {
     let kubeconfig = bed.kubeconfig().await?;
     let kube = Kube::connect(&kubeconfig).await?;
     chart::install(&kubeconfig).await?;
-    kube.scale(chart::SYSTEM, chart::OPERATOR, 1).await?;
+    kube.scale(chart::SYSTEM, chart::OPERATOR, chart::OPERATORS)
+        .await?;
     Ok((bed, kube, kubeconfig))
 }
 

@@ -238,7 +238,7 @@ impl Trouble {
             }
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FreezeApi => bed.control("thaw", API).await,
-            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::REPLICAS).await,
+            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,
             Self::FreezeCamera => scene.cameras.thaw(scene.watched[0].camera).await,
             Self::KillCamera => scene.cameras.on(scene.watched[0].camera).await,
             _ => Ok(()),

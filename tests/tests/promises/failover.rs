@@ -2,7 +2,7 @@
 //! frame is missing or doubled.
 
 use anyhow::Result;
-use e2e::cluster::{Before, Fault, OPERATOR, SYSTEM, Scene};
+use e2e::cluster::{Before, Fault, OPERATOR, OPERATORS, SYSTEM, Scene};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::STREAMS;
@@ -55,6 +55,6 @@ async fn no_operator_is_needed() {
     let scene = Scene::start(STREAMS).await.unwrap();
     scene.kube.scale(SYSTEM, OPERATOR, 0).await.unwrap();
     scene.fail_over(cut_power, restore_power).await.unwrap();
-    scene.kube.scale(SYSTEM, OPERATOR, 1).await.unwrap();
+    scene.kube.scale(SYSTEM, OPERATOR, OPERATORS).await.unwrap();
     scene.settled(e2e::cluster::RETURN).await.unwrap();
 }

@@ -8,6 +8,7 @@ mod corruption;
 mod failover;
 mod faults;
 mod helm;
+mod leader;
 mod playback;
 mod reload;
 mod replication;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::api::metric_in;
-use e2e::cluster::{NAMESPACE, RETURN, SYSTEM, Scene};
+use e2e::cluster::{NAMESPACE, OperatorView, RETURN, Scene};
 use e2e::wait::until;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
@@ -96,7 +95,10 @@ impl State {
         versions.extend(versions_of::<EndpointSlice>(scene).await?);
         Ok(Self {
             versions,
-            reconciles: operators_metric(scene, "gapless_operator_reconciles_total").await?,
+            reconciles: OperatorView::leader(&scene.kube)
+                .await?
+                .metric("gapless_operator_reconciles_total")
+                .await?,
             renewals: counter.parse()?,
         })
     }
@@ -117,17 +119,4 @@ where
         (name, object.resource_version().unwrap_or_default())
     };
     Ok(all.into_iter().map(version).collect())
-}
-
-async fn operators_metric(scene: &Scene, name: &str) -> Result<f64> {
-    let pods = scene.kube.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
-    let ip = pods
-        .into_iter()
-        .find_map(|pod| pod.status?.pod_ip)
-        .context("no operator")?;
-    let text = reqwest::get(format!("http://{ip}:8080/metrics"))
-        .await?
-        .text()
-        .await?;
-    metric_in(&text, name).with_context(|| format!("no {name}"))
 }

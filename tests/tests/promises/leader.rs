@@ -1,0 +1,114 @@
+//! The operator that leads is lost: the other one takes over and carries out what is asked for. No recorder is touched.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use crds::RecorderPair;
+use e2e::cluster::{Before, Fault, MemberView, NAMESPACE, OperatorView, PAIR, RETURN, Scene};
+use e2e::wait::until;
+use serde_json::json;
+
+use crate::STREAMS;
+
+/// Six seconds without a renewal, and what a busy machine adds.
+const LEADS: Duration = Duration::from_secs(20);
+
+/// Waits for another leader than this one.
+async fn successor(scene: &Scene, old: &OperatorView) -> Result<OperatorView> {
+    until("another operator leads", LEADS, async || {
+        let leader = OperatorView::leader(&scene.kube).await?;
+        ensure!(leader.holder != old.holder, "{} leads", leader.holder);
+        Ok(Some(leader))
+    })
+    .await
+}
+
+/// Asks for a switchover to the standby and waits until it serves.
+async fn switch_over(scene: &Scene, before: &Before) -> Result<u64> {
+    let asked = Fault::now();
+    let annotation = json!({ crds::names::ANNOTATION_SWITCHOVER: before.standby.name });
+    scene
+        .kube
+        .merge::<RecorderPair>(NAMESPACE, PAIR, &json!({"metadata": {"annotations": annotation}}))
+        .await?;
+    let outcome = scene.failed_over(asked, before).await?;
+    Ok(outcome.serving_after_ms())
+}
+
+fn ensure_untouched(before: &Before, after: &[MemberView; 2]) -> Result<()> {
+    for old in [&before.primary, &before.standby] {
+        let new = after.iter().find(|view| view.name == old.name);
+        let new = new.with_context(|| format!("no {}", old.name))?;
+        ensure!(
+            (&new.pod_uid, new.restarts) == (&old.pod_uid, old.restarts),
+            "{} was started again",
+            old.name
+        );
+    }
+    Ok(())
+}
+
+/// What is asked for while the leader is lost is done by the next one, and nothing else happens to the pair.
+async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) -> Result<()>) -> Result<()> {
+    let before = scene.record(Duration::from_secs(5)).await?;
+    let leader = until("an operator leads", LEADS, async || {
+        OperatorView::leader(&scene.kube).await.map(Some)
+    })
+    .await?;
+    strike(&leader).await?;
+    let next = successor(scene, &leader).await?;
+    println!("  {} led, {} leads", leader.holder, next.holder);
+    ensure!(
+        scene.pair.epoch().await? == before.epoch,
+        "the lead of the operators moved, and with it the primary"
+    );
+    let took = switch_over(scene, &before).await?;
+    println!("  switchover by the new leader: {took} ms");
+    let members = scene.settled(RETURN).await?;
+    ensure!(
+        members[0].name == before.standby.name,
+        "{} serves",
+        members[0].name
+    );
+    ensure_untouched(&before, &members)?;
+    let (ready, reason, message) = scene.pair.condition("Ready").await?;
+    ensure!(ready == "True", "{reason}: {message}");
+    let verdict = scene.judge(before.start, &members).await?;
+    println!("{verdict}");
+    verdict.ensure_perfect()
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_followed_by_the_other_operator() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let kill = async |leader: &OperatorView| scene.bed.kill_pod(&leader.pod()).await.map(drop);
+    lose_the_leader(&scene, kill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let delete = async |leader: &OperatorView| {
+        let asked = std::time::Instant::now();
+        scene
+            .kube
+            .delete::<k8s_openapi::api::core::v1::Pod>(e2e::cluster::SYSTEM, &leader.pod)
+            .await?;
+        successor(&scene, leader).await?;
+        println!("  another leads after {} ms", asked.elapsed().as_millis());
+        Ok(())
+    };
+    lose_the_leader(&scene, delete).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_whose_link_to_the_api_server_is_cut_gives_up() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let leader = OperatorView::leader(&scene.kube).await.unwrap();
+    let cut = async |leader: &OperatorView| scene.bed.cut(&leader.node, "api").await.map(drop);
+    cut(&leader).await.unwrap();
+    let next = successor(&scene, &leader).await.unwrap();
+    scene.bed.mend_link(&leader.node, "api").await.unwrap();
+    assert_ne!(next.node, leader.node, "two operators share a node");
+    scene.settled(RETURN).await.unwrap();
+}

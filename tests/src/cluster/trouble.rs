@@ -7,7 +7,6 @@ use crds::{RecorderPair, names};
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 
 use super::chart::{OPERATOR, SYSTEM};
 use super::holders::Holders;

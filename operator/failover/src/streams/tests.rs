@@ -35,148 +35,77 @@ fn follower() -> Standing {
     }
 }
 
-#[test]
-fn the_table_of_moves() {
-    let here = Place::Here;
-    let there = |well: Option<u64>| Place::There {
+const SILENT: Option<Why> = Some(Why::Fault(Fault::Silent));
+
+fn away(well: Option<u64>) -> Place {
+    Place::There {
         named: ms(0),
         well: well.map(ms),
-    };
-    let silent = |since| Some((Fault::Silent, ms(since)));
-    let moved = Some(Why::Fault(Fault::Silent));
-    let base = Case {
+    }
+}
+
+/// What is decided 100 s after the start, where faults and good times begin at these moments, in milliseconds.
+fn decided(place: Place, own: Option<u64>, peers: Option<u64>) -> Option<Why> {
+    decide(&case(place, own, peers))
+}
+
+fn case(place: Place, own: Option<u64>, peers: Option<u64>) -> Case {
+    let silent = |since: u64| (Fault::Silent, ms(since));
+    Case {
         now: ms(100_000),
-        place: here,
+        place,
         held_off: ms(0),
-        own: None,
-        peers: None,
+        own: own.map(silent),
+        peers: peers.map(silent),
         peer_hears: true,
         policy: Policy::default(),
-    };
-    let hold = Policy { failback_after: None };
-    let table = [
-        ("all is well", base, None),
-        (
-            "the owner is blind",
-            Case {
-                own: silent(99_000),
-                ..base
-            },
-            moved,
-        ),
-        (
-            "not for long yet",
-            Case {
-                own: silent(99_001),
-                ..base
-            },
-            None,
-        ),
-        (
-            "both are blind",
-            Case {
-                own: silent(0),
-                peers: silent(0),
-                ..base
-            },
-            None,
-        ),
-        (
-            "nobody answers",
-            Case {
-                own: silent(0),
-                peer_hears: false,
-                ..base
-            },
-            None,
-        ),
-        (
-            "moved just now",
-            Case {
-                own: silent(0),
-                held_off: ms(100_001),
-                ..base
-            },
-            None,
-        ),
-        (
-            "away and well",
-            Case {
-                place: there(None),
-                own: silent(0),
-                ..base
-            },
-            None,
-        ),
-        (
-            "away, and silent",
-            Case {
-                place: there(None),
-                peer_hears: false,
-                ..base
-            },
-            Some(Why::FollowerSilent),
-        ),
-        (
-            "away, and blind there",
-            Case {
-                place: there(Some(99_999)),
-                peers: silent(99_000),
-                ..base
-            },
-            moved,
-        ),
-        (
-            "blind here too",
-            Case {
-                place: there(None),
-                own: silent(0),
-                peers: silent(0),
-                ..base
-            },
-            None,
-        ),
-        (
-            "well for a minute",
-            Case {
-                place: there(Some(40_000)),
-                ..base
-            },
-            Some(Why::Returned),
-        ),
-        (
-            "not for a minute yet",
-            Case {
-                place: there(Some(40_001)),
-                ..base
-            },
-            None,
-        ),
-        (
-            "by policy it stays",
-            Case {
-                place: there(Some(0)),
-                policy: hold,
-                ..base
-            },
-            None,
-        ),
-        (
-            "on its way",
-            Case {
-                place: Place::Settling {
-                    until: ms(0),
-                    after: 0,
-                },
-                own: silent(0),
-                ..base
-            },
-            None,
-        ),
-    ];
-    for (what, case, expected) in table {
-        assert_eq!(decide(&case), expected, "{what}");
     }
+}
+
+#[test]
+fn a_stream_moves_where_its_owner_alone_is_blind() {
+    let here = Place::Here;
+    assert_eq!(decided(here, None, None), None, "all is well");
+    assert_eq!(decided(here, Some(99_000), None), SILENT);
+    assert_eq!(decided(here, Some(99_001), None), None, "not for long yet");
+    assert_eq!(decided(here, Some(0), Some(0)), None, "both are blind");
+    let blind = case(here, Some(0), None);
+    let deaf = Case {
+        peer_hears: false,
+        ..blind
+    };
+    assert_eq!(decide(&deaf), None, "nobody answers");
+    let moved = Case {
+        held_off: ms(100_001),
+        ..blind
+    };
+    assert_eq!(decide(&moved), None, "it moved just now");
+}
+
+#[test]
+fn a_stream_returns_where_the_holder_receives_it_and_should_have_it() {
+    assert_eq!(decided(away(None), Some(0), None), None, "away, and well");
+    assert_eq!(decided(away(Some(99_999)), None, Some(99_000)), SILENT);
+    assert_eq!(decided(away(None), Some(0), Some(0)), None, "blind here too");
+    assert_eq!(decided(away(Some(40_000)), None, None), Some(Why::Returned));
+    assert_eq!(
+        decided(away(Some(40_001)), None, None),
+        None,
+        "not for a minute yet"
+    );
+    let well = case(away(Some(0)), None, None);
+    let hold = Policy { failback_after: None };
+    assert_eq!(decide(&Case { policy: hold, ..well }), None, "by policy it stays");
+    let deaf = Case {
+        peer_hears: false,
+        ..well
+    };
+    assert_eq!(decide(&deaf), Some(Why::FollowerSilent));
+    let settling = Place::Settling {
+        until: ms(0),
+        after: 0,
+    };
+    assert_eq!(decided(settling, Some(0), None), None, "on its way");
 }
 
 /// Both members of a pair, and what they say to each other.

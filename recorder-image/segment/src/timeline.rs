@@ -32,6 +32,8 @@ pub struct Span {
     pub doubled: u64,
     /// Whether it begins before the one before it ends: the camera sent the members different bytes.
     pub overlaps: bool,
+    /// For how long it shows what the one before it shows, microseconds.
+    pub overlap_us: i64,
 }
 
 /// How it stands with a gap.
@@ -70,7 +72,7 @@ pub fn spans(chosen: &[Chosen]) -> Vec<Span> {
     let mut out: Vec<Span> = Vec::new();
     let mut before: Option<&Chosen> = None;
     for next in chosen {
-        let joined = before.is_some_and(|b| continues(b, next)) && !next.overlaps;
+        let joined = before.is_some_and(|b| continues(b, next)) && !next.overlaps();
         let doubled = u64::from(next.copies > 1);
         match out.last_mut() {
             Some(span) if joined => {
@@ -90,7 +92,8 @@ pub fn spans(chosen: &[Chosen]) -> Vec<Span> {
                 owner: next.gop.owner,
                 segments: 1,
                 doubled,
-                overlaps: next.overlaps,
+                overlaps: next.overlaps(),
+                overlap_us: next.seam_us.unwrap_or(0),
             }),
         }
         before = Some(next);

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Simulates IP cameras: N shared RTSP mounts /cam000... with H.264, every frame numbered. See README.md."""
+"""Simulates IP cameras: N RTSP mounts /cam000... of several kinds, every frame numbered. See README.md."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst  # noqa: E402
 
-from camsim import clip  # noqa: E402
+from camsim import clip, kinds  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -21,7 +21,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="number of cameras")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8554)
-    parser.add_argument("--clip", type=Path, default=clip.default_path(), help="H.264 Annex B file; made if missing")
+    parser.add_argument("--kind", action="append", default=[], metavar="N:KIND",
+                        help=f"what camera N is, h264 if nothing is said: {', '.join(kinds.KINDS)}; may be repeated")
     parser.add_argument("--login", action="append", default=[], metavar="USER:PASSWORD[@FIRST[-LAST]]",
                         help="these cameras (all, if none is named) want this login; may be repeated")
     parser.add_argument("--user", help="with --password: one login for all cameras")
@@ -34,7 +35,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    clip.ensure(args.clip)
+    wanted_kinds = kinds.parse(args.kind, args.streams)
+    clips = {kind.name: clip.clips(kind) for kind in set(wanted_kinds)}
     Gst.init(None)
     from camsim import control, feed, keeper, logins, mounts  # need Gst.init first
 
@@ -42,7 +44,7 @@ def main() -> None:
     if args.user:
         wanted.append(logins.Login(args.user, args.password or "", range(args.streams)))
     access = logins.Logins(wanted)
-    ticker = feed.Feed(clip.load(args.clip), args.streams)
+    ticker = feed.Feed(wanted_kinds, clips)
     server = mounts.Server(args.address, args.port, ticker.cameras, access)
     server.attach()
     keep = keeper.Keeper(args.address, args.port, access)
@@ -52,7 +54,7 @@ def main() -> None:
 
     def warm() -> None:
         try:
-            keep.start(args.streams)
+            keep.start([c.number for c in ticker.cameras if not c.kind.own])
         except Exception as error:
             print(f"cameras: {error!r}", file=sys.stderr, flush=True)
             loop.quit()
@@ -77,7 +79,7 @@ def main() -> None:
     loop.run()
     if args.state:
         write_state()
-    sys.exit(0 if keep.sessions else 1)
+    sys.exit(0 if keep.sessions or all(kind.own for kind in wanted_kinds) else 1)
 
 
 if __name__ == "__main__":

@@ -54,9 +54,20 @@ pub struct Segment {
 
 /// A hole in `/v1/streams/{name}/timeline`.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Gap {
+    /// Where it begins.
+    pub start: String,
+    /// Where it ends; `None` while it lasts.
+    pub end: Option<String>,
     /// Why.
     pub cause: String,
+    /// `open` or `refilled`.
+    pub state: String,
+    /// What was seen.
+    pub evidence: String,
+    /// How many frames, where it is known.
+    pub frames: Option<u64>,
 }
 
 /// What `/v1/streams/{name}/timeline` says.

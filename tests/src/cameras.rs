@@ -20,11 +20,59 @@ const READY: Duration = Duration::from_secs(90);
 /// Debian's Python: another one lacks the bindings.
 const PYTHON: &str = "/usr/bin/python3";
 
+/// What a camera sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// H.264, a key frame each second, 25 frames a second.
+    #[default]
+    H264,
+    /// With B-frames: frames do not come in the order in which they are shown.
+    BFrames,
+    /// A key frame each 10 s.
+    LongGroups,
+    /// 25, 12.5 and 2 frames a second in turn.
+    VariableRate,
+    /// Each session gets an encode of its own.
+    OwnEncodes,
+    /// H.265, closed groups of pictures.
+    H265,
+    /// H.265, open groups of pictures: CRA pictures with RASL pictures after them.
+    H265Open,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::H264,
+        Self::BFrames,
+        Self::LongGroups,
+        Self::VariableRate,
+        Self::OwnEncodes,
+        Self::H265,
+        Self::H265Open,
+    ];
+
+    /// As the simulator calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "h264",
+            Self::BFrames => "h264-b",
+            Self::LongGroups => "h264-long",
+            Self::VariableRate => "h264-vfr",
+            Self::OwnEncodes => "h264-own",
+            Self::H265 => "h265",
+            Self::H265Open => "h265-open",
+        }
+    }
+}
+
 /// Which cameras to start, and where.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many.
     pub streams: usize,
+    /// What the first cameras are; all others are [`Kind::H264`].
+    pub kinds: Vec<Kind>,
     /// Address to listen on.
     pub address: String,
     /// Port to listen on.
@@ -41,6 +89,7 @@ impl Options {
         let port = crate::net::free_port()?;
         Ok(Self {
             streams,
+            kinds: Vec::new(),
             address: "127.0.0.1".to_owned(),
             port,
             netns: None,
@@ -54,6 +103,7 @@ impl Options {
         let (address, netns) = ("0.0.0.0".to_owned(), Some("cams".to_owned()));
         Self {
             streams,
+            kinds: Vec::new(),
             address,
             port: 554,
             netns,
@@ -65,6 +115,13 @@ impl Options {
     #[must_use]
     pub fn on_port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// The first cameras are of these kinds.
+    #[must_use]
+    pub fn of_kinds(mut self, kinds: &[Kind]) -> Self {
+        self.kinds = kinds.to_vec();
         self
     }
 
@@ -92,6 +149,10 @@ pub struct Pushed {
 #[derive(Debug, Deserialize)]
 struct CameraState {
     spans: Vec<Pushed>,
+    /// Frames of which the simulator did not send a packet.
+    dropped: Vec<u64>,
+    /// What the newest clients wanted in SETUP, the keeper aside.
+    transports: Vec<String>,
 }
 
 /// The simulator's books.
@@ -111,6 +172,16 @@ impl State {
     /// Numbers pushed by one camera.
     pub fn pushed(&self, camera: usize) -> &[Pushed] {
         &self.cameras[camera].spans
+    }
+
+    /// Frames of a camera of which a packet was not sent, on purpose.
+    pub fn dropped(&self, camera: usize) -> &[u64] {
+        &self.cameras[camera].dropped
+    }
+
+    /// The Transport headers of the clients of a camera (RFC 2326, 12.39), the newest last.
+    pub fn transports(&self, camera: usize) -> &[String] {
+        &self.cameras[camera].transports
     }
 
     /// Numbers pushed by one camera within a window.
@@ -237,6 +308,13 @@ impl Cameras {
         self.ask(&json!({"op": "on", "camera": camera})).await.map(drop)
     }
 
+    /// So many of its slice packets, at random, are not sent from now on.
+    pub async fn lose(&self, camera: usize, packets: usize) -> Result<()> {
+        self.ask(&json!({"op": "lose", "camera": camera, "packets": packets}))
+            .await
+            .map(drop)
+    }
+
     /// Its clients are disconnected once.
     pub async fn disconnect(&self, camera: usize) -> Result<()> {
         self.ask(&json!({"op": "disconnect", "camera": camera}))
@@ -292,6 +370,9 @@ fn command(options: &Options, control: &Path) -> Command {
         .args(["--streams", &options.streams.to_string()]);
     command.args(["--address", &options.address, "--port", &options.port.to_string()]);
     command.arg("--control").arg(control);
+    for (camera, kind) in options.kinds.iter().enumerate() {
+        command.args(["--kind", &format!("{camera}:{}", kind.name())]);
+    }
     for login in &options.logins {
         command.args(["--login", login]);
     }

@@ -12,7 +12,8 @@ const ENTRY_US: i64 = 10_000_000;
 /// In a playlist that grows an entry begins with the first group of each so many ticks of media time: where it ends does not
 /// depend on what comes later, and it comes soon.
 const LIVE_TICKS: i64 = 2 * 90_000;
-/// In a playlist that grows, what comes after a hole waits so long, so that replication can fill it before.
+/// In a playlist that grows, what comes after a hole waits so long, so that replication can fill it before; and what comes
+/// after the end of another encode, which may only be late.
 const SETTLE_US: i64 = 10_000_000;
 
 /// Whether a playlist grows.
@@ -32,6 +33,8 @@ struct Piece<'a> {
     start_us: i64,
     duration_us: i64,
     gap_before: Option<(i64, i64)>,
+    /// Whether another encode of the camera goes on here.
+    seam: bool,
 }
 
 /// One entry: consecutive pieces of one file.
@@ -57,13 +60,22 @@ impl<'a> Entry<'a> {
     }
 
     fn takes(&self, next: &Piece<'_>, grows: bool) -> bool {
-        let cell = |gop: &Gop| gop.dts.div_euclid(LIVE_TICKS);
         next.gap_before.is_none()
+            && !next.seam
             && *self.id() == next.gop.id
             && self.first.offset + self.len == next.offset
             && self.duration_us + next.duration_us <= ENTRY_US
-            && (!grows || cell(self.first.gop) == cell(next.gop))
+            && (!grows || cell(self.first.gop.dts) == cell(next.gop.dts))
     }
+
+    /// Whether what comes late can be added to it, in a playlist that grows.
+    fn has_room(&self) -> bool {
+        cell(self.first.gop.dts) == cell(self.last.dts + self.last.duration.cast_signed())
+    }
+}
+
+fn cell(dts: i64) -> i64 {
+    dts.div_euclid(LIVE_TICKS)
 }
 
 /// The parts of a group that one entry can hold, each.
@@ -80,6 +92,7 @@ fn pieces(chosen: &Chosen, gap_before: Option<(i64, i64)>) -> impl Iterator<Item
         start_us: gop.start_us + us(at),
         duration_us: us(until) - us(at),
         gap_before: gap_before.filter(|_| at == 0),
+        seam: at == 0 && chosen.seam_us.is_some(),
     })
 }
 
@@ -108,14 +121,17 @@ fn entries<'a>(chosen: &'a [Chosen], kind: &Kind<'_>) -> Vec<Entry<'a>> {
 fn settled(entries: &[Entry<'_>], sealed: &dyn Fn(&SegmentId) -> bool) -> usize {
     let end_us = |e: &Entry<'_>| e.last.end_us();
     let newest_us = entries.iter().map(end_us).max().unwrap_or(0);
+    let waits = |e: &Entry<'_>| {
+        let unsure = e.first.gap_before.is_some() || e.first.seam;
+        unsure && newest_us - e.first.start_us < SETTLE_US
+    };
     let is_settled = |(i, entry): (usize, &Entry<'_>)| {
         let (gop, rest) = (entry.last, &entries[i + 1..]);
         // A file that its writer left open is not waited for for ever; what the peer has of it comes before.
         let left = |e: &Entry<'_>| *e.id() != gop.id && end_us(e) - gop.end_us() > SETTLE_US;
         let is_next_begun = gop.complete && !rest.is_empty();
         let ended = is_next_begun || sealed(&gop.id) || rest.iter().any(left);
-        let waits = entry.first.gap_before.is_some() && newest_us - entry.first.start_us < SETTLE_US;
-        ended && !waits
+        ended && !waits(entry) && !(entry.has_room() && rest.first().is_some_and(waits))
     };
     entries.iter().enumerate().take_while(|e| is_settled(*e)).count()
 }
@@ -299,6 +315,43 @@ mod tests {
         };
         assert!(!live(gops(14), |_| true).contains("EXT-X-GAP"));
         assert!(live(gops(30), |_| true).contains("EXT-X-GAP"));
+    }
+
+    #[test]
+    fn encodes_of_two_members_are_a_playlist_that_only_adds() {
+        use crate::canonical::unlike::tests::run;
+        // A member dies, the other goes on; it comes again, and the other dies.
+        let whole = [
+            run(1, 1, 0, 25, 20, true),
+            run(2, 1, 400, 25, 40, false),
+            run(1, 2, 24_300, 25, 40, false),
+        ]
+        .concat();
+        // What a catalogue has at a time: of the other member's groups only those of a second ago.
+        let at = |now_us: i64, here: u128| {
+            let late_us = |g: &Gop| i64::from(g.id.store.as_u128() != here) * 1_000_000;
+            let known = whole
+                .iter()
+                .filter(|g| g.start_us + late_us(g) + 40_000 <= now_us);
+            let grown = known.map(|g| {
+                let (mut g, us) = (g.clone(), now_us - late_us(g) - g.start_us);
+                g.complete = g.duration_us() <= us && g.complete;
+                g.duration = g.duration.min((us / 100 * 9).cast_unsigned());
+                g
+            });
+            grown.collect::<Vec<Gop>>()
+        };
+        for here in [1, 2] {
+            let mut before = String::new();
+            // The member that begins later sees the beginning of the other's late.
+            for tick in 20..800 {
+                let text = live(at(tick * 100_000, here), |_| false);
+                assert!(text.starts_with(&before), "{before}\nthen, at {tick}:\n{text}");
+                before = text;
+            }
+            let played: f64 = durations(&before).iter().sum();
+            assert!((63.0..66.0).contains(&played), "{played}: {before}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Span {
     pub doubled: u64,
     /// Whether it begins before the one before it ends: the camera sent the members different bytes.
     pub overlaps: bool,
+    /// For how long it shows what the one before it shows, microseconds.
+    pub overlap_us: i64,
 }
 
 /// How it stands with a gap.
@@ -50,8 +52,8 @@ pub enum GapState {
 pub struct TimelineGap {
     /// Where it begins, microseconds since the Unix epoch.
     pub start_us: i64,
-    /// Where it ends, microseconds since the Unix epoch.
-    pub end_us: i64,
+    /// Where it ends, microseconds since the Unix epoch; `None` while it lasts.
+    pub end_us: Option<i64>,
     /// Why.
     pub cause: String,
     /// How it stands.
@@ -70,7 +72,7 @@ pub fn spans(chosen: &[Chosen]) -> Vec<Span> {
     let mut out: Vec<Span> = Vec::new();
     let mut before: Option<&Chosen> = None;
     for next in chosen {
-        let joined = before.is_some_and(|b| continues(b, next)) && !next.overlaps;
+        let joined = before.is_some_and(|b| continues(b, next)) && !next.overlaps();
         let doubled = u64::from(next.copies > 1);
         match out.last_mut() {
             Some(span) if joined => {
@@ -90,7 +92,8 @@ pub fn spans(chosen: &[Chosen]) -> Vec<Span> {
                 owner: next.gop.owner,
                 segments: 1,
                 doubled,
-                overlaps: next.overlaps,
+                overlaps: next.overlaps(),
+                overlap_us: next.seam_us.unwrap_or(0),
             }),
         }
         before = Some(next);
@@ -125,7 +128,7 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid) -> Vec<TimelineGap> {
         let cause = closest(*hole, noted);
         TimelineGap {
             start_us: hole.0,
-            end_us: hole.1,
+            end_us: Some(hole.1),
             cause: cause.map_or_else(|| "Unknown".into(), |g| g.cause.clone()),
             state: GapState::Open,
             evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
@@ -141,7 +144,7 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid) -> Vec<TimelineGap> {
     });
     let covered = covered.map(|(gap, end_us)| TimelineGap {
         start_us: gap.start_us,
-        end_us,
+        end_us: Some(end_us),
         cause: gap.cause.clone(),
         state: if is_refilled(gap, end_us, chosen, store) {
             GapState::Refilled
@@ -151,9 +154,31 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid) -> Vec<TimelineGap> {
         evidence: gap.evidence.clone(),
         frames: gap.frames,
     });
-    let mut all: Vec<TimelineGap> = missing.chain(covered).collect();
+    let lasting = noted.iter().filter_map(|gap| lasting(gap, chosen, store));
+    let mut all: Vec<TimelineGap> = missing.chain(covered).chain(lasting).collect();
     all.sort_by_key(|g| (g.start_us, g.end_us));
     all
+}
+
+/// A gap that this member noted and that has no end yet. Where the other member's media goes on in it, it is refilled so far.
+fn lasting(gap: &Gap, chosen: &[Chosen], store: Uuid) -> Option<TimelineGap> {
+    if gap.end_us.is_some() {
+        return None;
+    }
+    let last_us = chosen.last().map_or(gap.start_us, |c| c.gop.end_us());
+    let refilled = last_us > gap.start_us && is_refilled(gap, last_us, chosen, store);
+    Some(TimelineGap {
+        start_us: gap.start_us,
+        end_us: None,
+        cause: gap.cause.clone(),
+        state: if refilled {
+            GapState::Refilled
+        } else {
+            GapState::Open
+        },
+        evidence: gap.evidence.clone(),
+        frames: None,
+    })
 }
 
 fn overlaps((start, end): (i64, i64), gap: &Gap) -> bool {
@@ -293,10 +318,36 @@ mod tests {
         let stale = noted(-9000, None, "Disconnected");
         let near = noted(1000, Some(5000), "RecorderRestart");
         let wide = noted(-9000, Some(9000), "Watchdog");
-        let cause = |noted: &[Gap]| gaps(&choose(gops()), noted, Uuid::nil())[0].cause.clone();
+        let cause = |noted: &[Gap]| {
+            let found = gaps(&choose(gops()), noted, Uuid::nil());
+            let hole = found.into_iter().find(|g| g.end_us.is_some());
+            hole.map(|g| g.cause).unwrap()
+        };
         assert_eq!(cause(&[stale.clone(), wide, near]), "RecorderRestart");
         assert_eq!(cause(&[stale]), "Disconnected");
         assert_eq!(cause(&[]), "Unknown");
+    }
+
+    #[test]
+    fn a_gap_that_lasts_is_listed_without_an_end() {
+        let own = || (0..3).map(|s| second(1, s, 0..0));
+        let found = |gops: Vec<Gop>| {
+            gaps(
+                &choose(gops),
+                &[noted(3000, None, "Watchdog")],
+                Uuid::from_u128(1),
+            )
+        };
+        let silent = found(own().collect());
+        assert_eq!(
+            (silent.len(), silent[0].end_us, silent[0].state),
+            (1, None, GapState::Open)
+        );
+        let peer = found(own().chain((3..6).map(|s| second(2, s, 0..0))).collect());
+        assert_eq!(
+            (peer.len(), peer[0].end_us, peer[0].state),
+            (1, None, GapState::Refilled)
+        );
     }
 
     #[test]

@@ -224,7 +224,7 @@ fn a_hole_is_said_in_the_playlist() {
     let gaps = segment::timeline::gaps(&chosen, &[], volume.store());
     assert_eq!(
         (gaps.len(), gaps[0].start_us, gaps[0].end_us),
-        (1, 2_000_000, 6_000_000)
+        (1, 2_000_000, Some(6_000_000))
     );
     assert_eq!(segment::timeline::spans(&chosen).len(), 2);
 }

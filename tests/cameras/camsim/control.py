@@ -7,6 +7,8 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
     {"op": "freeze", "camera": 1}, "thaw"             the connection stays, no frame comes
     {"op": "off", "camera": 1}, "on"                  the camera is gone and its clients disconnected
     {"op": "disconnect", "camera": 1}                 its clients are disconnected once
+    {"op": "lose", "camera": 1, "packets": 5}         so many of its slice packets, at random, are not sent (H.264 without
+                                                      B-frames); the state lists the frames that lack one
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
 """
 
@@ -53,9 +55,12 @@ class Control:
             self.server.off(camera)
         elif op == "on":
             self.server.on(camera)
-            self.keeper.wanted.add(camera)
+            if not self.feed.cameras[camera].kind.own:
+                self.keeper.wanted.add(camera)
         elif op == "disconnect":
             return {"disconnected": self.server.disconnect(camera)}
+        elif op == "lose":
+            self.feed.cameras[camera].losses.wanted += request["packets"]
         elif op == "password":
             self.logins.change(request["user"], request["password"])
         else:

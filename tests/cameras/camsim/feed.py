@@ -1,8 +1,9 @@
 """The ticker: one thread that pushes a stamped access unit to every camera, 25 times a second.
 
 The frame counter is the number of the tick: all cameras share it and it never wraps. It begins at the frames since
-1970, so that a simulator that is started again repeats no number. A camera that is frozen or off is not pushed to, so
-its pushed counters are a list of spans, which is what an oracle compares a recording with.
+1970, so that a simulator that is started again repeats no number. A camera that is frozen or off is not pushed to, and
+one with a variable rate not at every tick, so its pushed counters are a list of spans, which is what an oracle compares
+a recording with. Counters are in the order of decoding, which is that of sending.
 """
 
 import threading
@@ -15,13 +16,30 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstApp", "1.0")
 from gi.repository import Gst, GstApp  # noqa: E402, F401  (GstApp gives appsrc its methods)
 
-from . import clip  # noqa: E402
+from . import clip, kinds, loss  # noqa: E402
 
-INTERVAL_NS = 1_000_000_000 // clip.FPS
+INTERVAL_NS = 1_000_000_000 // kinds.FPS
 # A queue this long is never reached while the server runs: a frame that leaks from it is a starved simulator.
 QUEUE_FRAMES = 50
 # A tick this late no longer looks like a camera.
 LATE_NS = 500_000_000
+# Each further encode of a camera has its key frames so many frames earlier.
+SHIFT = 7
+
+
+@dataclass
+class Medium:
+    """One live pipeline of a camera: all sessions share one, or each has its own."""
+
+    source: object  # its appsrc
+    units: list[clip.AccessUnit]
+    shift: int = 0
+    waits: bool = False  # prepared, but its session does not play yet
+    base: tuple[int, int] | None = None  # (counter, running time) of the first frame
+
+    def counter_at(self, pts: int) -> int:
+        """The counter of the frame that is shown at a running time; without B-frames."""
+        return self.base[0] + round((pts - self.base[1]) / INTERVAL_NS)
 
 
 @dataclass
@@ -29,18 +47,41 @@ class Camera:
     """One camera: where its frames go, and which were pushed."""
 
     number: int
+    kind: kinds.Kind
+    clips: list[list[clip.AccessUnit]]
     frozen: bool = False
-    source: object = None  # the appsrc of the live medium, None while there is none
-    base: tuple[int, int] | None = None  # (counter, running time) of the first frame of this medium
+    media: list[Medium] = field(default_factory=list)
     spans: list[dict] = field(default_factory=list)
     leaked: int = 0
+    sessions: int = 0
+    sent: int = 0
+    losses: loss.Losses = field(default_factory=loss.Losses)
+    transports: list[str] = field(default_factory=list)  # of each SETUP, the newest last
+
+    @property
+    def delay(self) -> int:
+        """How many frames a picture is sent after its time at most: the encoder waits for later ones."""
+        return self.kind.bframes + 1 if self.kind.bframes else 0
 
     def attach(self, source) -> None:
-        self.source, self.base = source, None
+        encode = self.sessions % len(self.clips)
+        medium = Medium(source, self.clips[encode], SHIFT * encode, waits=self.kind.own)
+        self.sessions += 1
+        self.media = [*self.media, medium] if self.kind.own else [medium]
+        self.losses.watch(source, medium)
 
     def detach(self, source) -> None:
-        if self.source is source:
-            self.source = None
+        self.media = [medium for medium in self.media if medium.source is not source]
+
+    def plays(self, source) -> None:
+        """The session of this medium plays."""
+        for medium in self.media:
+            if medium.source is source:
+                medium.waits = False
+
+    def set_up(self, transport: str) -> None:
+        """A client wants this transport (RFC 2326, 12.39)."""
+        self.transports = [*self.transports[-99:], transport]
 
     def note(self, counter: int, now_ns: int) -> None:
         """Extends the last span of pushed counters, or begins one."""
@@ -54,11 +95,10 @@ class Camera:
 class Feed:
     """All cameras and the thread that feeds them."""
 
-    def __init__(self, units: list[clip.AccessUnit], count: int):
-        self.units = units
-        self.cameras = [Camera(i) for i in range(count)]
+    def __init__(self, wanted: list[kinds.Kind], clips: dict[str, list[list[clip.AccessUnit]]]):
+        self.cameras = [Camera(i, kind, clips[kind.name]) for i, kind in enumerate(wanted)]
         self.lock = threading.Lock()
-        self.first = self.counter = int(time.time() * clip.FPS)
+        self.first = self.counter = int(time.time() * kinds.FPS)
         self.late_max_ns = 0
         self.late_ticks = 0
 
@@ -76,31 +116,44 @@ class Feed:
                 self.late_max_ns = max(self.late_max_ns, late)
                 self.late_ticks += late > LATE_NS
                 for camera in self.cameras:
-                    if camera.source is not None and not camera.frozen:
-                        self._push(camera)
+                    if not camera.frozen and camera.kind.sends(self.counter):
+                        self._feed(camera)
                 self.counter += 1
 
     def _late(self, start: int) -> int:
         return time.monotonic_ns() - start - (self.counter - self.first) * INTERVAL_NS
 
-    def _push(self, camera: Camera) -> None:
-        clock = camera.source.get_clock()
-        if clock is None:  # not yet prepared
-            return
-        counter, now_ns = self.counter, time.time_ns()
+    def _feed(self, camera: Camera) -> None:
+        now_ns = time.time_ns()
         # Each camera starts elsewhere in the clip, so that no two show the same or have their key frames together.
-        unit = self.units[(counter + 178 * camera.number) % len(self.units)]
+        place = (camera.sent if camera.kind.varies else self.counter) + 178 * camera.number
+        if [self._push(camera, medium, place, now_ns) for medium in camera.media].count(True):
+            camera.note(self.counter, now_ns)
+            camera.sent += 1
+
+    def _push(self, camera: Camera, medium: Medium, place: int, now_ns: int) -> bool:
+        clock, counter = medium.source.get_clock(), self.counter
+        if clock is None:  # not yet prepared
+            return False
+        codec, units = clip.CODECS[camera.kind.codec], medium.units
+        unit = units[(place + medium.shift) % len(units)]
         head = unit.head
-        if camera.base is None:
-            camera.base = (counter, clock.get_time() - camera.source.get_base_time())
-            head = self.units[0].head  # parameter sets before the first unit, or preparing waits for a key frame
-        if camera.source.get_current_level_buffers() >= QUEUE_FRAMES:
+        first = medium.base is None
+        if first:
+            medium.base = (counter, clock.get_time() - medium.source.get_base_time())
+            head = units[0].head  # parameter sets before the first unit, or preparing waits for a key frame
+        if medium.waits and not first:
+            return False
+        if medium.source.get_current_level_buffers() >= QUEUE_FRAMES:
             camera.leaked += 1
-        buffer = Gst.Buffer.new_wrapped(head + clip.stamp(camera.number, counter, now_ns) + unit.slices)
-        buffer.pts = buffer.dts = camera.base[1] + (counter - camera.base[0]) * INTERVAL_NS
-        buffer.duration = INTERVAL_NS
-        camera.source.push_buffer(buffer)
-        camera.note(counter, now_ns)
+        # A medium of one session's own is prepared with parameter sets alone: a frame would be old when it plays.
+        frame = b"" if medium.waits else clip.stamp(codec, camera.number, counter, now_ns) + unit.slices
+        buffer = Gst.Buffer.new_wrapped(head + frame)
+        early = unit.shown - (place + medium.shift) % len(units) - camera.delay
+        time_ns = medium.base[1] + (counter - medium.base[0] + early) * INTERVAL_NS
+        buffer.pts, buffer.dts = max(time_ns, 0), Gst.CLOCK_TIME_NONE
+        medium.source.push_buffer(buffer)
+        return not medium.waits
 
     def mark(self) -> None:
         """Forgets lateness and leaks so far: from here on they count. Called when every medium is warm."""
@@ -113,8 +166,9 @@ class Feed:
         """What was pushed to whom, and how late."""
         with self.lock:
             cameras = [
-                {"camera": c.number, "path": path(c.number), "frozen": c.frozen, "on": c.source is not None,
-                 "leaked": c.leaked, "spans": [dict(span) for span in c.spans]}
+                {"camera": c.number, "kind": c.kind.name, "path": path(c.number), "frozen": c.frozen,
+                 "on": bool(c.media), "leaked": c.leaked, "spans": [dict(span) for span in c.spans],
+                 "dropped": sorted(c.losses.dropped), "transports": c.transports}
                 for c in self.cameras
             ]
             return {

@@ -27,15 +27,15 @@ class Keeper:
         self.wanted = set()  # cameras that are on
         self.selector = selectors.DefaultSelector()
 
-    def start(self, cameras: int) -> None:
-        """Returns when every camera plays; keeps them playing from then on."""
-        self.wanted = set(range(cameras))
+    def start(self, cameras: list[int]) -> None:
+        """Returns when each of these cameras plays; keeps them playing from then on."""
+        self.wanted = set(cameras)
         jobs = [threading.Thread(target=self._open, args=(number,)) for number in self.wanted]
         for job in jobs:
             job.start()
         for job in jobs:
             job.join()
-        if len(self.sessions) < cameras:
+        if len(self.sessions) < len(cameras):
             raise RuntimeError(f"cameras {sorted(self.wanted - self.sessions.keys())} do not play")
         threading.Thread(target=self._run, name="keeper", daemon=True).start()
 

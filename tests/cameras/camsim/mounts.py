@@ -7,13 +7,16 @@ gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GstRtsp, GstRtspServer  # noqa: E402
 
-from . import clip, feed, keeper  # noqa: E402
+from . import feed, keeper, kinds  # noqa: E402
 
-CAPS = f"video/x-h264,stream-format=byte-stream,alignment=au,framerate={clip.FPS}/1"
-PIPELINE = (
-    f"( appsrc name=src is-live=true format=time do-timestamp=false max-bytes=0 max-buffers={feed.QUEUE_FRAMES}"
-    f" leaky-type=downstream caps={CAPS} ! rtph264pay name=pay0 pt=96 config-interval=0 mtu=1400 )"
-)
+def _pipeline(codec: str) -> str:
+    caps = f"video/x-{codec},stream-format=byte-stream,alignment=au,framerate={kinds.FPS}/1"
+    return (
+        f"( appsrc name=src is-live=true format=time do-timestamp=false max-bytes=0 max-buffers={feed.QUEUE_FRAMES}"
+        f" leaky-type=downstream caps={caps} ! rtp{codec}pay name=pay0 pt=96 config-interval=0 mtu=1400 )"
+    )
+
+
 # Streams that are well-formed RTSP but not what a recorder of H.264 wants.
 UNUSABLE = {
     "/audio-only": "( audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc"
@@ -24,14 +27,14 @@ UNUSABLE = {
 
 
 class CameraFactory(GstRtspServer.RTSPMediaFactory):
-    """Makes the one shared medium of a camera and hands its appsrc to the ticker."""
+    """Makes the one shared medium of a camera, or one for each session, and hands its appsrc to the ticker."""
 
     def __init__(self, camera: feed.Camera, roles: list[str]):
         super().__init__()
         self.camera = camera
-        self.set_shared(True)
+        self.set_shared(not camera.kind.own)
         self.set_eos_shutdown(False)
-        self.set_launch(PIPELINE)
+        self.set_launch(_pipeline(camera.kind.codec))
         self.set_permissions(_permissions(roles))
         self.connect("media-configure", self._configure)
 
@@ -88,12 +91,28 @@ class Server:
         return len(wanted)
 
     def _connected(self, _server, client) -> None:
+        client.connect("setup-request", self._set_up)
         client.connect("play-request", self._played)
         client.connect("closed", lambda c: self.watchers.pop(c, None))
 
     def _played(self, client, context) -> None:
         _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
         self.watchers[client] = (context.uri.abspath.rstrip("/"), agent == keeper.AGENT)
+        camera = self._camera(context)
+        if camera is not None and context.sessmedia is not None:
+            camera.plays(context.sessmedia.get_media().get_element().get_by_name_recurse_up("src"))
+
+    def _set_up(self, _client, context) -> None:
+        _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
+        _, transport = context.request.get_header(GstRtsp.RTSPHeaderField.TRANSPORT, 0)
+        camera = self._camera(context)
+        if camera is not None and agent != keeper.AGENT:
+            camera.set_up(transport)
+
+    def _camera(self, context) -> feed.Camera | None:
+        place = context.uri.abspath
+        cameras = (factory.camera for factory in self.factories)
+        return next((c for c in cameras if (place + "/").startswith(feed.path(c.number) + "/")), None)
 
 
 def _permissions(roles: list[str]):

@@ -146,25 +146,29 @@ fn trun(body: &[u8], default_len: Option<usize>, samples: &mut Vec<Sample>) -> R
     Ok(())
 }
 
-/// The stamp of one sample, whose NAL units each follow their length in 4 bytes.
+/// The stamp of one sample, whose NAL units each follow their length in 4 bytes. The stamp's own unit tells the codec:
+/// type 6 of H.264, or 39 of H.265 (ITU-T H.264 and H.265, table 7-1).
 fn stamp(sample: &[u8]) -> Result<Option<Stamp>> {
-    let (mut at, mut slices, mut stamps) = (0, 0, Vec::new());
+    let (mut at, mut slices, mut stamps) = (0, [0, 0], Vec::new());
     while at < sample.len() {
         let len = u32_at(sample, at).context("a NAL unit's length is cut")? as usize;
         let nal = sample
             .get(at + 4..at + 4 + len)
             .context("a NAL unit is longer than its sample")?;
-        match nal.first().map(|head| head & 31) {
-            Some(1..=5) => slices += 1,
-            Some(6) => stamps.extend(Stamp::find_all(nal)),
-            _ => {}
+        let first = nal.first().copied().unwrap_or(0xff);
+        let (avc, hevc) = (first & 31, first >> 1 & 63);
+        slices[0] += u32::from((1..=5).contains(&avc));
+        slices[1] += u32::from(hevc < 32);
+        if avc == 6 || hevc == 39 {
+            let found = Stamp::find_all(nal).into_iter();
+            stamps.extend(found.map(|stamp| (stamp, usize::from(hevc == 39))));
         }
         at += 4 + len;
     }
-    Ok(stamps
-        .first()
-        .copied()
-        .filter(|_| slices > 0 && stamps.len() == 1))
+    Ok(match stamps[..] {
+        [(stamp, codec)] if slices[codec] > 0 => Some(stamp),
+        _ => None,
+    })
 }
 
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {

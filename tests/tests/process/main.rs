@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod bad_input;
+mod cameras;
 mod kills;
 mod record;
 mod reload;

@@ -31,9 +31,9 @@ pub(super) struct Matched {
 }
 
 impl Matched {
-    /// Whether the camera sends the runs of two groups the same bytes.
-    pub(super) fn alike(&self, a: &Gop, b: &Gop) -> bool {
-        self.alike.contains(&runs(a, b))
+    /// Whether the camera sends two runs the same bytes.
+    pub(super) fn alike(&self, a: Uuid, b: Uuid) -> bool {
+        self.alike.contains(&(a.min(b), a.max(b)))
     }
 }
 
@@ -163,9 +163,25 @@ fn clocks(gops: &[Gop], pairs: &[Pair]) -> HashMap<Runs, i64> {
     seen.into_iter().map(median).collect()
 }
 
+/// Runs that have a key frame in common, at whatever time: their clocks may be far apart, but their bytes are the same.
+fn same_keys(gops: &[Gop]) -> HashSet<Runs> {
+    let mut by_key: HashMap<FrameHash, BTreeSet<Uuid>> = HashMap::new();
+    for gop in gops {
+        if let Some(key) = gop.hashes.first() {
+            by_key.entry(*key).or_default().insert(gop.run);
+        }
+    }
+    let pairs = |same: &BTreeSet<Uuid>| {
+        let same: Vec<Uuid> = same.iter().copied().collect();
+        let with_later = |i: usize| same[i + 1..].iter().map(|b| (same[i], *b)).collect::<Vec<Runs>>();
+        (0..same.len()).flat_map(with_later).collect::<Vec<Runs>>()
+    };
+    by_key.values().flat_map(pairs).collect()
+}
+
 /// Joins the pairs, the best first; a cluster never has two groups of one store.
 fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
-    let mut alike = HashSet::new();
+    let mut alike = same_keys(gops);
     let mut cluster_of: HashMap<usize, usize> = HashMap::new();
     let mut clusters: Vec<Vec<usize>> = written;
     for (i, copies) in clusters.iter().enumerate() {

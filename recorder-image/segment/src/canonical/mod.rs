@@ -1,6 +1,7 @@
 //! Which copy of a group of pictures is played. Pure: it needs no authority, only the catalogue.
 //!
-//! `matching` says which groups of different stores are the same pictures, `order` in which order they are played.
+//! `matching` says which groups of different stores are the same pictures, `order` in which order they are played, `unlike`
+//! what of two encodes of one time is.
 //! Of the same pictures the copy with most frames is played; among those a complete one before one whose end is not known,
 //! an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
 
@@ -8,6 +9,7 @@ mod matching;
 mod order;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unlike;
 
 use std::cmp::Reverse;
 
@@ -155,12 +157,25 @@ pub struct Chosen {
     pub holdings: Vec<Holding>,
     /// Whether a writer has it and the one before, without a hole between them.
     pub follows: bool,
-    /// Whether it overlaps the one before, because the camera sent the two members different bytes.
-    pub overlaps: bool,
+    /// Where another encode of the camera goes on, because it sends the two members different bytes: for how long it shows
+    /// what the one before shows, microseconds.
+    pub seam_us: Option<i64>,
+}
+
+impl Chosen {
+    /// Whether it shows a part of what the one before shows, in other bytes.
+    pub fn overlaps(&self) -> bool {
+        self.seam_us.is_some_and(|us| us > 0)
+    }
 }
 
 /// Chooses among all copies of a stream's groups of pictures; the result is in the order in which it is played.
 pub fn choose(gops: Vec<Gop>) -> Vec<Chosen> {
+    choose_from(gops, i64::MIN)
+}
+
+/// Chooses among the copies of the groups of pictures that end after `from_us`, microseconds since the Unix epoch.
+pub fn choose_from(gops: Vec<Gop>, from_us: i64) -> Vec<Chosen> {
     let matched = matching::of(&gops);
-    order::of(gops, &matched)
+    order::of(gops, &matched, from_us)
 }

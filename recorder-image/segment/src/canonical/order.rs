@@ -9,19 +9,20 @@ use std::collections::{BTreeMap, BinaryHeap};
 use uuid::Uuid;
 
 use super::matching::Matched;
-use super::{Chosen, Gop, Holding};
+use super::{Chosen, Gop, Holding, unlike};
 
-/// Chooses of each cluster, and puts the choices in order.
-pub(super) fn of(gops: Vec<Gop>, matched: &Matched) -> Vec<Chosen> {
+/// Chooses of each cluster, and puts the choices in order; `from_us` is where the time begins that is asked for.
+pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen> {
     let order = played(&gops, &matched.clusters);
     let mut gops: Vec<Option<Gop>> = gops.into_iter().map(Some).collect();
     let mut out: Vec<Chosen> = Vec::with_capacity(order.len());
     for cluster in order {
         let copies = matched.clusters[cluster].iter().filter_map(|i| gops[*i].take());
         if let Some(next) = best(copies.collect()) {
-            push(&mut out, next, matched);
+            out.push(next);
         }
     }
+    let mut out = unlike::settle(out, matched, from_us);
     for i in 1..out.len() {
         out[i].follows = follows(&out[i - 1], &out[i]);
     }
@@ -36,7 +37,7 @@ fn best(group: Vec<Gop>) -> Option<Chosen> {
         copies,
         holdings,
         follows: false,
-        overlaps: false,
+        seam_us: None,
     })
 }
 
@@ -66,54 +67,6 @@ fn follows(before: &Chosen, next: &Chosen) -> bool {
         .holdings
         .iter()
         .any(|a| next.holdings.iter().any(|b| leads(a, b)))
-}
-
-/// Adds a choice, unless it or the one before has to give way.
-fn push(out: &mut Vec<Chosen>, mut next: Chosen, matched: &Matched) {
-    while let Some(last) = out.last() {
-        match overlap(&last.gop, &next.gop, matched) {
-            Overlap::Next => return,
-            Overlap::Last => drop(out.pop()),
-            found => {
-                next.overlaps = matches!(found, Overlap::Partly);
-                break;
-            }
-        }
-    }
-    out.push(next);
-}
-
-/// What of two neighbours has to give way.
-enum Overlap {
-    /// Nothing.
-    None,
-    /// Nothing, but the second begins before the first ends.
-    Partly,
-    /// The first: it lies wholly within the second, and ranks lower.
-    Last,
-    /// The second.
-    Next,
-}
-
-/// Two groups of different stores, whose camera sends them different bytes, at the same time: another encoding of what is
-/// played already. It stays in the recording, and is not played. Groups of one store, and of stores that have pictures in
-/// common, are different pictures, whatever their wall clocks say.
-fn overlap(a: &Gop, b: &Gop, matched: &Matched) -> Overlap {
-    let (half_a, half_b) = (a.half_frame_us(), b.half_frame_us());
-    let at_once = a.end_us().min(b.end_us()) - a.start_us.max(b.start_us);
-    if a.id.store == b.id.store || at_once <= half_a || matched.alike(a, b) {
-        return Overlap::None;
-    }
-    let within = |x: &Gop, y: &Gop, half: i64| {
-        x.start_us >= y.start_us - half && x.end_us() <= y.end_us() + half && x.rank() < y.rank()
-    };
-    if within(b, a, half_a) {
-        Overlap::Next
-    } else if within(a, b, half_b) {
-        Overlap::Last
-    } else {
-        Overlap::Partly
-    }
 }
 
 /// The clusters in the order of play: each after those that a store has before it, else by wall clock.

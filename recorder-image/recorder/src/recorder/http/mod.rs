@@ -163,7 +163,7 @@ impl Api {
             .overlapping(uid, span.from_us, span.to_us);
         // The writer needs the catalogue too: it is held for a few copies at a time.
         let part = |ids: &[SegmentId]| self.shared.catalogue().gops_of(ids, span.from_us, span.to_us);
-        canonical::choose(ids.chunks(AT_ONCE).flat_map(part).collect())
+        canonical::choose_from(ids.chunks(AT_ONCE).flat_map(part).collect(), span.from_us)
     }
 }
 

@@ -81,7 +81,8 @@ impl From<timeline::Span> for Span {
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
     start: String,
-    end: String,
+    /// `None` while it lasts.
+    end: Option<String>,
     cause: String,
     state: GapState,
     evidence: String,
@@ -90,7 +91,7 @@ pub struct Gap {
 
 impl From<timeline::TimelineGap> for Gap {
     fn from(g: timeline::TimelineGap) -> Self {
-        let (start, end) = (time(g.start_us), time(g.end_us));
+        let (start, end) = (time(g.start_us), g.end_us.map(time));
         Self {
             start,
             end,

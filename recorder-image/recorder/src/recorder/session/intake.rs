@@ -1,5 +1,8 @@
 //! From depacketized video frames to frames in the ring: runs, times, gaps. Synchronous, without a network.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use bytes::Bytes;
 
 use super::cadence::{Cadence, Rhythm};
 use super::clock::{Arrival, Break, MediaClock, Report, Source, Times};
+use super::doubts::{Evidence, Verdict, judge};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::stream::{GapNotice, Inner, Notice};
 use segment::{ClockSource, nal};
@@ -75,6 +79,8 @@ pub struct Intake {
     refused: Refused,
     /// Units that were refused in this session.
     refusals: u64,
+    /// Times at which frames were late though no packet lacked, in this session.
+    doubts: u64,
 }
 
 impl Intake {
@@ -92,6 +98,7 @@ impl Intake {
             waiting: 0,
             refused: Refused::default(),
             refusals: 0,
+            doubts: 0,
         }
     }
 
@@ -201,26 +208,52 @@ impl Intake {
 
     /// Notes frames that never came, or could not be recorded, before this one.
     fn note_missing(&mut self, times: &Times, lost: u16, refused: &Refused, inner: &mut Inner) {
-        let missing = match self.rhythm(times) {
+        let late = match self.rhythm(times) {
             Rhythm::Missing(frames) => frames,
             Rhythm::Usual => 0,
             Rhythm::Changed { from, to } => {
                 let fps = |ticks: i64| 90_000.0 / ticks.max(1) as f64;
                 inner.notice(Notice::Note(format!(
-                    "the camera's rate changed from {:.1} to {:.1} frames a second; frames noted as missing just \
-                     before may be due to it",
+                    "the camera's rate changed from {:.1} to {:.1} frames a second",
                     fps(from),
                     fps(to)
                 )));
                 0
             }
         };
-        let first = self.last_us == 0;
-        if first || (lost == 0 && missing == 0 && refused.broken == 0) {
+        if self.last_us == 0 {
             return;
         }
-        let start_us = self.last_us + inner.interval_us().unwrap_or(0);
-        note_loss(inner, (start_us, times.wallclock_us), lost, missing, refused);
+        let evidence = Evidence {
+            lost,
+            broken: refused.broken,
+            late,
+        };
+        match judge(evidence) {
+            Verdict::Whole => {}
+            Verdict::Doubt => self.doubt(late, inner),
+            Verdict::Gap { cause, frames } => {
+                let start_us = self.last_us + inner.interval_us().unwrap_or(0);
+                note_loss(
+                    inner,
+                    (start_us, times.wallclock_us),
+                    evidence,
+                    (cause, frames),
+                    refused,
+                );
+            }
+        }
+    }
+
+    /// Frames were late, and no packet lacked: a remark, ever more rarely.
+    fn doubt(&mut self, late: u64, inner: &mut Inner) {
+        self.doubts += 1;
+        if self.doubts.is_power_of_two() {
+            inner.notice(Notice::Note(format!(
+                "the camera paused for {late} frames; no packet lacks, so none was lost ({} times in this session)",
+                self.doubts
+            )));
+        }
     }
 
     fn rhythm(&mut self, times: &Times) -> Rhythm {
@@ -285,335 +318,23 @@ fn recordable(data: &[u8], hevc: bool) -> Result<(), &'static str> {
     nal::check(data, hevc)
 }
 
-fn note_loss(inner: &mut Inner, (start_us, end_us): (i64, i64), lost: u16, missing: u64, refused: &Refused) {
-    let cause = match (lost, refused.broken) {
-        (1.., _) => "PacketLoss",
-        (0, 1..) => "Malformed",
-        (0, 0) => "FramesMissing",
-    };
+fn note_loss(
+    inner: &mut Inner,
+    (start_us, end_us): (i64, i64),
+    evidence: Evidence,
+    (cause, frames): (&'static str, Option<u64>),
+    refused: &Refused,
+) {
     let not_recorded = match refused {
         Refused { broken: 0, .. } => String::new(),
         Refused { broken, why, .. } => format!(", {broken} not recorded, the last being {why}"),
     };
-    let evidence =
-        format!("{lost} packets lost, {missing} frames missing by the stream's rhythm{not_recorded}");
-    let frames = missing.max(refused.broken);
+    let Evidence { lost, late, .. } = evidence;
     inner.notice(Notice::Gap(GapNotice {
         start_us: start_us.min(end_us),
         end_us: Some(end_us),
         cause: cause.into(),
-        evidence,
-        frames: (frames > 0).then_some(frames),
+        evidence: format!("{lost} packets lost, {late} frames missing by the stream's rhythm{not_recorded}"),
+        frames,
     }));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::local::StreamUid;
-    use crate::recorder::metrics::Metrics;
-    use crate::recorder::ring::Limits;
-    use crate::recorder::stream::Stream;
-
-    const T0: i64 = 1_800_000_000_000_000;
-
-    fn stream() -> Stream {
-        let limits = Limits {
-            max_bytes: 1 << 20,
-            preroll: Duration::from_mins(1),
-        };
-        Stream::new(
-            "door".into(),
-            StreamUid::default(),
-            limits,
-            &Arc::new(Metrics::new("front-0")),
-        )
-    }
-
-    fn unit(n: i64) -> Unit {
-        let nal_type = if n % 25 == 0 { 0x65 } else { 0x41 };
-        let arrival = Arrival {
-            rtp: n * 3600,
-            rate: 90_000,
-            own_us: T0 + n * 40_000,
-            mono_us: n * 40_000,
-        };
-        let data = Bytes::from(vec![0, 0, 0, 3, nal_type, n as u8, (n >> 8) as u8]);
-        Unit {
-            data,
-            arrival,
-            lost: 0,
-            received: Duration::from_millis(n as u64 * 40),
-        }
-    }
-
-    fn parameters(width: u16) -> Parameters {
-        Parameters {
-            sample_entry: Bytes::new(),
-            width,
-            height: 90,
-        }
-    }
-
-    fn fed(numbers: impl Iterator<Item = i64>) -> (Stream, Intake) {
-        let (stream, mut intake) = (stream(), Intake::new(false));
-        intake.parameters(parameters(160));
-        for n in numbers {
-            intake.unit(unit(n), &mut stream.lock());
-        }
-        (stream, intake)
-    }
-
-    fn notes(stream: &Stream) -> Vec<Notice> {
-        stream.lock().take_notices(Duration::MAX)
-    }
-
-    fn runs(stream: &Stream) -> usize {
-        let inner = stream.lock();
-        let ids: std::collections::HashSet<_> = inner.ring.frames().map(|f| f.run.id).collect();
-        ids.len()
-    }
-
-    #[test]
-    fn loss_before_the_first_key_frame_is_no_gap() {
-        let (stream, mut intake) = (stream(), Intake::new(false));
-        intake.parameters(parameters(160));
-        intake.unit(Unit { lost: 7, ..unit(20) }, &mut stream.lock());
-        intake.unit(Unit { lost: 7, ..unit(25) }, &mut stream.lock());
-        assert_eq!(intake.waiting(), 1);
-        assert!(notes(&stream).iter().all(|n| matches!(n, Notice::Note(_))));
-    }
-
-    #[test]
-    fn lost_packets_and_missing_frames_are_gaps() {
-        let (stream, mut intake) = fed(0..60);
-        notes(&stream);
-        intake.unit(Unit { lost: 2, ..unit(60) }, &mut stream.lock());
-        intake.unit(unit(64), &mut stream.lock());
-        let gaps = notes(&stream);
-        let [Notice::Gap(lost), Notice::Gap(missing)] = &gaps[..] else {
-            panic!("{gaps:?}")
-        };
-        assert_eq!((lost.cause.as_str(), lost.frames), ("PacketLoss", None));
-        assert_eq!(
-            (missing.cause.as_str(), missing.frames),
-            ("FramesMissing", Some(3))
-        );
-        assert_eq!(
-            (missing.start_us, missing.end_us),
-            (T0 + 61 * 40_000, Some(T0 + 64 * 40_000))
-        );
-    }
-
-    #[test]
-    fn an_rtp_jump_inside_a_group_loses_no_frame_and_begins_a_run_at_the_next_key_frame() {
-        let (stream, mut intake) = fed(0..60);
-        for n in 60..100 {
-            let mut u = unit(n);
-            u.arrival.rtp += 90_000 * 3600;
-            assert_eq!(intake.unit(u, &mut stream.lock()), Taken::Frame);
-        }
-        let inner = stream.lock();
-        assert_eq!(inner.ring.frames().count(), 100);
-        let dts: Vec<_> = inner.ring.frames().map(|f| f.dts).collect();
-        assert!(
-            dts.windows(2).all(|w| w[1] > w[0] && w[1] - w[0] < 9000),
-            "{dts:?}"
-        );
-        drop(inner);
-        assert_eq!(runs(&stream), 2);
-        assert!(
-            notes(&stream).iter().all(|n| matches!(n, Notice::Note(_))),
-            "a jump is not a gap"
-        );
-    }
-
-    #[test]
-    fn an_own_clock_step_keeps_the_wall_clock_until_the_next_run() {
-        let (stream, mut intake) = fed(0..60);
-        for n in 60..80 {
-            let mut u = unit(n);
-            u.arrival.own_us -= 3_600_000_000;
-            intake.unit(u, &mut stream.lock());
-        }
-        let walls: Vec<_> = stream.lock().ring.frames().map(|f| f.wallclock_us).collect();
-        assert_eq!(walls[74], T0 + 74 * 40_000, "same run");
-        assert_eq!(walls[75], T0 + 75 * 40_000 - 3_600_000_000, "new run");
-    }
-
-    #[test]
-    fn new_parameters_begin_a_run_at_the_key_frame() {
-        let (stream, mut intake) = fed(0..25);
-        intake.parameters(parameters(320));
-        intake.unit(unit(25), &mut stream.lock());
-        assert_eq!(runs(&stream), 2);
-        intake.parameters(parameters(320));
-        intake.unit(unit(50), &mut stream.lock());
-        assert_eq!(runs(&stream), 2);
-    }
-
-    fn nal(kind: u8) -> Bytes {
-        Bytes::from(vec![0, 0, 0, 2, kind, 1])
-    }
-
-    #[test]
-    fn a_unit_without_picture_data_is_refused_and_noted_ever_more_rarely() {
-        let (stream, mut intake) = fed(0..60);
-        notes(&stream);
-        for n in 60..160 {
-            // A delimiter or a message between the frames, with a time of its own.
-            let empty = Unit {
-                data: nal(9),
-                lost: u16::from(n == 60),
-                ..unit(n)
-            };
-            assert_eq!(intake.unit(empty, &mut stream.lock()), Taken::Refused);
-            intake.unit(unit(n), &mut stream.lock());
-        }
-        assert_eq!(stream.lock().ring.frames().count(), 160);
-        let (gaps, remarks): (Vec<_>, Vec<_>) = notes(&stream)
-            .into_iter()
-            .partition(|n| matches!(n, Notice::Gap(_)));
-        assert_eq!(remarks.len(), 7, "1, 2, 4 ... 64: {remarks:?}");
-        assert!(
-            matches!(&gaps[..], [Notice::Gap(g)] if g.cause == "PacketLoss"),
-            "what was lost before it is not forgotten: {gaps:?}"
-        );
-    }
-
-    #[test]
-    fn a_broken_frame_is_a_gap_of_one_frame() {
-        let (stream, mut intake) = fed(0..60);
-        notes(&stream);
-        for data in [
-            Bytes::from_static(&[0, 0, 0, 2, 0xc1, 1, 0, 0, 0, 2, 0x41, 1]),
-            Bytes::from_static(&[0, 0, 0, 2, 0x41, 1, 0, 0, 0, 9, 1]),
-        ] {
-            let n = stream.lock().ring.frames().count() as i64;
-            let broken = Unit { data, ..unit(n) };
-            assert_eq!(intake.unit(broken, &mut stream.lock()), Taken::Refused);
-            intake.unit(unit(n + 1), &mut stream.lock());
-            let gaps: Vec<_> = notes(&stream)
-                .into_iter()
-                .filter_map(|n| match n {
-                    Notice::Gap(gap) => Some(gap),
-                    Notice::Note(_) => None,
-                })
-                .collect();
-            assert!(
-                matches!(&gaps[..], [g] if g.cause == "Malformed" && g.frames == Some(1)),
-                "{gaps:?}"
-            );
-        }
-        let huge = vec![0; MAX_UNIT + 1];
-        assert!(recordable(&huge, false).is_err());
-    }
-
-    #[test]
-    fn a_camera_that_halves_its_rate_at_night_has_no_gap_for_ever() {
-        let (stream, mut intake) = fed(0..60);
-        notes(&stream);
-        for n in (60..1060).step_by(2) {
-            intake.unit(unit(n), &mut stream.lock());
-        }
-        let said = notes(&stream);
-        let gaps = said.iter().filter(|n| matches!(n, Notice::Gap(_))).count();
-        let remarks: Vec<_> = said.iter().filter(|n| matches!(n, Notice::Note(_))).collect();
-        assert!(gaps <= 7, "{said:?}");
-        assert!(
-            matches!(remarks[..], [Notice::Note(words)] if words.contains("from 25.0 to 12.5")),
-            "{remarks:?}"
-        );
-    }
-
-    /// A sender report at frame `n` of a camera whose clock is ahead.
-    fn report(intake: &mut Intake, stream: &Stream, n: i64, ahead_us: i64) {
-        let now = unit(n).arrival;
-        let report = Report {
-            rtp: now.rtp,
-            wall_us: now.own_us + ahead_us,
-        };
-        intake.report(report, now, &mut stream.lock());
-    }
-
-    fn walls(stream: &Stream) -> Vec<i64> {
-        stream.lock().ring.frames().map(|f| f.wallclock_us).collect()
-    }
-
-    #[test]
-    fn a_camera_with_a_wrong_clock_moves_nothing_and_is_told_once() {
-        let (stream, mut intake) = fed(0..10);
-        notes(&stream);
-        for n in 10..200 {
-            if n % 20 == 0 {
-                report(&mut intake, &stream, n, 40_000_000);
-            }
-            intake.unit(unit(n), &mut stream.lock());
-        }
-        assert_eq!(runs(&stream), 1);
-        let said = notes(&stream);
-        assert!(
-            matches!(&said[..], [Notice::Note(words)] if words.contains("40.0 s ahead")),
-            "{said:?}"
-        );
-        assert_eq!(
-            stream.lock().ring.frames().next().unwrap().run.clock,
-            ClockSource::Own
-        );
-    }
-
-    #[test]
-    fn a_reconnect_stays_on_the_clock_of_the_camera() {
-        let (stream, mut intake) = fed(0..10);
-        report(&mut intake, &stream, 10, 800_000);
-        for n in 10..50 {
-            intake.unit(unit(n), &mut stream.lock());
-        }
-        assert_eq!(walls(&stream)[25], T0 + 25 * 40_000 + 800_000);
-        let mut again = Intake::new(false);
-        again.parameters(parameters(160));
-        for n in 50..110 {
-            if n == 60 {
-                report(&mut again, &stream, n, 800_000);
-            }
-            again.unit(unit(n), &mut stream.lock());
-        }
-        let walls = walls(&stream);
-        assert!(walls[25..].windows(2).all(|w| w[1] - w[0] == 40_000), "{walls:?}");
-        assert_eq!(runs(&stream), 3, "own, camera, and the second session");
-        let last = stream.lock().ring.frames().last().map(|f| f.run.clock);
-        assert_eq!(last, Some(ClockSource::Camera));
-    }
-
-    #[test]
-    fn a_report_from_before_an_rtp_jump_is_not_used_after_it() {
-        let (stream, mut intake) = fed(0..10);
-        report(&mut intake, &stream, 10, 100_000);
-        for n in 10..200 {
-            let mut u = unit(n);
-            // It comes back with another random start, near enough to look plausible.
-            u.arrival.rtp += if n >= 60 { 90_000 * 11 } else { 0 };
-            intake.unit(u, &mut stream.lock());
-        }
-        let walls = walls(&stream);
-        assert_eq!(runs(&stream), 3);
-        assert_eq!(walls[199], T0 + 199 * 40_000 + 100_000);
-    }
-
-    #[test]
-    fn a_gap_over_a_reconnect_is_counted_in_the_stream_s_own_frames() {
-        let (stream, _) = fed((0..120).step_by(3));
-        stream.lock().begin_gap("Disconnected", "gone");
-        notes(&stream);
-        let mut again = Intake::new(false);
-        again.parameters(parameters(160));
-        again.unit(unit(300), &mut stream.lock());
-        let said = notes(&stream);
-        let gap = said.iter().find_map(|n| match n {
-            Notice::Gap(gap) => Some(gap),
-            Notice::Note(_) => None,
-        });
-        // The last frame was 117, the next would have been 120: 60 frames of 3 steps each.
-        assert_eq!(gap.and_then(|g| g.frames), Some(60));
-    }
 }

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cadence;
 pub mod classify;
 pub mod clock;
+pub mod doubts;
 pub mod intake;
 pub mod rtsp;
 pub mod source;

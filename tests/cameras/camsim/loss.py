@@ -1,0 +1,47 @@
+"""Packets that never arrive: slice packets are dropped behind the payloader, so that their sequence numbers lack."""
+
+import random
+
+from gi.repository import Gst
+
+# Of RFC 6184: single NAL units with slices, and fragments of them.
+SLICES, FU_A = range(1, 6), 28
+# Frames between two losses at least, so that each is one of its own.
+APART = 3
+
+
+class Losses:
+    """How many packets of a camera are still to be dropped, and of which frames packets were."""
+
+    def __init__(self):
+        self.wanted = 0
+        self.dropped = []  # counters of frames that lack a packet
+
+    def watch(self, source, medium) -> None:
+        """Looks at what the payloader behind this appsrc sends."""
+        pad = source.get_parent().get_by_name("pay0").get_static_pad("src")
+        pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._seen, medium)
+
+    def _seen(self, pad, info, medium):
+        if not self.wanted or medium.base is None:
+            return Gst.PadProbeReturn.OK
+        packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
+        all_of_it = [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]
+        counter = medium.counter_at(all_of_it[0].pts)
+        near = self.dropped and counter - self.dropped[-1] < APART
+        if near or not _is_slice(all_of_it[0]) or random.random() > 0.2:
+            return Gst.PadProbeReturn.OK
+        self.wanted -= 1
+        self.dropped.append(counter)
+        rest = list(all_of_it)
+        rest.pop(random.randrange(len(rest)))
+        for packet in rest:
+            pad.get_peer().chain(packet)
+        return Gst.PadProbeReturn.DROP
+
+
+def _is_slice(packet) -> bool:
+    """Whether an RTP packet (RFC 3550, 5.1) without extensions has data of a slice."""
+    first = packet.extract_dup(0, 14)
+    kind = first[12] & 31
+    return (first[13] & 31 if kind == FU_A else kind) in SLICES

@@ -154,6 +154,9 @@ pub struct FailoverStatus {
     /// From the last word of the old primary to its suspicion, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspected: Option<i64>,
+    /// From the last word of the old primary until the Lease was read, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<i64>,
     /// From the last word of the old primary to the new one's authority, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<i64>,

@@ -68,6 +68,7 @@ fn failover(failover: &FailoverStatus) -> Note {
     let phase = |name: &str, at: Option<i64>| at.map(|at| format!("{name} after {at} ms"));
     let phases = [
         phase("suspected", failover.suspected),
+        phase("read", failover.read),
         phase("taken", failover.taken),
         phase("serving", failover.serving),
     ];
@@ -146,6 +147,7 @@ mod tests {
             when: Time(Timestamp::UNIX_EPOCH),
             why: "Expired".to_owned(),
             suspected: Some(150),
+            read: None,
             taken: None,
             serving: Some(1050),
         };

@@ -182,6 +182,7 @@ fn failover(member: &str, told: &FailoverReport) -> Option<FailoverStatus> {
         when: Time(Timestamp::from_second(signed(serving / 1000)).ok()?),
         why: told.why.clone(),
         suspected: since(told.suspected),
+        read: since(told.read),
         taken: since(told.taken),
         serving: since(Some(serving)),
     })

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub stream_up: Family<StreamLabel, Gauge>,
     /// 1 while this member writes the stream.
     pub stream_writing: Family<StreamLabel, Gauge>,
+    /// 1 while this member owns the stream.
+    pub stream_owned: Family<StreamLabel, Gauge>,
     /// Frames a second.
     pub stream_fps: Family<StreamLabel, FloatGauge>,
     /// Duration of a group commit.
@@ -106,6 +108,7 @@ impl Metrics {
             ring_bytes: Family::default(),
             stream_up: Family::default(),
             stream_writing: Family::default(),
+            stream_owned: Family::default(),
             stream_fps: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             disk_errors: Counter::default(),
@@ -167,6 +170,11 @@ impl Metrics {
             "stream_writing",
             "1 while this member writes the stream",
             self.stream_writing.clone(),
+        );
+        r.register(
+            "stream_owned",
+            "1 while this member owns the stream",
+            self.stream_owned.clone(),
         );
         r.register(
             "stream_frames_per_second",
@@ -245,6 +253,7 @@ impl Metrics {
         self.ring_bytes.remove(&label);
         self.stream_up.remove(&label);
         self.stream_writing.remove(&label);
+        self.stream_owned.remove(&label);
         self.stream_fps.remove(&label);
     }
 

@@ -138,7 +138,7 @@ impl Counters {
     }
 
     /// What is true now.
-    pub fn gauges(&self, health: &StreamHealth, ring_bytes: usize) {
+    pub fn gauges(&self, health: &StreamHealth, ring_bytes: usize, owned: bool) {
         let label = label(&health.name);
         self.0.ring_bytes.get_or_create(&label).set(ring_bytes as i64);
         self.0
@@ -149,6 +149,7 @@ impl Counters {
             .stream_writing
             .get_or_create(&label)
             .set(i64::from(health.writing));
+        self.0.stream_owned.get_or_create(&label).set(i64::from(owned));
         self.0.stream_fps.get_or_create(&label).set(f64::from(health.fps));
     }
 }

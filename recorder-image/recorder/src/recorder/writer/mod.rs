@@ -339,6 +339,7 @@ impl Writer {
         let health: Vec<_> = self.lanes.values().map(|l| l.stream.health(at)).collect();
         let disk = self.guard.report();
         let faults: Vec<_> = health.iter().filter_map(|h| Some((h.uid, h.fault?))).collect();
+        let owned = |uid| self.shared.pair.standing(uid, at).owner;
         // A stream that fails must not wait: the other member is to write it.
         let changed = faults != self.faults;
         self.faults = faults;
@@ -346,7 +347,7 @@ impl Writer {
             for (lane, health) in self.lanes.values().zip(&health) {
                 lane.stream
                     .counters
-                    .gauges(health, lane.stream.lock().ring.bytes());
+                    .gauges(health, lane.stream.lock().ring.bytes(), owned(lane.stream.uid));
             }
             health
         });

@@ -69,7 +69,7 @@ sim: ## Search schedules for two holders of authority: SIM_SECONDS=n
 	cargo run -p failover --features sim --example sim -- --seconds $(SIM_SECONDS)
 
 .PHONY: e2e
-e2e: process testbed-test promises ## Prove the promises: as plain processes, and on a real cluster (takes it for itself)
+e2e: process testbed-test promises soak-short ## Prove the promises: as plain processes, and on a real cluster (takes it for itself)
 
 .PHONY: process
 process: setup build ## Two members as plain processes: kills, lost volumes, bad input
@@ -91,6 +91,14 @@ demo: cluster-up images ## Cut the power of a primary's node, and count every fr
 .PHONY: bench-failover
 bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n
 	@cargo run -q -p e2e --bin bench_failover -- $(if $(QUICK),--streams 4 --rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
+
+.PHONY: soak
+soak: cluster-up images ## Random faults on a real cluster, every frame counted: FAULTS=n SEED=s
+	@cargo run -q -p e2e --bin soak -- --faults $(or $(FAULTS),300) --seed $(or $(SEED),1) --results docs/soak.md
+
+.PHONY: soak-short
+soak-short: cluster-up images ## The soak of make test: 3 faults, other ones each day
+	@cargo run -q -p e2e --bin soak -- --faults 3 --seed $$(date +%Y%m%d)
 
 .PHONY: browser
 browser: setup

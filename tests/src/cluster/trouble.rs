@@ -60,10 +60,6 @@ pub enum Trouble {
     FreezeApi,
     /// There is no operator.
     StopOperator,
-    /// One camera sends nothing, then goes on.
-    FreezeCamera,
-    /// One camera is gone, then back.
-    KillCamera,
     /// The Lease is deleted.
     DeleteLease,
     /// The status of the pair is wiped.
@@ -74,7 +70,7 @@ const API: &str = "kube-apiserver";
 
 impl Trouble {
     /// Every fault, in the order of the list of promises.
-    pub const ALL: [Self; 33] = {
+    pub const ALL: [Self; 32] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -113,6 +109,32 @@ impl Trouble {
             T::WipeStatus,
         ]
     };
+
+    /// Whether both can be at a time and no frame be lost. What takes one member away leaves the other to record alone, so the other
+    /// may not lose what only it has; and two faults of one thing have one mending.
+    pub fn goes_with(self, other: Self) -> bool {
+        let takes_none = |one| {
+            matches!(
+                one,
+                Self::FreezeApi | Self::StopOperator | Self::DeleteLease | Self::WipeStatus
+            )
+        };
+        let asks_api = |one| {
+            matches!(
+                one,
+                Self::DeletePod(_)
+                    | Self::FillDisk(_)
+                    | Self::StopOperator
+                    | Self::PowerOff(_)
+                    | Self::DeleteLease
+                    | Self::WipeStatus
+            )
+        };
+        let frozen = self == Self::FreezeApi || other == Self::FreezeApi;
+        self != other
+            && (takes_none(self) != takes_none(other))
+            && !(frozen && (asks_api(self) || asks_api(other)))
+    }
 
     /// For how long it lasts at least, so that it shows.
     pub fn lasts(self) -> Duration {
@@ -203,8 +225,6 @@ impl Trouble {
             Self::FillDisk(_) => bed.fill(node, &scene.volume_of(member).await?).await.map(drop),
             Self::FreezeApi => bed.control("freeze", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await,
-            Self::FreezeCamera => scene.cameras.freeze(scene.watched[0].camera).await,
-            Self::KillCamera => scene.cameras.off(scene.watched[0].camera).await,
             Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await,
             Self::WipeStatus => scene.kube.wipe_status::<RecorderPair>(NAMESPACE, PAIR).await,
         }
@@ -238,8 +258,6 @@ impl Trouble {
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FreezeApi => bed.control("thaw", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,
-            Self::FreezeCamera => scene.cameras.thaw(scene.watched[0].camera).await,
-            Self::KillCamera => scene.cameras.on(scene.watched[0].camera).await,
             _ => Ok(()),
         }
     }

@@ -109,7 +109,6 @@ async fn others_saw_nothing(scene: &Scene, bad: &str) -> Result<()> {
 #[tokio::test]
 async fn a_camera_that_both_lose_moves_nothing() {
     let scene = Scene::start(STREAMS).await.unwrap();
-    let before = scene.record(Duration::from_secs(5)).await.unwrap();
     let camera = scene.watched[BAD].camera;
     scene.cameras.freeze(camera).await.unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;

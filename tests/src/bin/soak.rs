@@ -1,0 +1,165 @@
+//! `make soak`: random faults, alone and in pairs, on a real cluster, with every frame counted after each. The seed decides all,
+//! so a run can be repeated, and one that was cut goes on where it was.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use e2e::cameras::Options;
+use e2e::cluster::{Scene, Trouble, cache};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// A new pair, with another number of streams, after so many faults.
+const FAULTS_PER_PAIR: usize = 10;
+/// One in so many times two faults at once.
+const PAIRS: u32 = 4;
+
+/// Strikes a pair at random.
+#[derive(Parser)]
+struct Args {
+    /// How many times it is struck
+    #[arg(long, default_value_t = 300)]
+    faults: usize,
+    /// What decides which faults, when, and on how many streams
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the account of each run is appended
+    #[arg(long)]
+    results: Option<PathBuf>,
+}
+
+/// What is known of a run; kept after each fault.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Account {
+    faults: usize,
+    frames_expected: u64,
+    frames_missing: u64,
+    violations: Vec<String>,
+}
+
+impl Account {
+    fn load(path: &Path) -> Result<Self> {
+        match std::fs::read(path) {
+            Ok(text) => Ok(serde_json::from_slice(&text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn store(&self, path: &Path) -> Result<()> {
+        let part = path.with_extension("part");
+        std::fs::write(&part, serde_json::to_vec(self)?)?;
+        Ok(std::fs::rename(part, path)?)
+    }
+}
+
+/// The faults of a turn: of the seed and the number of the turn alone.
+fn troubles(seed: u64, turn: usize) -> Vec<Trouble> {
+    let mut dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ turn as u64);
+    let mut pick = || Trouble::ALL[dice.random_range(0..Trouble::ALL.len())];
+    let first = pick();
+    let second = pick();
+    if dice.random_ratio(1, PAIRS) && first.goes_with(second) {
+        vec![first, second]
+    } else {
+        vec![first]
+    }
+}
+
+fn streams(seed: u64, turn: usize) -> usize {
+    StdRng::seed_from_u64(seed ^ (turn / FAULTS_PER_PAIR) as u64 ^ 0x5eed).random_range(1..=8)
+}
+
+async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
+    let (troubles, began) = (troubles(seed, turn), Instant::now());
+    let outcome = scene.endure(&troubles).await;
+    account.faults += troubles.len();
+    match outcome {
+        Ok(verdict) => {
+            account.frames_expected += verdict.expected();
+            account.frames_missing += verdict.missing();
+            println!(
+                "  {turn:>4} {troubles:?}: {} frames, {} missing, {:.0?}",
+                verdict.expected(),
+                verdict.missing(),
+                began.elapsed()
+            );
+        }
+        Err(error) => {
+            println!("  {turn:>4} {troubles:?}: {error:#}");
+            account
+                .violations
+                .push(format!("turn {turn} {troubles:?}: {error:#}"));
+        }
+    }
+}
+
+/// One line of the table in the results file.
+fn append(results: &Path, seed: u64, account: &Account) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(results)
+        .with_context(|| format!("{} is not there", results.display()))?;
+    let (faults, violations) = (account.faults, account.violations.len());
+    let (expected, missing) = (account.frames_expected, account.frames_missing);
+    writeln!(
+        file,
+        "| {} | {seed} | {faults} | {expected} | {missing} | {violations} |",
+        jiff::Zoned::now().date()
+    )?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Args {
+        faults,
+        seed,
+        results,
+    } = Args::parse();
+    let kept = cache().join(format!("soak-{seed}-{faults}.json"));
+    let mut account = Account::load(&kept)?;
+    let mut turn = 0;
+    // What was done before a run was cut is not done again.
+    let mut done = 0;
+    while done < account.faults {
+        done += troubles(seed, turn).len();
+        turn += 1;
+    }
+    while account.faults < faults {
+        let scene = Scene::with(Options::test_bed(streams(seed, turn)), |_| {}).await?;
+        let until = (turn / FAULTS_PER_PAIR + 1) * FAULTS_PER_PAIR;
+        let broken = account.violations.len();
+        // After a violation the pair is made anew: what follows is judged by itself.
+        while turn < until && account.faults < faults && account.violations.len() == broken {
+            strike(&scene, seed, turn, &mut account).await;
+            account.store(&kept)?;
+            turn += 1;
+        }
+        if account.violations.len() > broken {
+            scene.bed.mend().await?;
+        }
+    }
+    std::fs::remove_file(&kept)?;
+    if let Some(results) = results {
+        append(&results, seed, &account)?;
+    }
+    let Account {
+        faults,
+        frames_expected,
+        frames_missing,
+        violations,
+    } = account;
+    println!(
+        "result: {}",
+        json!({"faults": faults, "frames_expected": frames_expected, "frames_missing": frames_missing,
+            "violations": violations.len(), "seed": seed})
+    );
+    ensure!(violations.is_empty(), "{violations:#?}");
+    Ok(())
+}

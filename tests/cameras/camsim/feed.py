@@ -142,18 +142,20 @@ class Feed:
         if first:
             medium.base = (counter, clock.get_time() - medium.source.get_base_time())
             head = units[0].head  # parameter sets before the first unit, or preparing waits for a key frame
-        if medium.waits and not first:
+        early = unit.shown - (place + medium.shift) % len(units) - camera.delay
+        time_ns = medium.base[1] + (counter - medium.base[0] + early) * INTERVAL_NS
+        # A medium of one session's own is prepared with parameter sets alone: a frame would be old when it plays. So is
+        # one whose first pictures belong before its time: a buffer has no time below zero, so they would share one.
+        waits = medium.waits or time_ns < 0
+        if waits and not first:
             return False
         if medium.source.get_current_level_buffers() >= QUEUE_FRAMES:
             camera.leaked += 1
-        # A medium of one session's own is prepared with parameter sets alone: a frame would be old when it plays.
-        frame = b"" if medium.waits else clip.stamp(codec, camera.number, counter, now_ns) + unit.slices
+        frame = b"" if waits else clip.stamp(codec, camera.number, counter, now_ns) + unit.slices
         buffer = Gst.Buffer.new_wrapped(head + frame)
-        early = unit.shown - (place + medium.shift) % len(units) - camera.delay
-        time_ns = medium.base[1] + (counter - medium.base[0] + early) * INTERVAL_NS
         buffer.pts, buffer.dts = max(time_ns, 0), Gst.CLOCK_TIME_NONE
         medium.source.push_buffer(buffer)
-        return not medium.waits
+        return not waits
 
     def mark(self) -> None:
         """Forgets lateness and leaks so far: from here on they count. Called when every medium is warm."""

@@ -26,6 +26,11 @@ pub const WINDOW_US: i64 = 2_000_000;
 /// The most that a playlist has in one entry, 1/90000 s.
 pub const PART: u64 = 900_000;
 
+/// How much later than it should the next group of a run may begin without a hole between them, 1/90000 s. A writer that
+/// waits for a frame gives the one before its usual duration; when the next came, it would have believed so much. What
+/// was lost meanwhile is in the ledger.
+const PAUSE: i64 = 90_000;
+
 /// A place between two fragments of a long group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
@@ -86,15 +91,18 @@ impl Gop {
     }
 
     pub(crate) fn extend(&mut self, fragment: &Fragment, hashes: Vec<FrameHash>) {
-        let part = self.duration - self.cuts.last().map_or(0, |cut| cut.at);
+        // Before a pause a writer does not know how long a frame is shown.
+        let pause = fragment.dts - self.end_dts();
+        let at = self.duration + pause.clamp(0, PAUSE).cast_unsigned() * u64::from(pause < PAUSE);
+        let part = at.saturating_sub(self.cuts.last().map_or(0, |cut| cut.at));
         if part + fragment.duration > PART {
             self.cuts.push(Cut {
                 offset: fragment.offset,
-                at: self.duration,
+                at,
             });
         }
         self.len += u64::from(fragment.len);
-        self.duration += fragment.duration;
+        self.duration = at + fragment.duration;
         self.hashes.extend(hashes);
     }
 

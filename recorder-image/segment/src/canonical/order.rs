@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use uuid::Uuid;
 
 use super::matching::Matched;
-use super::{Chosen, Gop, Holding, unlike};
+use super::{Chosen, Gop, Holding, PAUSE, unlike};
 
 /// Chooses of each cluster, and puts the choices in order; `from_us` is where the time begins that is asked for.
 pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen> {
@@ -62,7 +62,9 @@ fn holdings(group: &[Gop]) -> Vec<Holding> {
 
 /// Whether one writer has both, without a hole between them.
 fn follows(before: &Chosen, next: &Chosen) -> bool {
-    let leads = |a: &Holding, b: &Holding| (a.store, a.run, a.dts.1) == (b.store, b.run, b.dts.0);
+    let leads = |a: &Holding, b: &Holding| {
+        (a.store, a.run) == (b.store, b.run) && (0..PAUSE).contains(&(b.dts.0 - a.dts.1))
+    };
     before
         .holdings
         .iter()

@@ -266,3 +266,35 @@ fn stores_that_contradict_each_other_lose_nothing() {
     assert_eq!(chosen.len(), 4);
     assert!(chosen.iter().all(|c| c.copies == 2));
 }
+
+#[test]
+fn a_camera_that_pauses_leaves_no_hole_of_its_run() {
+    for (pause, follows) in [
+        (0, true),
+        (43_200, true),
+        (89_999, true),
+        (90_000, false),
+        (-1, false),
+    ] {
+        let (before, mut after) = (gop(1, 1, 0, 0..25, true, 1), gop(1, 1, 1, 0..25, true, 1));
+        (after.dts, after.start_us) = (after.dts + pause, after.start_us + pause * 100 / 9);
+        assert_eq!(choose(vec![before, after])[1].follows, follows, "{pause}");
+    }
+}
+
+#[test]
+fn a_group_lasts_as_long_as_its_pictures_do() {
+    let fragment = |dts: i64, duration: u64| Fragment {
+        offset: 0,
+        len: 1,
+        key: dts == 0,
+        start_us: dts * 100 / 9,
+        dts,
+        duration,
+        frames: 1,
+    };
+    let mut paused = gop(1, 1, 0, 0..1, false, 1);
+    // The first one is shown for 43,200, which its writer did not know.
+    paused.extend(&fragment(43_200, 43_200), vec![[1; 16]]);
+    assert_eq!(paused.duration, 86_400);
+}

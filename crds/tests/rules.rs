@@ -183,3 +183,33 @@ fn ring_and_segments() {
         "segment.target must be from 2s to 10m",
     );
 }
+
+#[test]
+fn authority_goes_back_to_a_member() {
+    let preferred = "/spec/preferredPrimary";
+    accepted(preferred, json!("front-0"));
+    accepted(preferred, json!("front-1"));
+    for wrong in ["front", "front-2", "back-0", "0"] {
+        refused(preferred, json!(wrong), "must be the name of a member");
+    }
+    let spec = |after: &str| {
+        json!({
+            "streams": [{ "name": "door", "url": "rtsp://camera-1/stream" }],
+            "storage": { "size": "10Gi" },
+            "preferredPrimary": "front-1",
+            "failover": { "failbackAfter": after },
+        })
+    };
+    accepted("/spec", spec("0s"));
+    accepted("/spec", spec("168h"));
+    refused(
+        "/spec",
+        spec("169h"),
+        "failover.failbackAfter must be 168h at most",
+    );
+    refused(
+        "/spec/failover",
+        json!({ "failbackAfter": "1m" }),
+        "needs preferredPrimary",
+    );
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::pair::Span;
 use crds::{RecorderPair, RecorderPairStatus, names};
 use failover::plan::{Policy, Switchover};
 use failover::{Epoch, MemberName, StoreId};
@@ -189,6 +190,12 @@ fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
         outdated: built.outdated.iter().cloned().collect(),
         known_epoch: Epoch(u64::try_from(highest).unwrap_or_default()),
         switchover: switchover(pair),
+        preferred: pair
+            .spec
+            .preferred_primary
+            .as_ref()
+            .and_then(|name| MemberName::new(name).ok()),
+        failback_after: pair.spec.failover.failback_after.map(Span::get),
         lost: stores.filter_map(|store| StoreId::new(store).ok()).collect(),
     }
 }
@@ -466,7 +473,10 @@ mod tests {
 
     #[test]
     fn an_observer_is_told_what_its_pair_needs() {
-        let mut world = at_rest(&json!({ "failover": { "leaseDuration": "9s" } }));
+        let mut world = at_rest(&json!({
+            "preferredPrimary": "front-1",
+            "failover": { "leaseDuration": "9s", "failbackAfter": "5m" },
+        }));
         let members = json!([
             { "name": "front-0", "role": "Primary", "phase": "Running", "store": "store-0" },
             { "name": "front-1", "role": "None", "phase": "Pending", "store": "store-1" },
@@ -496,6 +506,8 @@ mod tests {
         );
         let to = setup.switchover.and_then(|asked| asked.to);
         assert_eq!(to, MemberName::new("front-1").ok());
+        assert_eq!(setup.preferred, MemberName::new("front-1").ok());
+        assert_eq!(setup.failback_after, Some(Duration::from_mins(5)));
         assert_eq!(setup.authority, minted.authority.0.cert);
     }
 }

@@ -22,6 +22,8 @@ pub enum TakeReason {
     ContainerTerminated,
     /// A switchover was asked for.
     Switchover,
+    /// The member that is preferred is well again.
+    Failback,
     /// Nobody holds the Lease yet.
     NoHolder,
 }

@@ -76,7 +76,11 @@ pub use value::{NotASize, Size, Span};
     validation = Rule::new(r"self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name of a RecorderPair must start with a letter and have only a-z, 0-9 and -, because Services are named after it"),
     validation = Rule::new(r"!self.metadata.name.matches('-(0|1|primary)$')")
-        .message("the name of a RecorderPair must not end in -0, -1 or -primary: another pair's Services may have that name")
+        .message("the name of a RecorderPair must not end in -0, -1 or -primary: another pair's Services may have that name"),
+    validation = Rule::new(r"!has(self.spec.preferredPrimary) || self.spec.preferredPrimary == self.metadata.name + '-0' || self.spec.preferredPrimary == self.metadata.name + '-1'")
+        .message("preferredPrimary must be the name of a member: that of the RecorderPair with -0 or -1"),
+    validation = Rule::new(r"!has(self.spec.failover) || !has(self.spec.failover.failbackAfter) || has(self.spec.preferredPrimary)")
+        .message("failover.failbackAfter needs preferredPrimary: the member that authority goes back to")
 )]
 #[cfg_attr(feature = "cel", kube(cel))]
 #[serde(rename_all = "camelCase")]
@@ -95,6 +99,11 @@ pub struct RecorderPairSpec {
     /// The member that does not serve.
     #[serde(default)]
     pub standby: Standby,
+    /// The member that is to be primary when all is well, by its name: `<pair>-0` or `<pair>-1`. It is preferred where nobody
+    /// is primary; authority comes back to it by itself only with `failover.failbackAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 52))]
+    pub preferred_primary: Option<String>,
     /// How fast the standby takes over.
     #[serde(default)]
     pub failover: Failover,

@@ -142,6 +142,12 @@ pub struct Failover {
     )]
     #[serde(default = "default_lease_duration")]
     pub lease_duration: Span,
+    /// After so long without any fault the preferred member becomes primary again: both members fit, the same starts of them,
+    /// all media on both, in one epoch. `0s` is as soon as that is so. Authority stays where it is where this is not given.
+    #[x_kube(validation = Rule::new("duration(self) <= duration('168h')")
+        .message("failover.failbackAfter must be 168h at most"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failback_after: Option<Span>,
     /// Single streams that move to the standby.
     #[serde(default)]
     pub streams: StreamFailover,
@@ -190,6 +196,7 @@ impl Default for Failover {
             leash: default_leash(),
             suspect_after: default_suspect_after(),
             lease_duration: default_lease_duration(),
+            failback_after: None,
             streams: StreamFailover::default(),
         }
     }

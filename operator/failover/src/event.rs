@@ -109,8 +109,17 @@ pub enum TakeReason {
     ContainerTerminated,
     /// A switchover was asked for.
     Switchover,
+    /// The member that is preferred is well again.
+    Failback,
     /// Nobody holds the Lease yet.
     NoHolder,
+}
+
+impl TakeReason {
+    /// Whether the primary is well, and asked to hand over.
+    pub fn is_planned(self) -> bool {
+        matches!(self, Self::Switchover | Self::Failback)
+    }
 }
 
 /// What became of an order.

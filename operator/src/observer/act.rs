@@ -103,6 +103,7 @@ async fn take_it(
             TakeReason::Expired => MemberReason::Expired,
             TakeReason::ContainerTerminated => MemberReason::ContainerTerminated,
             TakeReason::Switchover => MemberReason::Switchover,
+            TakeReason::Failback => MemberReason::Failback,
             TakeReason::NoHolder => MemberReason::NoHolder,
         },
     };

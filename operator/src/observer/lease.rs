@@ -240,6 +240,8 @@ pub(super) mod tests {
             outdated: BTreeSet::new(),
             known_epoch: Epoch(7),
             switchover: None,
+            preferred: None,
+            failback_after: None,
             lost: BTreeSet::new(),
         }
     }

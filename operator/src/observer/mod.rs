@@ -15,10 +15,11 @@ mod translate;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crds::RecorderPair;
 use failover::plan::{Policy, Switchover};
-use failover::{Epoch, StoreId};
+use failover::{Epoch, MemberName, StoreId};
 use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -51,6 +52,10 @@ pub struct Setup {
     pub known_epoch: Epoch,
     /// The switchover that was asked for.
     pub switchover: Option<Switchover>,
+    /// The member that is to be primary.
+    pub preferred: Option<MemberName>,
+    /// It becomes primary again after so long without a change; by itself never where there is none.
+    pub failback_after: Option<Duration>,
     /// Stores whose volumes are lost.
     pub lost: BTreeSet<StoreId>,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::member::MemberReport;
-use failover::plan::{LeaseWatch, MemberState, Observed, Policy, Running, ServeTarget};
-use failover::{BootTime, Decision, MemberName, ReadResult, StoreId, plan};
+use failover::plan::{Calm, Failback, LeaseWatch, MemberState, Observed, Policy, Running, ServeTarget};
+use failover::{BootTime, Decision, MemberName, ReadResult, StoreId, TakeReason, plan};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
@@ -38,6 +38,7 @@ pub(super) struct State {
     missing_since: Option<BootTime>,
     members: [Memory; 2],
     serving: Option<(BootTime, ServeTarget)>,
+    calm: Calm,
 }
 
 struct Memory {
@@ -62,6 +63,7 @@ impl State {
             missing_since: None,
             members,
             serving: None,
+            calm: Calm::default(),
         }
     }
 
@@ -80,8 +82,13 @@ impl State {
         }
         let now = self.now;
         self.serving = self.serving.take().filter(|(at, _)| now.since(*at) < SERVING_AGE);
-        let observed = self.observed(setup);
+        let mut observed = self.observed(setup);
+        observed.calm = self.calm.look(now, &observed);
         let mut decisions = plan(&observed, now);
+        if decisions.iter().any(is_failback) {
+            // One that does not come about is not tried again before there was as much calm again.
+            self.calm = Calm::default();
+        }
         decisions
             .retain(|decision| !matches!(decision, Decision::RecreateLease { .. }) || self.may_recreate());
         decisions
@@ -110,13 +117,17 @@ impl State {
             lost,
             known_epoch: setup.known_epoch,
             switchover: setup.switchover.clone(),
+            failback: failback(setup),
+            calm: None,
             serving: self.serving.as_ref().map(|(_, target)| target.clone()),
         }
     }
 
     fn members(&self, setup: &Setup) -> Vec<MemberState> {
         let [first, second] = &self.members;
-        let told = [(first, second), (second, first)];
+        let mut told = [(first, second), (second, first)];
+        let preferred = setup.preferred.as_ref().map(MemberName::as_str);
+        told.sort_by_key(|(memory, _)| preferred != Some(&memory.name));
         told.into_iter()
             .filter_map(|(memory, peer)| memory.state(setup, peer.fresh(self.now, &setup.policy)))
             .collect()
@@ -154,6 +165,15 @@ impl State {
     }
 }
 
+fn failback(setup: &Setup) -> Option<Failback> {
+    let (to, after) = (setup.preferred.clone()?, setup.failback_after?);
+    Some(Failback { to, after })
+}
+
+fn is_failback(decision: &Decision) -> bool {
+    matches!(decision, Decision::TakeIt { order, .. } if order.reason == TakeReason::Failback)
+}
+
 impl Memory {
     fn take(&mut self, now: BootTime, report: Option<MemberReport>, pod: Option<Arc<Pod>>) {
         if let Some(report) = report {
@@ -189,7 +209,7 @@ mod tests {
 
     use crds::member::Role;
     use failover::plan::{RestartReason, Switchover};
-    use failover::{Epoch, Lease, TakeReason, Version};
+    use failover::{Epoch, Lease, Version};
     use serde_json::json;
 
     use super::*;
@@ -468,6 +488,43 @@ mod tests {
             };
             assert!(scene.at(1).contains(&restart), "answers: {answers}");
         }
+    }
+
+    /// The pair is at rest with front-0 as primary, and front-1 is to have it back.
+    fn away(after: u64) -> Scene {
+        let mut scene = scene();
+        scene.setup.preferred = MemberName::new("front-1").ok();
+        scene.setup.failback_after = Some(Duration::from_secs(after));
+        scene
+    }
+
+    #[test]
+    fn authority_goes_back_after_calm_and_is_not_asked_for_each_second() {
+        let back = Some(("front-1", TakeReason::Failback));
+        let mut scene = away(10);
+        assert_eq!(taken(&scene.until(1..=10)), None);
+        assert_eq!(taken(&scene.at(11)), back);
+        assert_eq!(taken(&scene.until(12..=21)), None, "it did not come about");
+        assert_eq!(taken(&scene.at(22)), back);
+    }
+
+    #[test]
+    fn without_a_time_or_a_preference_authority_stays() {
+        let mut scene = away(10);
+        scene.setup.failback_after = None;
+        assert_eq!(scene.until(1..=29), []);
+        let mut scene = away(10);
+        scene.setup.preferred = None;
+        assert_eq!(scene.until(1..=29), []);
+    }
+
+    #[test]
+    fn calm_begins_when_the_member_has_caught_up() {
+        let mut scene = away(0);
+        scene.report(0).replication.backfill_bytes = 1;
+        assert_eq!(taken(&scene.until(1..=9)), None);
+        scene.report(0).replication.backfill_bytes = 0;
+        assert_eq!(taken(&scene.at(10)), Some(("front-1", TakeReason::Failback)));
     }
 
     /// The primary is silent, and the standby does not hear it.

@@ -6,6 +6,9 @@ use crds::pair::{Condition, FailoverStatus, MovedStream};
 /// The action of events that are no failovers.
 pub const RECONCILE: &str = "Reconcile";
 
+/// Why a member took that was preferred, in its own words.
+const FAILBACK: &str = "Failback";
+
 /// What to tell, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -64,7 +67,9 @@ fn moves(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Note> {
     went.chain(returned).collect()
 }
 
+/// A failback is told as such: nobody was lost.
 fn failover(failover: &FailoverStatus) -> Note {
+    let back = failover.why == FAILBACK;
     let phase = |name: &str, at: Option<i64>| at.map(|at| format!("{name} after {at} ms"));
     let phases = [
         phase("suspected", failover.suspected),
@@ -75,7 +80,7 @@ fn failover(failover: &FailoverStatus) -> Note {
     let phases: Vec<String> = phases.into_iter().flatten().collect();
     Note {
         warning: false,
-        reason: "FailedOver".to_owned(),
+        reason: if back { "FailedBack" } else { "FailedOver" }.to_owned(),
         action: format!("TakeEpoch{}", failover.epoch),
         message: format!(
             "member {:?} took over in epoch {} ({}): {}",
@@ -227,6 +232,16 @@ mod tests {
         let mut after = before.clone();
         "another volume".clone_into(&mut after.conditions[0].message);
         assert_eq!(told(&before, &after), "");
+    }
+
+    #[test]
+    fn a_failback_is_told_as_such() {
+        let mut after = with_failovers(&[8, 7]);
+        "Failback".clone_into(&mut after.failovers[0].why);
+        assert_eq!(
+            told(&RecorderPairStatus::default(), &after),
+            "FailedOver FailedBack"
+        );
     }
 
     #[test]

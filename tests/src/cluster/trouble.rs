@@ -104,7 +104,6 @@ impl Trouble {
             T::FillDisk(Standby),
             T::FreezeApi,
             T::StopOperator,
-            T::FreezeCamera,
             T::DeleteLease,
             T::WipeStatus,
         ]

@@ -1,7 +1,7 @@
 //! Taking: read, wait, swap, sync. Only the member that is to hold the Lease does it.
 
 use crate::effect::{Effect, Note, StandDown};
-use crate::event::{OrderOutcome, ReadResult, SwapResult, TakeOrder, TakeReason};
+use crate::event::{OrderOutcome, ReadResult, SwapResult, TakeOrder};
 use crate::lease::{Lease, LeaseRecord, millis};
 use crate::member::tenure::Tenure;
 use crate::member::{Member, Purpose, State};
@@ -293,9 +293,9 @@ impl Member {
         OrderOutcome::Accepted
     }
 
-    /// While the primary is heard only a switchover makes sense: it is asked to hand over.
+    /// While the primary is heard only a planned move makes sense: it is asked to hand over.
     fn wish_for_handover(&mut self, now: BootTime, order: TakeOrder) -> OrderOutcome {
-        if order.reason != TakeReason::Switchover {
+        if !order.reason.is_planned() {
             return OrderOutcome::Alive;
         }
         self.wants = Some((order.epoch, now + self.settings.handover_timeout));

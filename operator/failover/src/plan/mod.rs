@@ -3,7 +3,10 @@
 //! It reasons about an owner and an ordered list of followers, however many there are. Nothing it decides is needed
 //! for safety: a member that is told to take follows its own rule.
 
+mod calm;
 mod decision;
+#[cfg(test)]
+mod failback_tests;
 mod observed;
 #[cfg(test)]
 mod tests;
@@ -15,9 +18,10 @@ use crate::name::{Epoch, MemberName};
 use crate::report::Role;
 use crate::time::BootTime;
 
+pub use calm::Calm;
 pub use decision::{Decision, RestartReason};
 pub use observed::{
-    Container, LeaseWatch, MemberState, Observed, Pod, Policy, Running, ServeTarget, Switchover,
+    Container, Failback, LeaseWatch, MemberState, Observed, Pod, Policy, Running, ServeTarget, Switchover,
 };
 
 /// What to do about what was observed, at `now` on the operator's own monotonic clock.
@@ -159,7 +163,8 @@ impl<'a> View<'a> {
             .or_else(|| self.terminated())
             .or_else(|| self.expired())
             .or_else(|| self.switchover())
-            .or_else(|| self.rolling_switchover())?;
+            .or_else(|| self.rolling_switchover())
+            .or_else(|| self.failback())?;
         let idle = self.role(member) == Some(Role::Standby);
         idle.then(|| take_it(&member.name, epoch, reason))
     }
@@ -225,6 +230,16 @@ impl<'a> View<'a> {
             .all(|member| self.is_up(member) && !is_outdated(member));
         let move_it = is_outdated(holder) && rest_done && follower.name != holder.name;
         move_it.then_some((follower, TakeReason::Switchover))
+    }
+
+    /// Back to the member that is preferred, once there was calm for long enough. Whatever a user asked for goes first.
+    fn failback(&self) -> Option<(&'a MemberState, TakeReason)> {
+        let wanted = self.observed.failback.as_ref()?;
+        let follower = self.follower()?;
+        let away = follower.name == wanted.to && self.holder()?.name != wanted.to;
+        let calm = self.observed.calm.is_some_and(|calm| calm >= wanted.after);
+        let idle = self.observed.switchover.is_none();
+        (away && calm && idle).then_some((follower, TakeReason::Failback))
     }
 
     /// A rolling update restarts one follower at a time, the least preferred first, and only while every other

@@ -78,6 +78,11 @@ impl LeaseWatch {
         self.unchanged
     }
 
+    /// Whether the newest read succeeded.
+    pub fn is_read(&self) -> bool {
+        self.read_at.is_some()
+    }
+
     /// Whether the newest read succeeded and said that there is no Lease.
     pub fn is_missing(&self) -> bool {
         self.missing && self.read_at.is_some()
@@ -173,6 +178,15 @@ pub struct Switchover {
     pub unclean: bool,
 }
 
+/// Whom to give authority back to when all is well again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failback {
+    /// To whom.
+    pub to: MemberName,
+    /// After so long without any change.
+    pub after: Duration,
+}
+
 /// Whom the `-primary` Service points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServeTarget {
@@ -198,6 +212,10 @@ pub struct Observed {
     pub known_epoch: Epoch,
     /// The switchover that was asked for and is not done.
     pub switchover: Option<Switchover>,
+    /// The failback that is wanted; authority stays where it is where there is none.
+    pub failback: Option<Failback>,
+    /// For how long nothing happened, as [`Calm`](super::Calm) tells; `None` while something is wrong.
+    pub calm: Option<Duration>,
     /// Whom the `-primary` Service points at now.
     pub serving: Option<ServeTarget>,
 }

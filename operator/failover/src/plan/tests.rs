@@ -9,9 +9,9 @@ use crate::lease::RECREATE_STEP;
 use crate::name::{Incarnation, MemberRef, StoreId, Version};
 use crate::report::Report;
 
-const NOW: BootTime = BootTime(100_000_000_000);
+pub(super) const NOW: BootTime = BootTime(100_000_000_000);
 
-fn name(text: &str) -> MemberName {
+pub(super) fn name(text: &str) -> MemberName {
     MemberName::new(text).unwrap()
 }
 
@@ -100,7 +100,7 @@ fn seen(result: &ReadResult, seconds: u64) -> LeaseWatch {
 }
 
 /// Left holds epoch 7, right follows, all is well.
-fn healthy() -> Observed {
+pub(super) fn healthy() -> Observed {
     Observed {
         policy: Policy::default(),
         lease: seen(&ReadResult::Found(lease(Some("left"), Some("right"))), 1),
@@ -111,6 +111,8 @@ fn healthy() -> Observed {
         lost: BTreeSet::new(),
         known_epoch: Epoch(7),
         switchover: None,
+        failback: None,
+        calm: None,
         serving: Some(ServeTarget {
             epoch: Epoch(7),
             member: name("left"),

@@ -79,6 +79,8 @@ impl Manager {
             lost: lost.clone(),
             known_epoch: self.status,
             switchover: None,
+            failback: None,
+            calm: None,
             serving: self.serving.clone(),
         }
     }

@@ -45,6 +45,7 @@ async fn take(State(control): State<Control>, Json(order): Json<TakeRequest>) ->
         TakeReason::Expired => failover::TakeReason::Expired,
         TakeReason::ContainerTerminated => failover::TakeReason::ContainerTerminated,
         TakeReason::Switchover => failover::TakeReason::Switchover,
+        TakeReason::Failback => failover::TakeReason::Failback,
         TakeReason::NoHolder => failover::TakeReason::NoHolder,
     };
     control

@@ -355,7 +355,8 @@ pub(crate) mod tests {
     fn one_chain_is_played_as_long_as_it_lasts() {
         // Runs as (store, run, start in ms, frames of a group, groups, owner).
         type Runs<'a> = &'a [(u8, u8, i64, u8, u8, bool)];
-        let table: [(&str, Runs<'_>, &[(u128, i64)], &[i64]); 8] = [
+        type Case<'a> = (&'a str, Runs<'a>, &'a [(u128, i64)], &'a [i64]);
+        let table: [Case<'_>; 8] = [
             (
                 "both record all the time",
                 &[(1, 1, 0, 25, 9, true), (2, 1, 400, 25, 9, false)],

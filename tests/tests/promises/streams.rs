@@ -120,6 +120,9 @@ async fn a_camera_that_both_lose_moves_nothing() {
         .sum();
     assert_eq!(moves, 0, "nobody is better off");
     scene.cameras.thaw(camera).await.unwrap();
+    scene.settled(RETURN).await.unwrap();
+    // Nobody is connected to a camera at the moment at which it comes back; from then on nothing is lost.
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     scene
         .judge(before.start, &members)

@@ -290,19 +290,21 @@ fn orders_and_their_answers() {
 }
 
 #[test]
-fn a_standby_that_is_told_to_switch_over_asks_its_primary() {
-    let mut rig = Rig::new(7);
-    rig.request(7, true);
-    rig.take_effects();
-    rig.step(Event::TakeOrder(TakeOrder {
-        epoch: Epoch(7),
-        reason: TakeReason::Switchover,
-    }));
-    let asks = rig.effects.iter().any(|effect| match effect {
-        Effect::SendRequest { request, .. } => request.wants == Some(Epoch(7)),
-        _ => false,
-    });
-    assert!(asks);
+fn a_standby_that_is_told_of_a_planned_move_asks_its_primary() {
+    for reason in [TakeReason::Switchover, TakeReason::Failback] {
+        let mut rig = Rig::new(7);
+        rig.request(7, true);
+        rig.take_effects();
+        rig.step(Event::TakeOrder(TakeOrder {
+            epoch: Epoch(7),
+            reason,
+        }));
+        let asks = rig.effects.iter().any(|effect| match effect {
+            Effect::SendRequest { request, .. } => request.wants == Some(Epoch(7)),
+            _ => false,
+        });
+        assert!(asks, "{reason:?}");
+    }
 }
 
 #[test]

@@ -62,6 +62,10 @@ pub struct Metrics {
     pub stream_writing: Family<StreamLabel, Gauge>,
     /// Frames a second.
     pub stream_fps: Family<StreamLabel, FloatGauge>,
+    /// Live viewers now.
+    pub viewers: Family<StreamLabel, Gauge>,
+    /// Live viewers that were dropped because they fell behind.
+    pub viewers_dropped: Family<StreamLabel, Counter>,
     /// Duration of a group commit.
     pub commit_seconds: Histogram,
     /// Group commits that failed, and writes that the volume refused.
@@ -107,6 +111,8 @@ impl Metrics {
             stream_up: Family::default(),
             stream_writing: Family::default(),
             stream_fps: Family::default(),
+            viewers: Family::default(),
+            viewers_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             disk_errors: Counter::default(),
             disk_total: Gauge::default(),
@@ -172,6 +178,12 @@ impl Metrics {
             "stream_frames_per_second",
             "Frames a second",
             self.stream_fps.clone(),
+        );
+        r.register("viewers", "Live viewers now", self.viewers.clone());
+        r.register(
+            "viewers_dropped",
+            "Live viewers dropped because they fell behind",
+            self.viewers_dropped.clone(),
         );
     }
 
@@ -246,6 +258,8 @@ impl Metrics {
         self.stream_up.remove(&label);
         self.stream_writing.remove(&label);
         self.stream_fps.remove(&label);
+        self.viewers.remove(&label);
+        self.viewers_dropped.remove(&label);
     }
 
     /// The text for a scrape.

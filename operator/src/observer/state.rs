@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::{Setup, translate};
-use crate::world::{SeenReport, View};
+use crate::world::{Doubt, SeenReport, View};
 
 /// What is known of the primary's slice is read again after so long: somebody may have deleted it.
 const SERVING_AGE: Duration = Duration::from_secs(30);
@@ -140,12 +140,16 @@ impl State {
 
     /// What there is to show.
     pub(super) fn view(&self, policy: &Policy) -> View {
-        let seen = |memory: &Memory| {
+        let seen = |(memory, peer): (&Memory, &Memory)| {
             let (at, report) = memory.report.clone()?;
             let fresh = self.now.since(at) <= policy.report_age;
-            Some((memory.name.clone(), SeenReport { report, fresh }))
+            let answer = (at == self.now).then_some(&report);
+            let doubt = Doubt::of(answer, peer.fresh(self.now, policy));
+            Some((memory.name.clone(), SeenReport { report, fresh, doubt }))
         };
-        let reports: BTreeMap<_, _> = self.members.iter().filter_map(seen).collect();
+        let [first, second] = &self.members;
+        let pairs = [(first, second), (second, first)];
+        let reports: BTreeMap<_, _> = pairs.into_iter().filter_map(seen).collect();
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
             lease_missing: self.lease.is_missing(),
@@ -400,6 +404,25 @@ mod tests {
         assert!(scene.fresh("front-1"));
         let view = scene.state.view(&scene.setup.policy);
         assert_eq!(view.reports["front-0"].report.store, "store-front-0");
+    }
+
+    #[test]
+    fn whom_its_peer_suspects_is_dead_unless_it_answers_in_the_same_round() {
+        let mut scene = scene();
+        let doubt = |scene: &Scene| scene.state.view(&scene.setup.policy).reports["front-0"].doubt;
+        scene.report(1).peer.suspected = true;
+        scene.at(1);
+        assert_eq!(doubt(&scene), Doubt::Refuted);
+        scene.report(0).fit = false;
+        scene.at(2);
+        assert_eq!(doubt(&scene), Doubt::Confirmed);
+        let report = scene.reports[0].take();
+        scene.at(3);
+        assert_eq!(doubt(&scene), Doubt::Confirmed, "its report is fresh, but old");
+        assert!(scene.fresh("front-0"));
+        (scene.reports[0], scene.report(1).peer.suspected) = (report, false);
+        scene.at(4);
+        assert_eq!(doubt(&scene), Doubt::None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub const COMPONENT: &str = "recorder";
 
 /// Annotation of the Lease and of EndpointSlices: the epoch, in decimal.
 pub const ANNOTATION_EPOCH: &str = "gapless.video/epoch";
+/// Annotation of the read Service's EndpointSlice: the member that its peer suspects and took out.
+pub const ANNOTATION_SUSPECTED: &str = "gapless.video/suspected";
 /// Annotation of the Lease: the leash, in milliseconds.
 pub const ANNOTATION_LEASH_MS: &str = "gapless.video/leash-ms";
 /// Annotation of the Lease: a counter that every swap raises.

@@ -248,7 +248,14 @@ mod tests {
                 uid: Uuid::from_u128(*uid),
             });
             report.known_streams = known.collect();
-            ((*member).to_owned(), SeenReport { report, fresh: true })
+            (
+                (*member).to_owned(),
+                SeenReport {
+                    report,
+                    fresh: true,
+                    doubt: crate::world::Doubt::None,
+                },
+            )
         });
         world.view = Arc::new(View {
             reports: reports.collect(),

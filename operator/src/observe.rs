@@ -37,9 +37,10 @@ pub async fn observe(
     let lease = Api::<Lease>::namespaced(client.clone(), namespace)
         .get_opt(&names::lease(&id.name))
         .await?;
-    let slice = Api::<EndpointSlice>::namespaced(client.clone(), namespace)
-        .get_opt(&names::primary_service(&id.name))
-        .await?;
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
+    let primary_slice = slices.get_opt(&names::primary_service(&id.name)).await?;
+    let read_slice = slices.get_opt(&names::read_service(&id.name)).await?;
+    let taken_out = |slice: EndpointSlice| slice.annotations().get(names::ANNOTATION_SUSPECTED).cloned();
     let mut world = World {
         lease: lease.is_some(),
         addresses: services.items.into_iter().filter_map(address).collect(),
@@ -47,7 +48,8 @@ pub async fn observe(
         pods: pods.items.into_iter().map(|pod| (pod.name_any(), pod)).collect(),
         rendered: None,
         keys: Keys::default(),
-        primary_slice: slice.is_some(),
+        primary_slice: primary_slice.is_some(),
+        taken_out: read_slice.and_then(taken_out),
         credentials: credentials(&secrets, &pair.spec.streams).await?,
         view,
         now: now(),

@@ -34,6 +34,8 @@ pub struct World {
     pub keys: Keys,
     /// Whether the slice of the primary is there.
     pub primary_slice: bool,
+    /// The member that its peer took out of the slice for reading.
+    pub taken_out: Option<String>,
     /// User name and password of each stream that wants them, or why there are none.
     pub credentials: BTreeMap<String, Result<Credentials, Problem>>,
     /// What the pair's observer saw.
@@ -104,6 +106,31 @@ pub struct SeenReport {
     pub report: MemberReport,
     /// Whether it is fresh.
     pub fresh: bool,
+    /// What its peer thinks of it.
+    pub doubt: Doubt,
+}
+
+/// What becomes of a suspicion against a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Doubt {
+    /// Its peer has none, or says nothing.
+    #[default]
+    None,
+    /// Its peer suspects it, and it does not answer, or is unfit by its own word.
+    Confirmed,
+    /// Its peer suspects it, but it answers.
+    Refuted,
+}
+
+impl Doubt {
+    /// From what a member answered in the newest round, and what its peer said.
+    pub fn of(answer: Option<&MemberReport>, peer: Option<&MemberReport>) -> Self {
+        match (peer.is_some_and(|peer| peer.peer.suspected), answer) {
+            (false, _) => Self::None,
+            (true, Some(answer)) if answer.fit => Self::Refuted,
+            (true, _) => Self::Confirmed,
+        }
+    }
 }
 
 impl View {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::Health;
-use crate::name::{Epoch, MemberName, MemberRef, StoreId, Version};
+use crate::name::{Epoch, Incarnation, MemberName, MemberRef, StoreId, Version};
 
 /// What a member does about authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct PeerReport {
     pub member: MemberName,
     /// Its store, once heard.
     pub store: Option<StoreId>,
+    /// The start of it that was heard last.
+    pub incarnation: Option<Incarnation>,
     /// Whether it is suspected: not heard, or unfit by its own word.
     pub suspected: bool,
     /// Its recorder, by its own word.

@@ -34,7 +34,8 @@ pub(super) fn account(id: &PairId) -> Object {
     named::<ServiceAccount>(id, fields)
 }
 
-/// What they may do: read and swap their Lease, and point the primary's slice at themselves. Nothing else.
+/// What they may do: read and swap their Lease, point the primary's slice at themselves, and take a dead peer out of the
+/// slice for reading. Nothing else.
 pub(super) fn role(id: &PairId) -> Object {
     let rules = json!([
         {
@@ -46,7 +47,7 @@ pub(super) fn role(id: &PairId) -> Object {
         {
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],
-            "resourceNames": [names::primary_service(&id.name)],
+            "resourceNames": [names::primary_service(&id.name), names::read_service(&id.name)],
             "verbs": ["get", "patch"],
         },
     ]);

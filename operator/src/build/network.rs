@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::labels;
 use super::object::Object;
-use crate::world::{PairId, World};
+use crate::world::{Doubt, PairId, World};
 
 /// A member's own Service: an address for its peer that outlives pods and needs no DNS.
 pub(super) fn member_service(id: &PairId, member: &str) -> Object {
@@ -41,15 +41,32 @@ pub(super) fn viewer_service(id: &PairId, name: &str) -> Object {
     Object::new::<Service>(id, name, &labels::pair(id), json!({ "spec": spec })).owned_by(id)
 }
 
-/// The slice that leads to every member that answers.
+/// The slice that leads to every member that answers and that its peer does not know to be dead; where that is nobody, to
+/// every one that answers.
 pub(super) fn read_slice(world: &World) -> Object {
-    let endpoints: Vec<Value> = world
-        .members()
-        .iter()
-        .filter(|member| world.view.fresh(member).is_some())
-        .filter_map(|member| endpoint(world, member))
-        .collect();
+    let answer = |member: &String| world.view.fresh(member).is_some();
+    let [all, alive] = [false, true].map(|alive| {
+        let members = world.members().into_iter().filter(answer);
+        let members = members.filter(|member| !alive || is_alive(world, member));
+        members
+            .filter_map(|member| endpoint(world, &member))
+            .collect::<Vec<Value>>()
+    });
+    let endpoints = if alive.is_empty() { all } else { alive };
     slice(&world.id, &names::read_service(&world.id.name), &endpoints, None)
+}
+
+/// Whether viewers may be led to a member that answers. What a replicator wrote into the slice may be newer than the view:
+/// a member that it took out stays out until it answers after that, is heard by its peer, or its peer is silent.
+fn is_alive(world: &World, member: &str) -> bool {
+    let doubt = world.view.reports.get(member).map(|seen| seen.doubt);
+    let taken_out = world.taken_out.as_deref() == Some(member);
+    let mut peers = world.members().into_iter().filter(|other| other != member);
+    match doubt.unwrap_or_default() {
+        Doubt::Confirmed => false,
+        Doubt::Refuted => true,
+        Doubt::None => !(taken_out && peers.any(|peer| world.view.fresh(&peer).is_some())),
+    }
 }
 
 /// The slice that leads to the primary, as it is first: to nobody, in no epoch. Whoever takes writes itself in.

@@ -18,6 +18,7 @@ use crate::fixtures::{
 };
 use crate::mint::mint;
 use crate::problem::{Problem, Reason};
+use crate::world::Doubt;
 
 /// Everything that is created or applied.
 fn objects(built: &Built) -> impl Iterator<Item = &Object> {
@@ -311,8 +312,44 @@ fn any_member_that_answers_can_be_read_from() {
     };
     let mut world = at_rest(&json!({}));
     assert_eq!(led_to(&world), ["198.18.1.1", "198.18.2.1"]);
+    let both = led_to(&world);
     silence(&mut world, "front-0");
     assert_eq!(led_to(&world), ["198.18.2.1"]);
+
+    let with = |out: Option<&str>, doubts: [Doubt; 2]| {
+        let mut world = at_rest(&json!({}));
+        world.taken_out = out.map(str::to_owned);
+        let view = Arc::make_mut(&mut world.view);
+        for (seen, doubt) in view.reports.values_mut().zip(doubts) {
+            seen.doubt = doubt;
+        }
+        world
+    };
+    let table = [
+        (
+            None,
+            [Doubt::Confirmed, Doubt::None],
+            false,
+            "its peer suspects it, and it is silent",
+        ),
+        (
+            Some("front-0"),
+            [Doubt::None; 2],
+            false,
+            "the view is older than the suspicion",
+        ),
+        (Some("front-0"), [Doubt::Refuted, Doubt::None], true, "it answers"),
+        (None, [Doubt::Refuted; 2], true, "they do not hear each other"),
+        (Some("gate-9"), [Doubt::None; 2], true, "nobody of this pair"),
+        (None, [Doubt::Confirmed; 2], true, "somebody has to be led to"),
+    ];
+    for (out, doubts, led, why) in table {
+        let found = led_to(&with(out, doubts));
+        assert_eq!(found, both[usize::from(!led)..], "{why}");
+    }
+    let mut alone = with(Some("front-0"), [Doubt::None; 2]);
+    silence(&mut alone, "front-1");
+    assert_eq!(led_to(&alone), ["198.18.1.1"], "whoever took it out is gone");
 }
 
 #[test]
@@ -335,7 +372,11 @@ fn replicators_may_swap_their_lease_and_lead_viewers_and_no_more() {
     let verbs = json!(["get", "patch"]);
     let expected = [
         (&json!("leases"), &json!(["front"]), &verbs),
-        (&json!("endpointslices"), &json!(["front-primary"]), &verbs),
+        (
+            &json!("endpointslices"),
+            &json!(["front-primary", "front"]),
+            &verbs,
+        ),
     ];
     assert_eq!(rules, expected);
 }

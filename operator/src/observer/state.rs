@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::{Setup, translate};
-use crate::world::{SeenReport, View};
+use crate::world::{Doubt, SeenReport, View};
 
 /// What is known of the primary's slice is read again after so long: somebody may have deleted it.
 const SERVING_AGE: Duration = Duration::from_secs(30);
@@ -151,12 +151,16 @@ impl State {
 
     /// What there is to show.
     pub(super) fn view(&self, policy: &Policy) -> View {
-        let seen = |memory: &Memory| {
+        let seen = |(memory, peer): (&Memory, &Memory)| {
             let (at, report) = memory.report.clone()?;
             let fresh = self.now.since(at) <= policy.report_age;
-            Some((memory.name.clone(), SeenReport { report, fresh }))
+            let answer = (at == self.now).then_some(&report);
+            let doubt = Doubt::of(answer, peer.fresh(self.now, policy));
+            Some((memory.name.clone(), SeenReport { report, fresh, doubt }))
         };
-        let reports: BTreeMap<_, _> = self.members.iter().filter_map(seen).collect();
+        let [first, second] = &self.members;
+        let pairs = [(first, second), (second, first)];
+        let reports: BTreeMap<_, _> = pairs.into_iter().filter_map(seen).collect();
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
             lease_missing: self.lease.is_missing(),

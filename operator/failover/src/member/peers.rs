@@ -75,6 +75,7 @@ impl Peer {
         PeerReport {
             member: self.name.clone(),
             store: self.store.clone(),
+            incarnation: self.incarnation,
             suspected: self.suspected,
             health: self.health,
             silent_ms: self.heard.map(|heard| millis(now.since(heard))),

@@ -204,6 +204,25 @@ fn a_report_is_fresh_for_three_seconds_and_kept_for_ever() {
 }
 
 #[test]
+fn whom_its_peer_suspects_is_dead_unless_it_answers_in_the_same_round() {
+    let mut scene = scene();
+    let doubt = |scene: &Scene| scene.state.view(&scene.setup.policy).reports["front-0"].doubt;
+    scene.report(1).peer.suspected = true;
+    scene.at(1);
+    assert_eq!(doubt(&scene), Doubt::Refuted);
+    scene.report(0).fit = false;
+    scene.at(2);
+    assert_eq!(doubt(&scene), Doubt::Confirmed);
+    let report = scene.reports[0].take();
+    scene.at(3);
+    assert_eq!(doubt(&scene), Doubt::Confirmed, "its report is fresh, but old");
+    assert!(scene.fresh("front-0"));
+    (scene.reports[0], scene.report(1).peer.suspected) = (report, false);
+    scene.at(4);
+    assert_eq!(doubt(&scene), Doubt::None);
+}
+
+#[test]
 fn the_lease_that_is_shown_is_the_one_that_was_read_last() {
     let mut scene = scene();
     scene.lease = ReadResult::Unavailable;

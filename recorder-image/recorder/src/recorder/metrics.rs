@@ -64,6 +64,10 @@ pub struct Metrics {
     pub stream_owned: Family<StreamLabel, Gauge>,
     /// Frames a second.
     pub stream_fps: Family<StreamLabel, FloatGauge>,
+    /// Live viewers now.
+    pub viewers: Family<StreamLabel, Gauge>,
+    /// Live viewers that were dropped because they fell behind.
+    pub viewers_dropped: Family<StreamLabel, Counter>,
     /// Duration of a group commit.
     pub commit_seconds: Histogram,
     /// Group commits that failed, and writes that the volume refused.
@@ -110,6 +114,8 @@ impl Metrics {
             stream_writing: Family::default(),
             stream_owned: Family::default(),
             stream_fps: Family::default(),
+            viewers: Family::default(),
+            viewers_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             disk_errors: Counter::default(),
             disk_total: Gauge::default(),
@@ -180,6 +186,12 @@ impl Metrics {
             "stream_frames_per_second",
             "Frames a second",
             self.stream_fps.clone(),
+        );
+        r.register("viewers", "Live viewers now", self.viewers.clone());
+        r.register(
+            "viewers_dropped",
+            "Live viewers dropped because they fell behind",
+            self.viewers_dropped.clone(),
         );
     }
 
@@ -255,6 +267,8 @@ impl Metrics {
         self.stream_writing.remove(&label);
         self.stream_owned.remove(&label);
         self.stream_fps.remove(&label);
+        self.viewers.remove(&label);
+        self.viewers_dropped.remove(&label);
     }
 
     /// The text for a scrape.

@@ -9,6 +9,7 @@ use super::session::classify::Fault;
 use super::session::source::Source;
 use super::session::supervise::{Supervised, supervise};
 use super::stream::Stream;
+use super::stream::live::End;
 use crate::local::StreamUid;
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Registry {
                 .iter()
                 .any(|s| s.uid == *uid && s.name == entry.spec.name);
             if !stays {
-                entry.stream.lock().ring.close_gop();
+                entry.close();
                 self.metrics.forget(&entry.stream.name);
                 changes.removed.push(entry.stream.name.clone());
             }
@@ -127,12 +128,19 @@ impl Registry {
     pub fn stop(&self) {
         for entry in self.lock().values_mut() {
             entry.session.abort();
-            entry.stream.lock().ring.close_gop();
+            entry.close();
         }
     }
 }
 
 impl Entry {
+    /// No frame follows: viewers are better off at the other member.
+    fn close(&self) {
+        let mut inner = self.stream.lock();
+        inner.ring.close_gop();
+        inner.viewers.end(End::Gone);
+    }
+
     fn restart(&mut self, spec: &StreamSpec) {
         self.session.abort();
         let mut inner = self.stream.lock();

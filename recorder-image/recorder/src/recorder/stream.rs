@@ -1,6 +1,7 @@
 //! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
 
 mod freshness;
+pub mod live;
 mod notices;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use failover::streams::Fault;
 
 use self::freshness::Freshness;
+use self::live::Viewers;
 use self::notices::Notices;
 use super::frame::Frame;
 use super::metrics::{ErrorLabel, GapLabel, Metrics, label};
@@ -55,6 +57,8 @@ pub struct Inner {
     pub open_gap: Option<GapNotice>,
     /// The camera's clock, over all sessions.
     pub camera: CameraClock,
+    /// Who watches.
+    pub viewers: Viewers,
     /// The usual time between two frames, as it was measured last, microseconds.
     interval_us: Option<i64>,
     notices: Notices,
@@ -177,6 +181,10 @@ impl Stream {
             collector: Collector::default(),
             open_gap: None,
             camera: CameraClock::default(),
+            viewers: Viewers::new(
+                metrics.viewers.get_or_create(&label(&name)).clone(),
+                metrics.viewers_dropped.get_or_create(&label(&name)).clone(),
+            ),
             interval_us: None,
             notices: Notices::default(),
             freshness: Freshness::default(),
@@ -216,12 +224,7 @@ impl Stream {
                 StreamState::Receiving if h.unwritable.is_some() => StreamState::Failed,
                 state => state,
             },
-            error: h
-                .error
-                .clone()
-                .or_else(|| h.unwritable.clone())
-                .or_else(|| h.disk_error.clone())
-                .or_else(|| h.warning.clone()),
+            error: h.worst().cloned(),
             last_frame_unix_ms: h.last_frame.map(|(_, us)| us / 1000),
             fps: if stale { 0.0 } else { h.fps },
             bitrate: if stale { 0 } else { h.bitrate },
@@ -244,6 +247,8 @@ impl Inner {
         if key {
             self.end_gap(us);
         }
+        let frame = Arc::new(frame);
+        self.viewers.feed(&frame);
         if let Some(dropped) = self.ring.push(frame) {
             let why = "the ring is full and the volume does not take frames in time";
             self.not_held(dropped, why, at);
@@ -370,6 +375,11 @@ impl Inner {
         self.health.disk_error = error;
     }
 
+    /// Why no frames come, where that is known.
+    pub fn why_silent(&self) -> Option<&str> {
+        self.health.error.as_ref().map(|e| e.message.as_str())
+    }
+
     /// When the newest frame arrived, on `CLOCK_BOOTTIME`.
     pub fn last_frame(&self) -> Option<Duration> {
         self.health.last_frame.map(|(at, _)| at)
@@ -377,6 +387,11 @@ impl Inner {
 }
 
 impl Health {
+    fn worst(&self) -> Option<&StreamError> {
+        let errors = [&self.error, &self.unwritable, &self.disk_error, &self.warning];
+        errors.into_iter().find_map(Option::as_ref)
+    }
+
     fn frame(&mut self, at: Duration, us: i64, bytes: usize) {
         self.last_frame = Some((at, us));
         self.frames += 1;

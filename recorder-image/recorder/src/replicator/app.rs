@@ -15,7 +15,7 @@ use failover::{
 use segment::retention::RetentionClock;
 use segment::{Catalogue, EpochSlots, Role, SegmentId, StreamUid, Volume};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing};
@@ -24,6 +24,7 @@ use super::keeper::Keeper;
 use super::kube_lease::{KubeLease, client};
 use super::link::Link;
 use super::network::{Network, Parties};
+use super::readers::{self, Sight};
 use super::report::{Reporter, known_streams};
 use super::server::{self, Control};
 use super::slice;
@@ -285,6 +286,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let (to_peer, peer_inbox) = mpsc::channel(QUEUE);
     let (to_recorder, recorder_inbox) = mpsc::unbounded_channel::<ToRecorder>();
     let (serving, served) = mpsc::unbounded_channel();
+    let (sight, sights) = watch::channel(None);
     let (acks, acks_inbox) = mpsc::channel(QUEUE);
     let (keeper_inbox, work) = sync_channel(QUEUE);
     let (standing, recorder) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
@@ -299,6 +301,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         peer: to_peer,
         recorder: to_recorder.clone(),
         serving,
+        sight,
         standing: Arc::clone(&standing),
     };
     let streams = Streams::new(Incarnation(incarnation), policy(config), settings.leash);
@@ -306,7 +309,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     if options.no_lease {
         drive(member, streams, Arc::new(NoLease), slots, outputs, channels)?;
     } else {
-        let lease = lease(options, config, &settings, served).await?;
+        let lease = lease(options, config, &settings, served, sights).await?;
         drive(member, streams, Arc::new(lease), slots, outputs, channels)?;
     }
     let link = Link {
@@ -347,12 +350,13 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     })
 }
 
-/// The Lease in the API server; and the EndpointSlice follows the epochs that are served.
+/// The Lease in the API server; and the EndpointSlices follow the epochs that are served and what is seen of the peer.
 async fn lease(
     options: &Options,
     config: &RenderedConfig,
     settings: &Settings,
     served: mpsc::UnboundedReceiver<u64>,
+    sights: watch::Receiver<Option<Sight>>,
 ) -> anyhow::Result<KubeLease> {
     let client = client(settings.api_timeout).await?;
     let namespace = config.pair.namespace.clone();
@@ -370,6 +374,8 @@ async fn lease(
         ip: options.pod_ip.clone().context("POD_IP is not set")?,
         node: options.node.clone(),
     };
+    let read_slice = crds::names::read_service(&config.pair.name);
+    tokio::spawn(readers::follow(client.clone(), read_slice, me.clone(), sights));
     tokio::spawn(slice::follow(client, config.primary_slice.clone(), me, served));
     Ok(lease)
 }

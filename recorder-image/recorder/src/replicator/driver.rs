@@ -12,9 +12,10 @@ use failover::{
     Report, Role, SwapResult, Version,
 };
 use segment::{EpochSlots, StreamUid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::phases::Phases;
+use super::readers::Sight;
 use crate::local::{self, Share, ToRecorder, boottime_ns};
 use crate::wire::Message;
 
@@ -95,6 +96,8 @@ pub struct Outputs {
     pub recorder: mpsc::UnboundedSender<ToRecorder>,
     /// A new epoch is served from here on.
     pub serving: mpsc::UnboundedSender<u64>,
+    /// How the peer is seen, once it is heard or suspected.
+    pub sight: watch::Sender<Option<Sight>>,
     /// What others look at.
     pub standing: Arc<Mutex<Option<Standing>>>,
 }
@@ -381,8 +384,17 @@ impl<A: LeaseApi> Driver<A> {
     }
 
     fn publish(&self) {
+        let report = self.member.report(now());
+        if let Some(sight) = report.peers.first().and_then(Sight::of) {
+            let sight = Some(sight);
+            self.outputs.sight.send_if_modified(|seen| {
+                let changed = *seen != sight;
+                seen.clone_from(&sight);
+                changed
+            });
+        }
         let standing = Standing {
-            report: self.member.report(now()),
+            report,
             phases: self.phases.clone(),
             api_reachable: self.api_reachable,
             moved: self.moved(),

@@ -9,6 +9,7 @@ pub mod kube_lease;
 pub mod link;
 pub mod network;
 pub mod phases;
+pub mod readers;
 pub mod receiver;
 pub mod report;
 pub mod sender;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 /// How often it is tried for one epoch.
@@ -24,6 +25,18 @@ pub struct Me {
     pub ip: String,
     /// The pod's node, where it is known.
     pub node: Option<String>,
+}
+
+impl Me {
+    /// The endpoint that leads here.
+    pub fn endpoint(&self) -> Value {
+        json!({
+            "addresses": [self.ip],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "nodeName": self.node,
+            "targetRef": {"kind": "Pod", "name": self.member, "namespace": self.namespace},
+        })
+    }
 }
 
 /// Points the slice here for each epoch that comes.
@@ -50,17 +63,12 @@ async fn point(api: &Api<EndpointSlice>, name: &str, me: &Me, epoch: u64) -> kub
     if written.is_some_and(|w| w > epoch) {
         return Ok(());
     }
-    let patch = serde_json::json!({
+    let patch = json!({
         "metadata": {
             "resourceVersion": now.metadata.resource_version,
             "annotations": {crds::names::ANNOTATION_EPOCH: epoch.to_string()},
         },
-        "endpoints": [{
-            "addresses": [me.ip],
-            "conditions": {"ready": true, "serving": true, "terminating": false},
-            "nodeName": me.node,
-            "targetRef": {"kind": "Pod", "name": me.member, "namespace": me.namespace},
-        }],
+        "endpoints": [me.endpoint()],
     });
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
         .await

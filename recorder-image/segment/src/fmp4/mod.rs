@@ -1,11 +1,13 @@
 //! Fragmented MP4 (ISO/IEC 14496-12): heads and fragments, written and read. The standard boxes are mp4-atom's; the
 //! two `uuid` boxes are ours (`FORMAT.md`).
 
+mod codecs;
 mod read;
 mod write;
 
+pub use codecs::codecs;
 pub use read::{BoxRef, Head, Parsed, ParsedSample, boxes, fragment, head};
-pub use write::{Sample, Track, write_fragment, write_head};
+pub use write::{Sample, Track, write_fragment, write_head, write_init};
 
 /// Ticks of media time in a second.
 pub const TIMESCALE: u32 = 90_000;

@@ -45,6 +45,25 @@ fn media<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Error + '_ {
 /// # Errors
 /// [`Error::Media`] if the sample entry is not one that is kept byte for byte.
 pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
+    let mut out = ftyp()?;
+    let mut cbor = Vec::new();
+    ciborium::into_writer(header, &mut cbor).map_err(media("header"))?;
+    uuid_box(&mut out, &HEADER_BOX, &cbor);
+    out.append(&mut index(track)?);
+    Ok(out.into())
+}
+
+/// What a live viewer needs before the first fragment: `ftyp` and `moov`. It belongs to no segment, so it has no header.
+///
+/// # Errors
+/// As [`write_head`].
+pub fn write_init(track: &Track) -> Result<Bytes> {
+    let mut out = ftyp()?;
+    out.append(&mut index(track)?);
+    Ok(out.into())
+}
+
+fn ftyp() -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let ftyp = mp4::Ftyp {
         major_brand: b"iso6".into(),
@@ -52,16 +71,17 @@ pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
         compatible_brands: vec![b"iso6".into(), b"cmfc".into(), b"mp41".into()],
     };
     ftyp.encode(&mut out).map_err(media("ftyp"))?;
-    let mut cbor = Vec::new();
-    ciborium::into_writer(header, &mut cbor).map_err(media("header"))?;
-    uuid_box(&mut out, &HEADER_BOX, &cbor);
+    Ok(out)
+}
+
+/// The whole `moov`.
+fn index(track: &Track) -> Result<Vec<u8>> {
     let mut index = Vec::new();
     moov(track).encode(&mut index).map_err(media("moov"))?;
     insert_sample_entry(&mut index, &track.sample_entry)?;
     // What cannot be read again must not be recorded.
     mp4::Moov::decode(&mut &index[..]).map_err(media("sample entry"))?;
-    out.append(&mut index);
-    Ok(out.into())
+    Ok(index)
 }
 
 /// The sample entry goes into `stsd` byte for byte, which mp4-atom cannot do: it would decode and encode it again.

@@ -38,6 +38,39 @@ impl ApiError {
         }
     }
 
+    /// 404 for the live view of a stream that is not configured.
+    pub fn no_live_stream(name: &str) -> Self {
+        let message = format!(
+            "no stream named '{name}' is configured, and only configured ones can be watched live; GET /v1/streams lists \
+             them"
+        );
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "StreamNotFound",
+            message,
+        }
+    }
+
+    /// 503 when a live view has nothing to show; `why` is in words.
+    pub fn no_picture(name: &str, why: &str) -> Self {
+        let message = format!("stream '{name}' has no picture on this member: {why}");
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "NoPicture",
+            message,
+        }
+    }
+
+    /// 503 when too many watch live; `how` says where.
+    pub fn too_many_viewers(how: &str) -> Self {
+        let message = format!("{how}; try again, or watch at the other member");
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "TooManyViewers",
+            message,
+        }
+    }
+
     /// 404 for a segment.
     pub fn no_segment(stream: &str, id: &str) -> Self {
         let message =

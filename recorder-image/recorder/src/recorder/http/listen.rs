@@ -7,12 +7,15 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// After an error of the listener, for example because no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Bytes that the kernel keeps for one viewer, who would else be shown the past. The kernel doubles it.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// How much the server takes on.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +86,9 @@ pub(super) async fn serve(listener: TcpListener, routers: Routers, limits: Limit
 async fn connection(stream: TcpStream, router: Router, idle: Duration, keep: bool, stall: Duration) {
     let millis = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
     let _ = stream.set_nodelay(true);
+    if let Err(e) = set_socket_send_buffer_size(&stream, SEND_BUFFER) {
+        tracing::debug!("a stalled viewer will be noticed late: {e}");
+    }
     if let Err(e) = set_tcp_user_timeout(&stream, millis) {
         tracing::debug!("a stalled viewer will not be noticed: {e}");
     }

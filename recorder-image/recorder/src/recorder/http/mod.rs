@@ -4,6 +4,7 @@ pub mod auth;
 pub mod bytes;
 pub mod error;
 mod listen;
+mod live;
 pub mod query;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ struct Api {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    live: Arc<Semaphore>,
 }
 
 /// Serves for ever.
@@ -62,6 +64,7 @@ fn api(shared: Arc<Shared>) -> Api {
         shared,
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         readers: Arc::new(Semaphore::new(READERS)),
+        live: Arc::new(Semaphore::new(live::MAX_LIVE)),
     }
 }
 
@@ -80,6 +83,8 @@ fn router(shared: Arc<Shared>, token: Arc<Token>) -> Router {
         .route("/v1/streams/{name}/segments/{id}", get(segment_bytes))
         .route("/v1/streams/{name}/segments/{id}/entry", get(entry))
         .route("/v1/streams/{name}/hls.m3u8", get(playlist))
+        .route("/v1/streams/{name}/live", get(live::live))
+        .route("/v1/streams/{name}/watch", get(live::watch))
         .layer(middleware::from_fn_with_state(token, auth::check));
     probes()
         .merge(viewers)

@@ -10,9 +10,13 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::*;
-use crate::local::ToRecorder;
+use crate::local::{ToRecorder, boottime_ns};
+use crate::recorder::config::{Retention, Settings, StreamSpec};
+use crate::recorder::frame::{Frame, Run};
 use crate::recorder::metrics::Metrics;
+use crate::recorder::ring;
 use crate::recorder::state::Held;
+use crate::recorder::stream::Stream;
 
 const SECOND: i64 = 1_000_000;
 
@@ -248,4 +252,139 @@ async fn a_connection_that_says_nothing_is_closed() {
         assert!(closed.is_ok(), "{said:?} is kept open");
         assert!(began.elapsed() >= Duration::from_millis(150));
     }
+}
+
+/// A sample entry of H.264, High profile, level 3.1.
+fn sample_entry() -> axum::body::Bytes {
+    let mut entry = vec![0; 86];
+    entry[4..8].copy_from_slice(b"avc1");
+    entry.extend_from_slice(b"\0\0\0\x0favcC\x01\x64\x00\x1f\xff\xe0\x00");
+    let size = (entry.len() as u32).to_be_bytes();
+    entry[..4].copy_from_slice(&size);
+    entry.into()
+}
+
+/// A stream `door` whose camera has no usable address, so that only the test feeds it.
+fn watched(shared: &Shared) -> Arc<Stream> {
+    let settings = Settings {
+        streams: vec![StreamSpec::open("door", Uuid::from_u128(1), "none:")],
+        segment: Duration::from_secs(3),
+        ring: ring::Limits {
+            max_bytes: 1 << 20,
+            preroll: Duration::from_secs(2),
+        },
+        retention: Retention::default(),
+    };
+    shared.configure(&settings);
+    shared.registry.named("door").unwrap()
+}
+
+fn feed(stream: &Stream, run: &Arc<Run>, n: i64) {
+    let frame = Frame {
+        data: [
+            &2u32.to_be_bytes()[..],
+            &[if n == 0 { 0x65 } else { 0x41 }, n as u8],
+        ]
+        .concat()
+        .into(),
+        key: n == 0,
+        hash: [0; 16],
+        dts: n * 3600,
+        cts: 0,
+        wallclock_us: n * 40_000,
+        received: Duration::from_nanos(boottime_ns()),
+        run: Arc::clone(run),
+    };
+    stream.lock().push(frame, Some(40_000));
+}
+
+/// Reads what comes until it holds `until`.
+async fn read_until(stream: &mut TcpStream, until: &[u8]) -> Vec<u8> {
+    let mut got = Vec::new();
+    let reading = async {
+        while !got.windows(until.len()).any(|w| w == until) {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0, "it ended");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), reading)
+        .await
+        .unwrap();
+    got
+}
+
+#[tokio::test]
+async fn a_live_answer_begins_at_once_and_goes_on_frame_by_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let stream = watched(&shared);
+    let run = Arc::new(Run {
+        id: Uuid::nil(),
+        sample_entry: sample_entry(),
+        width: 16,
+        height: 16,
+        hevc: false,
+        clock: ClockSource::Own,
+    });
+    let address = server(&shared, &token, Limits::default()).await;
+    let dark = get(address, "/v1/streams/door/live?token=t").await;
+    assert!(
+        dark.starts_with("HTTP/1.1 503") && dark.contains("NoPicture"),
+        "{dark}"
+    );
+    feed(&stream, &run, 0);
+    let mut viewer = TcpStream::connect(address).await.unwrap();
+    let request = "GET /v1/streams/door/live?token=t HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    viewer.write_all(request.as_bytes()).await.unwrap();
+    let head = read_until(&mut viewer, &[0, 0, 0, 2, 0x65, 0]).await;
+    let text = String::from_utf8_lossy(&head);
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(
+        text.contains("content-type: video/mp4; codecs=\"avc1.64001f\""),
+        "{text}"
+    );
+    for n in 1..4 {
+        feed(&stream, &run, n);
+        read_until(&mut viewer, &[0, 0, 0, 2, 0x41, n as u8]).await;
+    }
+    assert!(
+        shared
+            .metrics
+            .encode()
+            .contains("gapless_viewers{member=\"m-0\",stream=\"door\"} 1")
+    );
+    shared.registry.stop();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), viewer.read_to_end(&mut rest));
+    ended.await.unwrap().unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_live_view_is_for_viewers_of_configured_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    watched(&shared);
+    let address = server(&shared, &token, Limits::default()).await;
+    for what in ["live", "watch"] {
+        let (door, gate) = (
+            format!("/v1/streams/door/{what}"),
+            format!("/v1/streams/gate/{what}?token=t"),
+        );
+        assert!(get(address, &door).await.starts_with("HTTP/1.1 401"));
+        assert!(get(address, &gate).await.starts_with("HTTP/1.1 404"));
+    }
+    let page = get(address, "/v1/streams/door/watch?token=t").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"));
+    let nonce = page
+        .split("script-src 'nonce-")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
+    assert!(page.contains(&format!("<script nonce=\"{nonce}\">")) && !page.contains("{{nonce}}"));
+    assert!(
+        !page.contains("http://") && !page.contains("https://"),
+        "nothing from elsewhere"
+    );
 }

@@ -105,9 +105,17 @@ impl Ring {
         self.gops.iter().flat_map(Gop::held)
     }
 
+    /// The newest group of pictures, if its key frame is still here, and whether more frames of it may come.
+    pub fn newest_group(&self) -> Option<(Vec<Arc<Frame>>, bool)> {
+        let gop = self.gops.back()?;
+        let frames: Vec<_> = gop.held().cloned().collect();
+        frames.first()?.key.then_some((frames, !gop.closed))
+    }
+
     /// Adds a frame. A key frame closes the group before it. A frame that follows no key frame is not taken: it is
     /// returned as dropped, like whatever had to leave at the cap.
-    pub fn push(&mut self, frame: Frame) -> Option<Dropped> {
+    pub fn push(&mut self, frame: impl Into<Arc<Frame>>) -> Option<Dropped> {
+        let frame = frame.into();
         let mut dropped = None;
         if frame.key {
             self.close_gop();
@@ -124,7 +132,7 @@ impl Ring {
         if let Some(gop) = self.gops.back_mut() {
             self.bytes += frame.cost();
             self.next_seq += 1;
-            gop.push(Arc::new(frame));
+            gop.push(frame);
         }
         while self.bytes > self.limits.max_bytes {
             match self.make_room() {

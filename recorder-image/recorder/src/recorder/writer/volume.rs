@@ -341,7 +341,7 @@ impl Volume {
     }
 }
 
-fn track(run: &Run) -> Track {
+pub(in crate::recorder) fn track(run: &Run) -> Track {
     Track {
         sample_entry: run.sample_entry.clone(),
         width: run.width,
@@ -349,7 +349,7 @@ fn track(run: &Run) -> Track {
     }
 }
 
-fn sample(frame: &Frame, duration: u32) -> Sample {
+pub(in crate::recorder) fn sample(frame: &Frame, duration: u32) -> Sample {
     Sample {
         data: frame.data.clone(),
         key: frame.key,

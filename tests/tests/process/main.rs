@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod kills;
+mod live;
 mod record;
 mod reload;
 mod volumes;

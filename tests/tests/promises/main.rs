@@ -7,6 +7,7 @@ mod bad_input;
 mod corruption;
 mod failover;
 mod helm;
+mod live;
 mod playback;
 mod reload;
 mod replication;

@@ -5,11 +5,9 @@
 // Exits 1 if playback does not reach the end or hls.js reports a fatal error. The page is served on loopback by this
 // program, which passes the member's answers on, so that the browser's own rules about origins stay in force.
 import http from 'node:http';
-import { readFile, mkdtemp, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import os from 'node:os';
-import path from 'node:path';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const LIMIT_MS = 120_000;
 const [playlist, screenshot] = process.argv.slice(2);
@@ -45,12 +43,7 @@ function serve() {
 
 const server = serve().listen(0, '127.0.0.1');
 await new Promise((resolve) => server.once('listening', resolve));
-const profile = await mkdtemp(path.join(os.tmpdir(), 'gapless-browser-'));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const { browser, close } = await launch();
 let failed = true;
 try {
   const tab = await browser.newPage();
@@ -68,8 +61,7 @@ try {
   console.log(JSON.stringify(seen));
   failed = !seen.ended || seen.errors.some((e) => e.fatal);
 } finally {
-  await browser.close();
+  await close();
   server.close();
-  await rm(profile, { recursive: true, force: true });
 }
 process.exit(failed ? 1 : 0);

@@ -165,6 +165,18 @@ impl MemberApi {
         Ok(url)
     }
 
+    /// The address of the live view of a stream.
+    pub fn live_url(&self, stream: &str) -> Result<Url> {
+        Ok(self.base.join(&format!("v1/streams/{stream}/live"))?)
+    }
+
+    /// The address of the page that plays it: the token is in it.
+    pub fn watch_url(&self, stream: &str) -> Result<Url> {
+        let mut url = self.base.join(&format!("v1/streams/{stream}/watch"))?;
+        url.query_pairs_mut().append_pair("token", &self.token);
+        Ok(url)
+    }
+
     /// What a viewer of a time range gets. The token goes in the addresses, as with a player.
     pub async fn canonical(&self, stream: &str, from_ms: u64, to_ms: u64) -> Result<(Playlist, Account)> {
         canonical(&Source::new(), &self.playlist_url(stream, from_ms, Some(to_ms))?).await

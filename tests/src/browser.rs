@@ -1,4 +1,4 @@
-//! Plays a recording with hls.js in Chromium.
+//! Chromium plays a recording with hls.js, and shows a live view.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -25,13 +25,42 @@ pub struct Shown {
     pub errors: Vec<serde_json::Value>,
 }
 
+/// What the page of a live view showed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Watched {
+    /// What it said of itself last.
+    pub state: String,
+    /// Media time of the picture at the beginning, seconds.
+    pub from_s: f64,
+    /// The same at the end.
+    pub to_s: f64,
+    /// How far the picture was behind the newest frame at the end, seconds.
+    pub behind_s: f64,
+    /// Pictures that were decoded.
+    pub frames: u64,
+    /// Answers that began.
+    pub connections: u64,
+    /// What the browser complained about.
+    pub errors: Vec<String>,
+}
+
 /// Plays a playlist to its end, and leaves a picture of the last frame in `screenshot`. `make browser` has installed the player.
 pub async fn play(playlist: &Url, screenshot: &Path) -> Result<Shown> {
+    let screenshot = screenshot.to_string_lossy();
+    run("play.mjs", &[playlist.as_str(), screenshot.as_ref()]).await
+}
+
+/// Opens the page of a live view, and watches for so long from the first picture on.
+pub async fn watch(page: &Url, duration: Duration) -> Result<Watched> {
+    let ms = duration.as_millis().to_string();
+    run("watch.mjs", &[page.as_str(), &ms]).await
+}
+
+async fn run<T: serde::de::DeserializeOwned>(script: &str, args: &[&str]) -> Result<T> {
     let mut command = Command::new("node");
     command
-        .arg("play.mjs")
-        .arg(playlist.as_str())
-        .arg(screenshot)
+        .arg(script)
+        .args(args)
         .current_dir(crate::tests_folder().join("browser"))
         .stdin(Stdio::null())
         .kill_on_drop(true);

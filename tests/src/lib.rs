@@ -14,6 +14,7 @@ pub mod members;
 pub mod net;
 pub mod oracle;
 pub mod report;
+pub mod viewer;
 pub mod volume;
 pub mod wait;
 

@@ -157,6 +157,20 @@ impl Member {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Memory that the recorder has, bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let recorder = self.children[Program::Recorder as usize].as_ref();
+        let pid = recorder
+            .and_then(Child::id)
+            .context("the recorder does not run")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.trim().strip_suffix(" kB"))
+            .context("no VmRSS")?;
+        Ok(kib.trim().parse::<u64>()? << 10)
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(&mut self, program: Program) -> Result<()> {
         if let Some(mut child) = self.children[program as usize].take() {

@@ -15,6 +15,6 @@ mod tests;
 pub use account::{Account, Span, spans};
 pub use ffmpeg::{annex_b, play};
 pub use hls::{Entry, Playlist, canonical};
-pub use mp4::{Frames, frames};
+pub use mp4::{Frames, frames, times};
 pub use source::Source;
 pub use stamp::Stamp;

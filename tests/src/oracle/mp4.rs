@@ -50,6 +50,28 @@ pub fn frames(data: &[u8]) -> Result<Frames> {
     Ok(out)
 }
 
+/// The media time at which each fragment begins (`tfdt`, 8.8.12), in the ticks of the track.
+pub fn times(data: &[u8]) -> Result<Vec<u64>> {
+    let mut times = Vec::new();
+    for fragment in children(data).filter(|found| &found.kind == b"moof") {
+        for track in children(fragment.body).filter(|found| &found.kind == b"traf") {
+            let tfdt = children(track.body).find(|found| &found.kind == b"tfdt");
+            times.push(
+                tfdt.and_then(|tfdt| start(tfdt.body))
+                    .context("a fragment without a time")?,
+            );
+        }
+    }
+    Ok(times)
+}
+
+fn start(tfdt: &[u8]) -> Option<u64> {
+    match tfdt.first()? {
+        1 => Some(u64::from_be_bytes(tfdt.get(4..12)?.try_into().ok()?)),
+        _ => u32_at(tfdt, 4).map(u64::from),
+    }
+}
+
 struct Box<'a> {
     kind: [u8; 4],
     body: &'a [u8],

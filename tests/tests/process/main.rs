@@ -4,6 +4,7 @@
 mod bad_input;
 mod cameras;
 mod kills;
+mod live;
 mod record;
 mod reload;
 mod volumes;

@@ -10,6 +10,7 @@ mod failover;
 mod faults;
 mod helm;
 mod leader;
+mod live;
 mod playback;
 mod reload;
 mod replication;

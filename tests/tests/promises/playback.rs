@@ -1,5 +1,7 @@
 //! What a viewer of the new primary sees over the seam: ffmpeg plays each frame once, and a browser plays without a break.
 
+use std::time::Duration;
+
 use e2e::cluster::Scene;
 use e2e::judge::{Start, ffmpeg_agrees};
 use e2e::oracle::Span;
@@ -26,6 +28,15 @@ async fn players_play_over_the_seam() {
     ffmpeg_agrees(viewer, watched, &state, window, (at_ms - 5_000, to_ms + 2_000))
         .await
         .unwrap();
+
+    // What is live now, on the standby too.
+    for member in &report.members {
+        let page = member.api.watch_url(&watched.stream).unwrap();
+        let live = browser::watch(&page, Duration::from_secs(4)).await.unwrap();
+        println!("  browser, live: {live:?}");
+        assert!(live.state == "live" && live.errors.is_empty(), "{live:?}");
+        assert!(live.to_s - live.from_s > 3.0, "{live:?}");
+    }
 
     let url = viewer.playlist_url(&watched.stream, at_ms, Some(to_ms)).unwrap();
     let screenshot = std::env::temp_dir().join("gapless-seam.png");

@@ -1,0 +1,160 @@
+//! A viewer for tests: follows a live view over HTTP, connects again by itself, and counts every frame by its number.
+//!
+//! It does what a player does, and nothing that only a test could: one unchanged URL, a short pause after an answer that
+//! ends, and no knowledge of members.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::task::JoinHandle;
+use url::Url;
+
+use crate::oracle::{self, Account, Span};
+use crate::wait::until;
+
+/// The pauses before it connects again: the first, and the longest.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+/// How long it waits for an answer to begin.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long no byte may come: then whoever answered is gone, whatever the connection says.
+const SILENCE: Duration = Duration::from_millis(700);
+/// The most that may wait for the end of its box, bytes.
+const MOST: usize = 64 << 20;
+
+/// What a viewer saw so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Every frame, over all connections.
+    pub account: Account,
+    /// Answers that began.
+    pub connections: u64,
+    /// Fragments in which the first frame's media time was before that of the newest frame of the connection.
+    pub steps_back: u64,
+    /// The longest time without a frame.
+    pub longest_silence: Duration,
+    /// What ended the newest answer, or kept it from beginning.
+    pub last_end: String,
+    frame_at: Option<Instant>,
+}
+
+impl Seen {
+    /// Frames that it missed between the first and the last that it saw.
+    pub fn missed(&self) -> u64 {
+        self.account.missing().iter().map(Span::frames).sum()
+    }
+
+    /// The most frames in a row that it missed.
+    pub fn longest_hole(&self) -> u64 {
+        self.account.missing().iter().map(Span::frames).max().unwrap_or(0)
+    }
+
+    fn frames(&mut self, found: &oracle::Frames) {
+        if found.stamps.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(before) = self.frame_at.replace(now) {
+            self.longest_silence = self.longest_silence.max(now - before);
+        }
+        found.account(&mut self.account);
+    }
+}
+
+/// Watches until it is dropped.
+#[derive(Debug)]
+pub struct Viewer {
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+impl Viewer {
+    /// Begins to watch a URL, with the token that it needs.
+    pub fn start(url: Url, token: &str) -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // Each connection is led anew, as by another player.
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .build()?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(follow(client, url, token.to_owned(), Arc::clone(&seen)));
+        Ok(Self { seen, task })
+    }
+
+    /// What it saw so far.
+    pub fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+
+    /// Waits until it saw this frame, or a later one.
+    pub async fn saw(&self, counter: u64, limit: Duration) -> Result<Seen> {
+        until(&format!("a viewer sees frame {counter}"), limit, async || {
+            let seen = self.seen();
+            let last = seen.account.last();
+            ensure!(last >= Some(counter), "the newest is {last:?}; {}", seen.last_end);
+            Ok(Some(seen))
+        })
+        .await
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn follow(client: reqwest::Client, url: Url, token: String, seen: Arc<Mutex<Seen>>) {
+    let mut pause = BACKOFF[0];
+    loop {
+        let before = lock(&seen).account.frames();
+        let ended = connection(&client, &url, &token, &seen).await;
+        let shown = {
+            let mut seen = lock(&seen);
+            seen.last_end =
+                ended.map_or_else(|error| format!("{error:#}"), |()| "the answer ended".to_owned());
+            seen.account.frames() > before
+        };
+        pause = if shown {
+            BACKOFF[0]
+        } else {
+            (pause * 2).min(BACKOFF[1])
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One answer, to its end.
+async fn connection(client: &reqwest::Client, url: &Url, token: &str, seen: &Mutex<Seen>) -> Result<()> {
+    let mut answer = client.get(url.clone()).bearer_auth(token).send().await?;
+    ensure!(
+        answer.status().is_success(),
+        "{}: {}",
+        answer.status(),
+        answer.text().await?
+    );
+    lock(seen).connections += 1;
+    let (mut waiting, mut newest) = (Vec::new(), 0);
+    while let Some(bytes) = answer.chunk().await? {
+        waiting.extend_from_slice(&bytes);
+        ensure!(waiting.len() <= MOST, "a box without an end");
+        let found = oracle::frames(&waiting).context("a fragment that cannot be read")?;
+        let whole = waiting.len() - found.torn;
+        let times = oracle::times(&waiting[..whole])?;
+        waiting.drain(..whole);
+        let mut seen = lock(seen);
+        for time in times {
+            seen.steps_back += u64::from(time < newest);
+            newest = newest.max(time);
+        }
+        seen.frames(&found);
+    }
+    Ok(())
+}

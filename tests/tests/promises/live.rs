@@ -1,0 +1,102 @@
+//! Viewers on the unchanged URL of the read Service: when the primary's node loses power they see again within a second or so,
+//! and the dead member is led to no more.
+
+use std::time::Duration;
+
+use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene};
+use e2e::viewer::Viewer;
+use e2e::wait::{now_ms, until};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use url::Url;
+
+use crate::{STREAMS, seconds};
+
+/// Frames that a viewer may miss, in the median over the streams, and at most.
+const MISSED: [u64; 2] = [25, 75];
+/// From the suspicion until the Service leads to the dead member no more, milliseconds.
+const OUT_MS: u64 = 2_000;
+/// How long all viewers may take to see again.
+const AGAIN: Duration = Duration::from_secs(20);
+
+/// The members that the read Service leads to.
+async fn led_to(scene: &Scene) -> anyhow::Result<Vec<String>> {
+    let name = crds::names::read_service(PAIR);
+    let slice: Option<EndpointSlice> = scene.kube.get(NAMESPACE, &name).await?;
+    let endpoints = slice.and_then(|slice| slice.endpoints).unwrap_or_default();
+    let names = endpoints
+        .into_iter()
+        .filter_map(|endpoint| endpoint.target_ref?.name);
+    Ok(names.collect())
+}
+
+/// The address of the read Service. Nodes route it, and this machine is on their network.
+async fn service(scene: &Scene) -> Url {
+    let name = crds::names::read_service(PAIR);
+    let service: Option<Service> = scene.kube.get(NAMESPACE, &name).await.unwrap();
+    let ip = service.unwrap().spec.unwrap().cluster_ip.unwrap();
+    Url::parse(&format!("http://{ip}:{}/", crds::names::PORT_HTTP)).unwrap()
+}
+
+#[tokio::test]
+async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(4)).await.unwrap();
+    // Cluster addresses are routed by way of a node: by one that stays.
+    scene.bed.route(&before.standby.node).await.unwrap();
+    let (base, token) = (service(&scene).await, scene.pair.token().await.unwrap());
+    let view = |stream: &String| {
+        let url = base.join(&format!("v1/streams/{stream}/live")).unwrap();
+        Viewer::start(url, &token).unwrap()
+    };
+    let viewers: Vec<_> = scene.streams().iter().map(view).collect();
+    let mut members = led_to(&scene).await.unwrap();
+    members.sort();
+    assert_eq!(members, crds::names::members(PAIR));
+    seconds(5).await;
+
+    let alive = vec![before.standby.name.clone()];
+    let fault = scene.bed.power_off(&before.primary.node).await.unwrap();
+    let out_ms = until("the dead member is led to no more", AGAIN, async || {
+        let members = led_to(&scene).await?;
+        Ok((members == alive).then(now_ms))
+    })
+    .await
+    .unwrap();
+    let outcome = scene.failed_over(fault, &before).await.unwrap();
+    let suspected_ms = outcome.suspected_ms.unwrap_or(fault.at_ms());
+    let left_ms = out_ms.saturating_sub(suspected_ms);
+    println!("  led to no more {left_ms} ms after the suspicion");
+    assert!(left_ms <= OUT_MS, "{left_ms} ms");
+
+    let counter = scene.cameras.trusted_state().await.unwrap().counter;
+    let mut missed = Vec::new();
+    for viewer in &viewers {
+        let seen = viewer.saw(counter, AGAIN).await.unwrap();
+        println!(
+            "  missed {}, the longest hole {} frames, dark for {:?}, {} connections",
+            seen.missed(),
+            seen.longest_hole(),
+            seen.longest_silence,
+            seen.connections
+        );
+        assert_eq!(seen.steps_back, 0, "time goes on within a connection");
+        missed.push(seen.missed());
+    }
+    missed.sort_unstable();
+    assert!(missed[missed.len() / 2] <= MISSED[0], "{missed:?}");
+    assert!(missed[missed.len() - 1] <= MISSED[1], "{missed:?}");
+
+    // It stays out while it is dead, and is led to again when it is back.
+    seconds(4).await;
+    assert_eq!(led_to(&scene).await.unwrap(), alive);
+    scene.bed.power_on(&before.primary.node).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    until("both members are led to", RETURN, async || {
+        Ok((led_to(&scene).await?.len() == 2).then_some(()))
+    })
+    .await
+    .unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+}

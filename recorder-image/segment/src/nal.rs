@@ -37,6 +37,12 @@ pub fn is_key(data: &[u8], hevc: bool) -> bool {
     units(data).filter_map(|u| unit_type(u, hevc)).any(key)
 }
 
+/// Whether `data` begins with a slice: no delimiter, parameter set or message before the picture.
+pub fn begins_with_slice(data: &[u8], hevc: bool) -> bool {
+    let first = units(data).next().and_then(|unit| unit_type(unit, hevc));
+    first.is_some_and(|kind| is_slice(kind, hevc))
+}
+
 /// The first 16 bytes of BLAKE3 over the slice NAL units, each after its 4-byte length.
 pub fn frame_hash(data: &[u8], hevc: bool) -> FrameHash {
     let mut hasher = blake3::Hasher::new();

@@ -63,10 +63,23 @@ struct Refused {
     lost: u16,
 }
 
+/// The first unit of a session. A session can join a camera in the middle of it: then it lacks its first packets, and nothing in
+/// the sequence numbers tells.
+#[derive(Debug)]
+enum First {
+    /// It did not come yet.
+    Awaited,
+    /// It began with a slice. The next one tells whether the camera's units do.
+    Held(Unit),
+    /// It is over.
+    Past,
+}
+
 /// The state of one session.
 #[derive(Debug)]
 pub struct Intake {
     hevc: bool,
+    first: First,
     parameters: Option<Parameters>,
     /// The parameters are others than those of the run.
     changed: bool,
@@ -88,6 +101,7 @@ impl Intake {
     pub fn new(hevc: bool) -> Self {
         Self {
             hevc,
+            first: First::Awaited,
             parameters: None,
             changed: false,
             run: None,
@@ -140,8 +154,25 @@ impl Intake {
         self.waiting
     }
 
-    /// Takes one access unit.
-    pub fn unit(&mut self, mut unit: Unit, inner: &mut Inner) -> Taken {
+    /// Takes one access unit. A session does not begin with a key frame whose first packets it may have missed.
+    pub fn unit(&mut self, unit: Unit, inner: &mut Inner) -> Taken {
+        let bare = nal::begins_with_slice(&unit.data, self.hevc);
+        match std::mem::replace(&mut self.first, First::Past) {
+            First::Awaited if bare && nal::is_key(&unit.data, self.hevc) => {
+                self.first = First::Held(unit);
+                self.waiting += 1;
+                Taken::TooEarly
+            }
+            First::Held(held) if bare => {
+                self.take(held, inner);
+                self.take(unit, inner)
+            }
+            // Something stands before this picture, as it will have before the held one.
+            _ => self.take(unit, inner),
+        }
+    }
+
+    fn take(&mut self, mut unit: Unit, inner: &mut Inner) -> Taken {
         if let Err(why) = recordable(&unit.data, self.hevc) {
             self.refuse(&unit, why, inner);
             return Taken::Refused;

@@ -293,7 +293,7 @@ fn a_gap_over_a_reconnect_is_counted_in_the_stream_s_own_frames() {
     notes(&stream);
     let mut again = Intake::new(false);
     again.parameters(parameters(160));
-    again.unit(unit(300), &mut stream.lock());
+    again.unit(with_message(300), &mut stream.lock());
     let said = notes(&stream);
     let gap = said.iter().find_map(|n| match n {
         Notice::Gap(gap) => Some(gap),
@@ -313,4 +313,43 @@ fn a_pause_without_a_lost_packet_is_no_gap() {
     let said = notes(&stream);
     assert!(said.iter().all(|n| matches!(n, Notice::Note(_))), "{said:?}");
     assert_eq!(said.len(), 2, "told once, and the second time: {said:?}");
+}
+
+/// A unit with a message before its picture.
+fn with_message(n: i64) -> Unit {
+    let unit = unit(n);
+    let data = [&[0, 0, 0, 2, 0x06, 0x05], &unit.data[..]].concat();
+    Unit {
+        data: data.into(),
+        ..unit
+    }
+}
+
+#[test]
+fn a_session_does_not_begin_with_a_unit_whose_first_packets_it_missed() {
+    let (stream, mut intake) = (stream(), Intake::new(false));
+    intake.parameters(parameters(160));
+    let frames = |from: i64, to: i64| (from..to).map(with_message);
+    let joined = std::iter::once(unit(0)).chain(frames(1, 30));
+    let taken: Vec<Taken> = joined.map(|unit| intake.unit(unit, &mut stream.lock())).collect();
+    assert!(
+        taken[..25].iter().all(|taken| *taken == Taken::TooEarly),
+        "{taken:?}"
+    );
+    assert!(
+        taken[25..].iter().all(|taken| *taken == Taken::Frame),
+        "{taken:?}"
+    );
+    // Where nothing ever stands before a picture, nothing is missed.
+    let (bare, _) = fed(0..3);
+    let mut inner = bare.lock();
+    inner.ring.start();
+    assert_eq!(inner.ring.take(usize::MAX).len(), 3);
+    // And a first unit that is whole is taken at once.
+    let mut whole = Intake::new(false);
+    whole.parameters(parameters(160));
+    assert_eq!(
+        whole.unit(with_message(0), &mut self::stream().lock()),
+        Taken::Frame
+    );
 }

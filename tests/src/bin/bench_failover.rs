@@ -9,11 +9,9 @@ use clap::{Parser, ValueEnum};
 use crds::{RecorderPair, names};
 use e2e::api::MemberApi;
 use e2e::cameras::Options;
-use e2e::cluster::{Before, Fault, NAMESPACE, PAIR, RETURN, Scene, TAKEOVER};
+use e2e::cluster::{Before, Fault, NAMESPACE, PAIR, RETURN, Scene, TAKEOVER, Trouble, Whom};
 use e2e::judge::Start;
 use e2e::wait::now_ms;
-use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -69,51 +67,35 @@ impl Kind {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
-        let (primary, fault) = (&before.primary, Fault::now());
+    /// The fault that ends the primary; a switchover is none.
+    fn trouble(self) -> Option<Trouble> {
         match self {
-            Self::RecorderKill => {
-                let recorder = names::CONTAINER_RECORDER;
-                scene.bed.kill_container(&primary.pod(), recorder).await
-            }
-            Self::PodDelete => {
-                scene.kube.delete::<Pod>(NAMESPACE, &primary.name).await?;
-                Ok(fault)
-            }
-            Self::NodeOff => scene.bed.power_off(&primary.node).await,
-            Self::NodeFreeze => {
-                each_container(|container| scene.bed.freeze_container(primary.pod(), container)).await?;
-                Ok(fault)
-            }
-            Self::LinkCut => {
-                scene.bed.cut(&primary.node, "all").await?;
-                Ok(fault)
-            }
-            Self::Switchover => {
-                let wish = json!({names::ANNOTATION_SWITCHOVER: before.standby.name});
-                let change = json!({"metadata": {"annotations": wish}});
-                scene.kube.merge::<RecorderPair>(NAMESPACE, PAIR, &change).await?;
-                Ok(fault)
-            }
+            Self::RecorderKill => Some(Trouble::KillRecorder(Whom::Primary)),
+            Self::PodDelete => Some(Trouble::DeletePod(Whom::Primary)),
+            Self::NodeOff => Some(Trouble::PowerOff(Whom::Primary)),
+            Self::NodeFreeze => Some(Trouble::FreezePod(Whom::Primary)),
+            Self::LinkCut => Some(Trouble::CutAll(Whom::Primary)),
+            Self::Switchover => None,
         }
+    }
+
+    async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
+        if let Some(trouble) = self.trouble() {
+            return trouble.strike(scene, before).await;
+        }
+        let fault = Fault::now();
+        let wish = json!({names::ANNOTATION_SWITCHOVER: before.standby.name});
+        let change = json!({"metadata": {"annotations": wish}});
+        scene.kube.merge::<RecorderPair>(NAMESPACE, PAIR, &change).await?;
+        Ok(fault)
     }
 
     async fn mend(self, scene: &Scene, before: &Before) -> Result<()> {
-        let primary = &before.primary;
-        match self {
-            Self::NodeOff => scene.bed.power_on(&primary.node).await,
-            Self::NodeFreeze => {
-                each_container(|container| scene.bed.thaw_container(primary.pod(), container)).await
-            }
-            Self::LinkCut => scene.bed.mend_link(&primary.node, "all").await,
-            Self::RecorderKill | Self::PodDelete | Self::Switchover => Ok(()),
+        match self.trouble() {
+            Some(trouble) => trouble.mend(scene, before).await,
+            None => Ok(()),
         }
     }
-}
-
-async fn each_container<F: Future<Output = Result<()>>>(act: impl Fn(&'static str) -> F) -> Result<()> {
-    let containers = [names::CONTAINER_RECORDER, names::CONTAINER_REPLICATOR];
-    try_join_all(containers.map(act)).await.map(drop)
 }
 
 /// When a member wrote every one of so many streams for the first time, Unix milliseconds.

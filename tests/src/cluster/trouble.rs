@@ -9,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::chart::{OPERATOR, SYSTEM};
+use super::faults::Fault;
 use super::holders::Holders;
 use super::pair::{MemberView, NAMESPACE, PAIR};
 use super::scene::{Before, RETURN, Scene};
@@ -168,15 +169,14 @@ impl Trouble {
         }
     }
 
-    /// The link that it cuts, if it does.
-    fn link(self, scene: &Scene, before: &Before) -> Option<String> {
+    /// The link that it cuts.
+    fn link(self, scene: &Scene, before: &Before) -> String {
         match self {
-            Self::CutPeer | Self::CutPeerOneWay => Some(format!("peer:{}", before.standby.node)),
-            Self::CutApi(_) => Some("api".to_owned()),
-            Self::CutCameras(_) => Some("cameras".to_owned()),
-            Self::CutCamera(_) => Some(format!("camera:{}", scene.watched.first()?.camera)),
-            Self::CutAll(_) => Some("all".to_owned()),
-            _ => None,
+            Self::CutApi(_) => "api".to_owned(),
+            Self::CutCameras(_) => "cameras".to_owned(),
+            Self::CutCamera(_) => format!("camera:{}", scene.watched[0].camera),
+            Self::CutAll(_) => "all".to_owned(),
+            _ => format!("peer:{}", before.standby.node),
         }
     }
 
@@ -189,44 +189,36 @@ impl Trouble {
         }
     }
 
-    /// Begins it.
+    /// Begins it, and says when.
     ///
     /// # Errors
     /// When the test bed cannot.
-    pub async fn strike(self, scene: &Scene, before: &Before) -> Result<()> {
-        let member = self.struck(before);
+    pub async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
+        let (member, fault) = (self.struck(before), Fault::now());
         let (bed, node, pod) = (&scene.bed, &member.node, member.pod());
         match self {
-            Self::KillRecorder(_) => bed
-                .kill_container(&pod, names::CONTAINER_RECORDER)
-                .await
-                .map(drop),
-            Self::KillReplicator(_) => bed
-                .kill_container(&pod, names::CONTAINER_REPLICATOR)
-                .await
-                .map(drop),
-            Self::KillPod(_) => bed.kill_pod(&pod).await.map(drop),
-            Self::DeletePod(_) => scene.kube.delete::<Pod>(NAMESPACE, &member.name).await,
+            Self::KillRecorder(_) => return bed.kill_container(&pod, names::CONTAINER_RECORDER).await,
+            Self::KillReplicator(_) => return bed.kill_container(&pod, names::CONTAINER_REPLICATOR).await,
+            Self::KillPod(_) => return bed.kill_pod(&pod).await,
+            Self::DeletePod(_) => scene.kube.delete::<Pod>(NAMESPACE, &member.name).await?,
             Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
-                let freeze = self
-                    .frozen()
-                    .iter()
-                    .map(|one| bed.freeze_container(pod.clone(), one));
-                try_join_all(freeze).await.map(drop)
+                let freeze = self.frozen().iter();
+                try_join_all(freeze.map(|one| bed.freeze_container(pod.clone(), one))).await?;
             }
-            Self::PowerOff(_) => bed.power_off(node).await.map(drop),
-            Self::CutPeerOneWay => bed.cut_out(node, &format!("peer:{}", before.standby.node)).await,
+            Self::PowerOff(_) => return bed.power_off(node).await,
+            Self::CutPeerOneWay => bed.cut_out(node, &self.link(scene, before)).await?,
             Self::CutPeer | Self::CutApi(_) | Self::CutCameras(_) | Self::CutCamera(_) | Self::CutAll(_) => {
-                bed.cut(node, &self.link(scene, before).unwrap_or_default())
-                    .await
-                    .map(drop)
+                bed.cut(node, &self.link(scene, before)).await?;
             }
-            Self::FillDisk(_) => bed.fill(node, &scene.volume_of(member).await?).await.map(drop),
-            Self::FreezeApi => bed.control("freeze", API).await,
-            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await,
-            Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await,
-            Self::WipeStatus => scene.kube.wipe_status::<RecorderPair>(NAMESPACE, PAIR).await,
+            Self::FillDisk(_) => {
+                bed.fill(node, &scene.volume_of(member).await?).await?;
+            }
+            Self::FreezeApi => bed.control("freeze", API).await?,
+            Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await?,
+            Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await?,
+            Self::WipeStatus => scene.kube.wipe_status::<RecorderPair>(NAMESPACE, PAIR).await?,
         }
+        Ok(fault)
     }
 
     /// Ends it.
@@ -250,10 +242,7 @@ impl Trouble {
             | Self::CutApi(_)
             | Self::CutCameras(_)
             | Self::CutCamera(_)
-            | Self::CutAll(_) => {
-                bed.mend_link(node, &self.link(scene, before).unwrap_or_default())
-                    .await
-            }
+            | Self::CutAll(_) => bed.mend_link(node, &self.link(scene, before)).await,
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FreezeApi => bed.control("thaw", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,

@@ -240,13 +240,10 @@ impl<K: Ord + Copy> Streams<K> {
     pub fn peer_share(&self, now: BootTime) -> Share<K> {
         let word = self.heard.as_ref().map(|heard| &heard.word);
         if let Some(holder) = &self.holder {
-            let word = word.filter(|word| word.epoch == holder.epoch() && !word.share.holder);
-            let fresh = self
-                .heard
-                .as_ref()
-                .is_some_and(|heard| now < heard.at + self.leash);
-            return word
-                .filter(|_| fresh)
+            let fresh = self.heard.as_ref().filter(|heard| now < heard.at + self.leash);
+            let claims = fresh.map(|heard| &heard.word);
+            return claims
+                .filter(|word| word.epoch == holder.epoch() && !word.share.holder)
                 .map_or_else(Share::nothing, |word| holder.granted(&word.share));
         }
         if !self.standing.peer_claims {

@@ -173,9 +173,10 @@ impl<A: LeaseApi> Driver<A> {
                 Ok(Some(Input::Policy(policy, leash))) => self.streams.configure(policy, leash),
                 Err(_) => self.step(Event::Tick, None),
             }
-            self.move_streams();
-            self.tell_recorder();
-            self.publish();
+            let (at, report) = self.report();
+            self.move_streams(at, &report);
+            self.tell_recorder(at, &report);
+            self.publish(report);
         }
     }
 
@@ -209,7 +210,8 @@ impl<A: LeaseApi> Driver<A> {
                 tracing::warn!(%peer, suspected, "suspicion");
                 self.suspected = suspected;
                 self.told = None;
-                self.tell_recorder();
+                let (at, report) = self.report();
+                self.tell_recorder(at, &report);
             }
             Effect::OrderAnswered(outcome) => {
                 if outcome != OrderOutcome::Accepted {
@@ -296,10 +298,14 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
-    /// Moves the streams that are to move, and says what changed.
-    fn move_streams(&mut self) {
+    /// What the member says of itself now.
+    fn report(&self) -> (BootTime, Report) {
         let at = now();
-        let report = self.member.report(at);
+        (at, self.member.report(at))
+    }
+
+    /// Moves the streams that are to move, and says what changed.
+    fn move_streams(&mut self, at: BootTime, report: &Report) {
         let held = self.member.authority(at).map(|authority| authority.epoch);
         let peer = report.peers.first();
         let standing = streams::Standing {
@@ -339,9 +345,8 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
-    fn moved(&self) -> Vec<Moved> {
+    fn moved(&self, report: &Report) -> Vec<Moved> {
         let (at, wall) = (now(), jiff::Timestamp::now().as_millisecond());
-        let report = self.member.report(at);
         let peer = report
             .peers
             .first()
@@ -360,9 +365,7 @@ impl<A: LeaseApi> Driver<A> {
     }
 
     /// The peer, at each change and a few times a second.
-    fn tell_recorder(&mut self) {
-        let at = now();
-        let report = self.member.report(at);
+    fn tell_recorder(&mut self, at: BootTime, report: &Report) {
         let peer = report.peers.first();
         let heard = peer.is_some_and(|p| p.silent_ms.is_some()) && !self.suspected;
         let view = local::Peer {
@@ -383,8 +386,8 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
-    fn publish(&self) {
-        let report = self.member.report(now());
+    fn publish(&self, report: Report) {
+        let moved = self.moved(&report);
         if let Some(sight) = report.peers.first().and_then(Sight::of) {
             let sight = Some(sight);
             self.outputs.sight.send_if_modified(|seen| {
@@ -397,7 +400,7 @@ impl<A: LeaseApi> Driver<A> {
             report,
             phases: self.phases.clone(),
             api_reachable: self.api_reachable,
-            moved: self.moved(),
+            moved,
             moves: self.streams.moves(),
         };
         *self

@@ -15,6 +15,8 @@ DENY_VERSION := 0.20.2
 DENY := $(GAPLESS_CACHE)/tools/bin/cargo-deny
 TAG ?= dev
 IMAGES := $(GAPLESS_CACHE)/images
+# No command picks packages: each would have a set of features of its own, and build every dependency anew.
+TESTS := cargo test --workspace --all-features --no-fail-fast
 # How long the seeded simulation of authority looks for a schedule with two holders, in seconds.
 SIM_SECONDS ?= 180
 
@@ -52,7 +54,7 @@ $(DENY):
 
 .PHONY: gen
 gen: ## Write the generated files: CRDs
-	@cargo run -q -p crds --bin crdgen
+	@cargo run -q --bin crdgen
 
 .PHONY: gen-check
 gen-check: gen
@@ -60,8 +62,7 @@ gen-check: gen
 
 .PHONY: unit
 unit: ## Run the tests that need nothing but this machine's memory and disk
-	GAPLESS_SIM_SECONDS=$(SIM_SECONDS) cargo test --workspace --exclude e2e --all-features --no-fail-fast
-	cargo test -p e2e --lib --no-fail-fast
+	GAPLESS_SIM_SECONDS=$(SIM_SECONDS) $(TESTS)
 	cd tests/cluster && go test ./...
 
 .PHONY: sim
@@ -73,7 +74,7 @@ e2e: process testbed-test promises soak-short ## Prove the promises: as plain pr
 
 .PHONY: process
 process: setup build browser ## Two members as plain processes: kills, lost volumes, bad input
-	cargo test -p e2e --test process --no-fail-fast -- --test-threads=1
+	$(TESTS) --test process -- --test-threads=1
 
 .PHONY: testbed-test
 testbed-test: setup $(TESTBED) ## Prove the test cluster: power cuts, links, disks
@@ -82,23 +83,23 @@ testbed-test: setup $(TESTBED) ## Prove the test cluster: power cuts, links, dis
 
 .PHONY: promises
 promises: cluster-up images browser ## Prove the promises on the test cluster: PROMISE=name for one
-	cargo test -p e2e --test promises --no-fail-fast -- --test-threads=1 --nocapture $(PROMISE)
+	$(TESTS) --test promises -- --test-threads=1 --nocapture $(PROMISE)
 
 .PHONY: demo
 demo: cluster-up images ## Cut the power of a primary's node, and count every frame
-	@cargo run -q -p e2e --bin demo
+	@cargo run -q --bin demo
 
 .PHONY: bench-failover
 bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n
-	@cargo run -q -p e2e --bin bench_failover -- $(if $(QUICK),--streams 4 --rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
+	@cargo run -q --bin bench_failover -- $(if $(QUICK),--streams 4 --rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
 
 .PHONY: soak
 soak: cluster-up images ## Random faults on a real cluster, every frame counted: FAULTS=n SEED=s
-	@cargo run -q -p e2e --bin soak -- --faults $(or $(FAULTS),300) --seed $(or $(SEED),1) --results docs/soak.md
+	@cargo run -q --bin soak -- --faults $(or $(FAULTS),300) --seed $(or $(SEED),1) --results docs/soak.md
 
 .PHONY: soak-short
 soak-short: cluster-up images ## The soak of make test: 3 faults, other ones each day
-	@cargo run -q -p e2e --bin soak -- --faults 3 --seed $$(date +%Y%m%d)
+	@cargo run -q --bin soak -- --faults 3 --seed $$(date +%Y%m%d)
 
 .PHONY: browser
 browser: setup

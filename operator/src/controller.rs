@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::mint::{Minted, is_lost, mint};
 use crate::observer::{Observers, Setup};
 use crate::pki::PkiError;
-use crate::report::{Known, Note, RECONCILE, notes, status};
+use crate::report::{Known, Note, RECONCILE, notes, reached, status};
 use crate::validate::validate;
 use crate::world::{PairId, World};
 use crate::{apply, observe};
@@ -225,6 +225,9 @@ async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> 
         api.patch_status(&world.id.name, &params, &Patch::Merge(&patch))
             .await?;
         context.metrics.status_written();
+        for (phase, seconds) in reached(&before, &after) {
+            context.metrics.phase(phase, seconds);
+        }
         for note in notes(&before, &after) {
             publish(context, &world.pair.object_ref(&()), note).await;
         }

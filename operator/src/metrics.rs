@@ -6,6 +6,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// Counters of the operator.
@@ -17,8 +18,19 @@ pub struct Metrics {
     effects_failed: Counter,
     lease_reads: Family<Outcome, Counter>,
     decisions: Family<DecisionLabels, Counter>,
+    phases: Family<PhaseLabels, Histogram, fn() -> Histogram>,
     pairs: Gauge,
     leader: Gauge,
+}
+
+/// From a tenth of the promise to an hour of catching up.
+const PHASE_SECONDS: [f64; 14] = [
+    0.1, 0.15, 0.25, 0.5, 1.0, 1.25, 1.5, 2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +53,7 @@ impl Default for Metrics {
             effects_failed: Counter::default(),
             lease_reads: Family::default(),
             decisions: Family::default(),
+            phases: Family::new_with_constructor(|| Histogram::new(PHASE_SECONDS)),
             pairs: Gauge::default(),
             leader: Gauge::default(),
         };
@@ -64,6 +77,11 @@ impl Metrics {
             "decisions",
             "Decisions that were carried out, or not",
             self.decisions.clone(),
+        );
+        registry.register(
+            "failover_phase_seconds",
+            "From the last word of the old primary to each phase of a failover",
+            self.phases.clone(),
         );
         registry.register("pairs", "Pairs that are observed", self.pairs.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
@@ -101,6 +119,11 @@ impl Metrics {
         self.decisions
             .get_or_create(&DecisionLabels { decision, outcome })
             .inc();
+    }
+
+    /// A failover reached a phase so many seconds after the last word of the old primary.
+    pub fn phase(&self, phase: &'static str, seconds: f64) {
+        self.phases.get_or_create(&PhaseLabels { phase }).observe(seconds);
     }
 
     /// So many pairs are observed.

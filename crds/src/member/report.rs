@@ -278,12 +278,18 @@ pub struct FailoverReport {
     pub epoch: u64,
     /// Why.
     pub why: String,
+    /// When media of the peer was last made durable here, before it served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_frame: Option<u64>,
     /// When the old primary was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_heard: Option<u64>,
     /// When it was suspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspected: Option<u64>,
+    /// When it began to write a stream: after the suspicion, or after it served where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<u64>,
     /// When the Lease was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<u64>,

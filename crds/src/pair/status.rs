@@ -139,7 +139,8 @@ pub struct FailingStream {
     pub message: String,
 }
 
-/// One failover. Times are those of the member that took.
+/// One failover. Times are those of the member that took, in milliseconds from the last word of the old primary; where nobody was
+/// suspected, from the read of the Lease.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverStatus {
@@ -151,16 +152,25 @@ pub struct FailoverStatus {
     pub when: Time,
     /// Why.
     pub why: String,
-    /// From the last word of the old primary to its suspicion, in milliseconds.
+    /// When its last media became durable on the member that took. It may be before its last word: then it is negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_frame: Option<i64>,
+    /// When it was suspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspected: Option<i64>,
-    /// From the last word of the old primary until the Lease was read, in milliseconds.
+    /// When the member that took began to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<i64>,
+    /// When the Lease was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<i64>,
-    /// From the last word of the old primary to the new one's authority, in milliseconds.
+    /// When the new primary had authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<i64>,
-    /// From the last word of the old primary until the new one served, in milliseconds.
+    /// When the new primary served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<i64>,
+    /// When both members had everything again, as the operator saw it, to a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converged: Option<i64>,
 }

@@ -3,6 +3,8 @@
 use crds::RecorderPairStatus;
 use crds::pair::{Condition, FailoverStatus, MovedStream};
 
+use super::failovers;
+
 /// The action of events that are no failovers.
 pub const RECONCILE: &str = "Reconcile";
 
@@ -29,6 +31,12 @@ pub fn notes(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Not
         known.is_none_or(|known| failover.epoch > known)
     });
     let mut notes: Vec<Note> = failovers.map(failover).collect();
+    notes.extend(
+        after
+            .failovers
+            .iter()
+            .filter_map(|failover| converged(before, failover)),
+    );
     notes.extend(moves(before, after));
     for condition in &after.conditions {
         let old = before.conditions.iter().find(|old| old.type_ == condition.type_);
@@ -70,14 +78,6 @@ fn moves(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Note> {
 /// A failback is told as such: nobody was lost.
 fn failover(failover: &FailoverStatus) -> Note {
     let back = failover.why == FAILBACK;
-    let phase = |name: &str, at: Option<i64>| at.map(|at| format!("{name} after {at} ms"));
-    let phases = [
-        phase("suspected", failover.suspected),
-        phase("read", failover.read),
-        phase("taken", failover.taken),
-        phase("serving", failover.serving),
-    ];
-    let phases: Vec<String> = phases.into_iter().flatten().collect();
     Note {
         warning: false,
         reason: if back { "FailedBack" } else { "FailedOver" }.to_owned(),
@@ -87,9 +87,27 @@ fn failover(failover: &FailoverStatus) -> Note {
             failover.member,
             failover.epoch,
             failover.why,
-            phases.join(", ")
+            failovers::words(failover)
         ),
     }
+}
+
+/// The end of a failover that was known before.
+fn converged(before: &RecorderPairStatus, failover: &FailoverStatus) -> Option<Note> {
+    let known = before
+        .failovers
+        .iter()
+        .find(|known| known.epoch == failover.epoch)?;
+    let after = failover.converged.filter(|_| known.converged.is_none())?;
+    Some(Note {
+        warning: false,
+        reason: "Converged".to_owned(),
+        action: format!("TakeEpoch{}", failover.epoch),
+        message: format!(
+            "both members have everything again, {after} ms after the last word of the primary before epoch {}",
+            failover.epoch
+        ),
+    })
 }
 
 /// A condition that is False at first is no news.
@@ -151,10 +169,13 @@ mod tests {
             member: "front-1".to_owned(),
             when: Time(Timestamp::UNIX_EPOCH),
             why: "Expired".to_owned(),
+            last_frame: None,
             suspected: Some(150),
+            recording: None,
             read: None,
             taken: None,
             serving: Some(1050),
+            converged: None,
         };
         RecorderPairStatus {
             failovers: epochs.iter().map(failover).collect(),
@@ -242,6 +263,15 @@ mod tests {
             told(&RecorderPairStatus::default(), &after),
             "FailedOver FailedBack"
         );
+    }
+
+    #[test]
+    fn the_end_of_a_failover_is_told_once() {
+        let before = with_failovers(&[8, 7]);
+        let mut after = before.clone();
+        after.failovers[0].converged = Some(4050);
+        assert_eq!(told(&before, &after), "Converged");
+        assert_eq!(told(&after, &after), "");
     }
 
     #[test]

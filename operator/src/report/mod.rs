@@ -2,22 +2,20 @@
 
 mod conditions;
 mod events;
+mod failovers;
 mod problems;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
-use crds::member::{FailoverReport, MemberReport, ReplicationReport, StreamState};
+use crds::member::{MemberReport, ReplicationReport, StreamState};
 use crds::pair::{
-    FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,
-    RecorderPairStatus, Role, StreamsStatus,
+    FailingStream, MAX_FAILING, MemberStatus, MovedStream, Phase, RecorderPairStatus, Role, StreamsStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use events::{Note, RECONCILE, notes};
+pub use failovers::reached;
 
 use crate::build::Built;
 use crate::lag;
@@ -55,12 +53,12 @@ pub fn status(known: Known<'_>, now: Timestamp) -> RecorderPairStatus {
     RecorderPairStatus {
         observed_generation: world.pair.metadata.generation,
         conditions: conditions::conditions(known, &members, &problems, &before.conditions, now),
-        members,
         epoch: epoch.or(before.epoch),
         highest_epoch: epoch.max(before.highest_epoch),
         streams: Some(streams),
         replication_lag: Some(lag_of(world).to_owned()),
-        failovers: failovers(world, before.failovers),
+        failovers: failovers::failovers(world, &members, before.failovers, now),
+        members,
     }
 }
 
@@ -148,42 +146,4 @@ fn lag_of(world: &World) -> &'static str {
     let sending = world.view.primary().map(|primary| &primary.replication);
     let connected = sending.filter(|sending| sending.connected);
     connected.map_or("unknown", |sending| lag::words(sending.lag_ms))
-}
-
-/// The newest failovers, of what the members tell and what they told before.
-fn failovers(world: &World, before: Vec<FailoverStatus>) -> Vec<FailoverStatus> {
-    let mut known: BTreeMap<i64, FailoverStatus> = before
-        .into_iter()
-        .map(|failover| (failover.epoch, failover))
-        .collect();
-    for (member, seen) in &world.view.reports {
-        let told = seen
-            .report
-            .failovers
-            .iter()
-            .filter_map(|told| failover(member, told));
-        known.extend(told.map(|failover| (failover.epoch, failover)));
-    }
-    known.into_values().rev().take(MAX_FAILOVERS).collect()
-}
-
-/// One failover, in milliseconds from the old primary's last word. The first take of a new pair is none.
-fn failover(member: &str, told: &FailoverReport) -> Option<FailoverStatus> {
-    let serving = told.serving?;
-    if told.why.eq_ignore_ascii_case("noHolder") {
-        return None;
-    }
-    let start = told.last_heard.or(told.suspected).or(told.read)?;
-    let since = |moment: Option<u64>| moment.map(|moment| signed(moment.saturating_sub(start)));
-    Some(FailoverStatus {
-        epoch: signed(told.epoch),
-        member: member.to_owned(),
-        // In whole seconds, as it is written: else it would differ from what is read, each time.
-        when: Time(Timestamp::from_second(signed(serving / 1000)).ok()?),
-        why: told.why.clone(),
-        suspected: since(told.suspected),
-        read: since(told.read),
-        taken: since(told.taken),
-        serving: since(Some(serving)),
-    })
 }

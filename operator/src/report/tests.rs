@@ -24,6 +24,10 @@ fn moment(seconds: i64) -> Timestamp {
 
 /// The status of a world in which these problems came up.
 fn with_problems(world: &World, problems: &[Problem], retry: bool) -> RecorderPairStatus {
+    at(world, problems, retry, moment(0))
+}
+
+fn at(world: &World, problems: &[Problem], retry: bool, now: Timestamp) -> RecorderPairStatus {
     let built = built(world);
     let known = Known {
         world,
@@ -31,7 +35,7 @@ fn with_problems(world: &World, problems: &[Problem], retry: bool) -> RecorderPa
         problems,
         retry,
     };
-    status(known, moment(0))
+    status(known, now)
 }
 
 fn told(world: &World) -> RecorderPairStatus {
@@ -488,8 +492,10 @@ fn took(epoch: u64, why: &str) -> FailoverReport {
     FailoverReport {
         epoch,
         why: why.to_owned(),
+        last_frame: Some(start - 40),
         last_heard: Some(start),
         suspected: Some(start + 150),
+        recording: Some(start + 160),
         read: Some(start + 200),
         taken: Some(start + 950),
         serving: Some(start + 1050),
@@ -518,8 +524,15 @@ fn the_newest_failovers_are_listed_with_their_phases() {
     ];
     assert_eq!(listed, expected);
     let newest = &failovers[0];
-    let phases = (newest.suspected, newest.taken, newest.serving);
-    assert_eq!(phases, (Some(150), Some(950), Some(1050)));
+    let phases = [
+        newest.last_frame,
+        newest.suspected,
+        newest.recording,
+        newest.read,
+        newest.taken,
+        newest.serving,
+    ];
+    assert_eq!(phases, [-40, 150, 160, 200, 950, 1050].map(Some));
     assert_eq!(newest.when.0.as_second(), 1_800_008_001);
 }
 
@@ -536,4 +549,49 @@ fn the_first_take_and_one_that_is_not_done_are_no_failovers() {
     let mut world = at_rest(&json!({}));
     said(&mut world, PRIMARY).failovers = vec![took(1, "NoHolder"), unfinished, unknown_start];
     assert_eq!(told(&world).failovers, []);
+}
+
+#[test]
+fn a_failover_ends_when_both_have_everything_in_its_epoch() {
+    let mut world = at_rest(&json!({}));
+    said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
+    // It served in second 8001 of the tests' clock.
+    let told = |world: &World, second: i64| at(world, &[], false, moment(8001 + second));
+    let converged = |world: &World, second: i64| told(world, second).failovers[0].converged;
+    for member in [PRIMARY, STANDBY] {
+        said(&mut world, member).epoch = 8;
+    }
+    assert_eq!(converged(&world, 3), Some(4050));
+    let lacks: [Change; 5] = [
+        |world: &mut World| said(world, STANDBY).epoch = 7,
+        |world: &mut World| said(world, STANDBY).replication.backfill_bytes = 1,
+        |world: &mut World| said(world, PRIMARY).replication.connected = false,
+        |world: &mut World| said(world, STANDBY).role = crds::member::Role::None,
+        |world: &mut World| said(world, STANDBY).fit = false,
+    ];
+    for lacking in lacks {
+        let mut world = world.clone();
+        lacking(&mut world);
+        assert_eq!(converged(&world, 3), None);
+    }
+    let before = told(&world, 3);
+    written(&mut world, &before);
+    assert_eq!(converged(&world, 9), Some(4050), "once said it stays");
+}
+
+#[test]
+fn a_phase_is_counted_once() {
+    let mut world = at_rest(&json!({}));
+    let before = told(&world);
+    said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
+    let mut after = told(&world);
+    let phases: Vec<_> = reached(&before, &after)
+        .into_iter()
+        .map(|(phase, _)| phase)
+        .collect();
+    assert_eq!(phases, ["suspected", "recording", "read", "taken", "serving"]);
+    let told = after.clone();
+    after.failovers[0].converged = Some(4050);
+    assert_eq!(reached(&told, &after), [("converged", 4.05)]);
+    assert_eq!(reached(&after, &after), []);
 }

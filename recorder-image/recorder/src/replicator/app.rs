@@ -271,6 +271,7 @@ fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::R
 /// Opens the volume, starts the keeper and the driver, and connects all parts.
 async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
     let settings = settings(config)?;
+    clock::obey(&options.media);
     let opened = Opened::open(&options.media)?;
     let parties = parties(options, config, opened.volume.store())?;
     let member = opened.member(&options.member, &parties.peer, settings.clone())?;
@@ -303,6 +304,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         serving,
         sight,
         standing: Arc::clone(&standing),
+        hub: Arc::clone(&hub),
     };
     let streams = Streams::new(Incarnation(incarnation), policy(config), settings.leash);
     let channels = (driver.clone(), driver_inbox);

@@ -14,8 +14,10 @@ use failover::{
 use segment::{EpochSlots, StreamUid};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::hub::Hub;
 use super::phases::Phases;
 use super::readers::Sight;
+use crate::clock::wall_ms;
 use crate::local::{self, Share, ToRecorder, boottime_ns};
 use crate::wire::Message;
 
@@ -47,6 +49,8 @@ pub enum Input {
     PeerStreams(Word<StreamUid>),
     /// The streams that this member's recorder does not receive well.
     Faults(Vec<(StreamUid, Fault)>),
+    /// The recorder opened a segment: it writes.
+    Opened,
     /// When streams return, and the leash by which they are delegated.
     Policy(Policy, Duration),
 }
@@ -100,6 +104,8 @@ pub struct Outputs {
     pub sight: watch::Sender<Option<Sight>>,
     /// What others look at.
     pub standing: Arc<Mutex<Option<Standing>>>,
+    /// What was received of the peer.
+    pub hub: Arc<Hub>,
 }
 
 /// See the module.
@@ -170,6 +176,7 @@ impl<A: LeaseApi> Driver<A> {
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
                 Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, now()),
                 Ok(Some(Input::Faults(faults))) => self.streams.set_faults(faults, now()),
+                Ok(Some(Input::Opened)) => self.phases.opened(wall_ms()),
                 Ok(Some(Input::Policy(policy, leash))) => self.streams.configure(policy, leash),
                 Err(_) => self.step(Event::Tick, None),
             }
@@ -187,7 +194,7 @@ impl<A: LeaseApi> Driver<A> {
             }
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
             Event::TakeOrder(order) => self.why = format!("{:?}", order.reason),
-            Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(),
+            Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(wall_ms()),
             _ => {}
         }
         for effect in self.member.step(now(), event) {
@@ -292,7 +299,8 @@ impl<A: LeaseApi> Driver<A> {
 
     fn note(&mut self, note: &Note) {
         tracing::info!(?note, "authority");
-        self.phases.note(note, &mut self.why);
+        let last_frame = self.outputs.hub.received_ms();
+        self.phases.note(note, wall_ms(), last_frame, &mut self.why);
         if let Note::Serving { epoch } = note {
             let _ = self.outputs.serving.send(epoch.0);
         }
@@ -346,7 +354,7 @@ impl<A: LeaseApi> Driver<A> {
     }
 
     fn moved(&self, report: &Report) -> Vec<Moved> {
-        let (at, wall) = (now(), jiff::Timestamp::now().as_millisecond());
+        let (at, wall) = (now(), wall_ms());
         let peer = report
             .peers
             .first()
@@ -357,9 +365,7 @@ impl<A: LeaseApi> Driver<A> {
             owner: peer.clone(),
             why: word_for(away.why),
             // In whole seconds: the same moment each time that it is told.
-            since_ms: u64::try_from(wall / 1000 * 1000)
-                .unwrap_or(0)
-                .saturating_sub(at.since(away.since).as_millis() as u64),
+            since_ms: (wall / 1000 * 1000).saturating_sub(at.since(away.since).as_millis() as u64),
         };
         self.streams.away().into_iter().map(moved).collect()
     }

@@ -56,6 +56,8 @@ struct Inner {
     connection: Option<u64>,
     connections: u64,
     alive: Option<u64>,
+    /// When bytes of the peer were last made durable here, milliseconds since the Unix epoch.
+    received_ms: Option<u64>,
 }
 
 /// Figures of replication, for the report and the metrics.
@@ -140,6 +142,16 @@ impl Hub {
             }
         }
         let _ = self.changes.send(id.clone());
+    }
+
+    /// Bytes of the peer were made durable here.
+    pub fn received(&self, at_ms: u64) {
+        self.lock().received_ms = Some(at_ms);
+    }
+
+    /// When bytes of the peer were last made durable here, milliseconds since the Unix epoch.
+    pub fn received_ms(&self) -> Option<u64> {
+        self.lock().received_ms
     }
 
     /// A copy is sealed.

@@ -367,6 +367,7 @@ impl Keeper {
             self.dirty_bytes = 0;
             let mut acks = self.durable();
             acks.extend(self.sealed());
+            self.hub.received(clock::wall_ms());
             self.reply(Reply::Ack(acks));
         }
         let done = std::mem::take(&mut self.done_bytes);

@@ -57,7 +57,7 @@ impl KubeLease {
             "spec": {
                 "holderIdentity": record.holder_identity().unwrap_or_default(),
                 "leaseDurationSeconds": self.duration_s,
-                "renewTime": format!("{:.6}", jiff::Timestamp::now()),
+                "renewTime": format!("{:.6}", crate::clock::wall()),
             },
         })
     }

@@ -98,7 +98,10 @@ impl Link {
                 let _ = pass(&self.keeper, Work::RecorderStarted).await;
             }
             ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
-            ToReplicator::Opened { id, head_len } => self.hub.grew(&id, head_len, false),
+            ToReplicator::Opened { id, head_len } => {
+                self.hub.grew(&id, head_len, false);
+                let _ = self.driver.send(Input::Opened).await;
+            }
             ToReplicator::Appended { id, end, .. } => self.hub.grew(&id, end, false),
             ToReplicator::Sealed { entry } => self.hub.sealed(*entry),
             ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),

@@ -6,65 +6,84 @@ use failover::Note;
 /// How many takeovers are remembered.
 const REMEMBERED: usize = 5;
 
-/// See the module.
+/// What is known of a takeover before it is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pending {
+    suspected: Option<u64>,
+    recording: Option<u64>,
+    read: Option<u64>,
+    taken: Option<u64>,
+}
+
+/// See the module. Every moment is passed in.
 #[derive(Clone, Debug, Default)]
 pub struct Phases {
     done: Vec<FailoverReport>,
     last_heard: Option<u64>,
-    suspected: Option<u64>,
-    read: Option<u64>,
-    taken: Option<u64>,
+    pending: Pending,
     /// What the Lease said of the one before.
     reason: Option<&'static str>,
 }
 
-fn now_ms() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
 impl Phases {
     /// The peer was heard.
-    pub fn heard(&mut self) {
-        self.last_heard = Some(now_ms());
+    pub fn heard(&mut self, at: u64) {
+        self.last_heard = Some(at);
     }
 
-    /// Takes a note of the member in. `why` is what the next takeover is for; it is used up.
-    pub fn note(&mut self, note: &Note, why: &mut String) {
+    /// This member's recorder began to write a stream. What follows the suspicion, or the taking where there was none, counts.
+    pub fn opened(&mut self, at: u64) {
+        if self.pending.suspected.is_some() {
+            self.pending.recording.get_or_insert(at);
+        } else if let Some(last) = self.done.last_mut() {
+            last.recording.get_or_insert(at);
+        }
+    }
+
+    /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here; `why` is what the next
+    /// takeover is for, and is used up.
+    pub fn note(&mut self, note: &Note, at: u64, last_frame: Option<u64>, why: &mut String) {
+        let now = Some(at);
         match note {
             Note::Suspected => {
-                (self.suspected, self.read, self.taken) = (Some(now_ms()), None, None);
+                self.pending = Pending {
+                    suspected: now,
+                    ..Pending::default()
+                };
             }
             Note::Read { held, released, .. } => {
-                self.read = Some(now_ms());
+                self.pending.read = now;
                 self.reason = Some(match (held, released) {
                     (false, _) => "NoHolder",
                     (true, true) => "HandedOver",
                     (true, false) => "PeerSuspected",
                 });
             }
-            Note::Swapped { .. } => self.taken = Some(now_ms()),
-            Note::Serving { epoch } => self.serving(epoch.0, std::mem::take(why)),
-            Note::StoodDown { .. } => (self.suspected, self.read, self.taken) = (None, None, None),
+            Note::Swapped { .. } => self.pending.taken = now,
+            Note::Serving { epoch } => self.serving(epoch.0, at, last_frame, std::mem::take(why)),
+            Note::StoodDown { .. } => self.pending = Pending::default(),
             Note::Lost { .. } | Note::LeaseMissing => {}
         }
     }
 
-    fn serving(&mut self, epoch: u64, why: String) {
+    fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>, why: String) {
         // A Lease that nobody held is told so, whoever ordered what.
         let why = match self.reason.take() {
             Some(reason) if why.is_empty() || reason == "NoHolder" => reason.to_owned(),
             _ => why,
         };
-        let done = FailoverReport {
+        let pending = std::mem::take(&mut self.pending);
+        self.done.push(FailoverReport {
             epoch,
             why,
-            last_heard: self.last_heard.filter(|_| self.suspected.is_some()),
-            suspected: self.suspected.take(),
-            read: self.read.take(),
-            taken: self.taken.take(),
-            serving: Some(now_ms()),
-        };
-        self.done.push(done);
+            last_frame,
+            last_heard: self.last_heard.filter(|_| pending.suspected.is_some()),
+            suspected: pending.suspected,
+            recording: pending.recording,
+            read: pending.read,
+            taken: pending.taken,
+            serving: Some(at),
+        });
         let extra = self.done.len().saturating_sub(REMEMBERED);
         self.done.drain(..extra);
     }
@@ -72,5 +91,68 @@ impl Phases {
     /// The last takeovers, oldest first.
     pub fn all(&self) -> Vec<FailoverReport> {
         self.done.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::Epoch;
+
+    use super::*;
+
+    fn told(steps: &[(u64, Step)]) -> Vec<FailoverReport> {
+        let (mut phases, mut why) = (Phases::default(), String::new());
+        for (at, step) in steps {
+            match step {
+                Step::Heard => phases.heard(*at),
+                Step::Opened => phases.opened(*at),
+                Step::Suspected => phases.note(&Note::Suspected, *at, None, &mut why),
+                Step::Serving(epoch) => {
+                    let note = Note::Serving { epoch: Epoch(*epoch) };
+                    phases.note(&note, *at, Some(90), &mut why);
+                }
+            }
+        }
+        phases.all()
+    }
+
+    enum Step {
+        Heard,
+        Opened,
+        Suspected,
+        Serving(u64),
+    }
+
+    #[test]
+    fn what_is_written_first_after_the_suspicion_counts() {
+        use Step::{Heard, Opened, Serving, Suspected};
+        let all = told(&[
+            (50, Opened),
+            (100, Heard),
+            (250, Suspected),
+            (260, Opened),
+            (261, Opened),
+            (1100, Serving(7)),
+            (1200, Opened),
+        ]);
+        let [failover] = &all[..] else { panic!("{all:?}") };
+        let phases = [failover.last_frame, failover.last_heard, failover.suspected];
+        assert_eq!(phases, [Some(90), Some(100), Some(250)]);
+        assert_eq!((failover.recording, failover.serving), (Some(260), Some(1100)));
+    }
+
+    #[test]
+    fn after_a_handover_the_first_that_is_written_counts() {
+        use Step::{Heard, Opened, Serving};
+        let all = told(&[(100, Heard), (150, Serving(7)), (180, Opened), (3180, Opened)]);
+        assert_eq!(all[0].recording, Some(180));
+        assert_eq!(all[0].last_heard, None, "nobody was suspected");
+    }
+
+    #[test]
+    fn five_takeovers_are_remembered() {
+        let steps: Vec<(u64, Step)> = (1..=9).map(|n| (n * 100, Step::Serving(n))).collect();
+        let epochs: Vec<u64> = told(&steps).iter().map(|one| one.epoch).collect();
+        assert_eq!(epochs, [5, 6, 7, 8, 9]);
     }
 }

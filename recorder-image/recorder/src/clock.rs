@@ -1,13 +1,138 @@
-//! The clocks that retention needs, in seconds.
+//! The clocks. Whoever wants to know the time asks here, so that a test can give a member clocks that are wrong.
 
-use crate::local::boottime_ns;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock.
+pub fn wall() -> jiff::Timestamp {
+    let now_us = wall_at(SystemTime::now());
+    jiff::Timestamp::from_microsecond(now_us).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// What the wall clock said at a moment, microseconds since the Unix epoch.
+pub fn wall_at(moment: SystemTime) -> i64 {
+    let real = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(real.as_micros())
+        .unwrap_or(i64::MAX)
+        .saturating_add(skew::now().ahead_us)
+}
 
 /// The wall clock, seconds since the Unix epoch.
 pub fn wall_s() -> i64 {
-    jiff::Timestamp::now().as_second()
+    wall().as_second()
 }
 
-/// Time since boot.
+/// The wall clock, milliseconds since the Unix epoch.
+pub fn wall_ms() -> u64 {
+    u64::try_from(wall().as_millisecond()).unwrap_or(0)
+}
+
+/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the one clock that both processes of a pod share for deadlines of
+/// authority.
+pub fn boottime_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let real = (t.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(t.tv_nsec as u64);
+    skew::now().boot(real)
+}
+
+/// Time since boot, seconds.
 pub fn boot_s() -> u64 {
     boottime_ns() / 1_000_000_000
+}
+
+pub use skew::obey;
+
+/// Clocks that are wrong on purpose. A release build has none of this.
+#[cfg_attr(
+    not(debug_assertions),
+    allow(dead_code, reason = "a release build's clocks are right")
+)]
+mod skew {
+    use std::path::Path;
+
+    /// How wrong the clocks are.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub(super) struct Skew {
+        /// How far the wall clock is ahead, microseconds.
+        pub(super) ahead_us: i64,
+        /// How many seconds of this member's boot clock a true second has, from `since_ns` on.
+        rate: f64,
+        /// True nanoseconds since boot.
+        since_ns: u64,
+    }
+
+    impl Skew {
+        const NONE: Self = Self {
+            ahead_us: 0,
+            rate: 1.0,
+            since_ns: 0,
+        };
+
+        /// `AHEAD_US RATE SINCE_NS`
+        fn parse(text: &str) -> Option<Self> {
+            let mut words = text.split_whitespace();
+            Some(Self {
+                ahead_us: words.next()?.parse().ok()?,
+                rate: words.next()?.parse().ok()?,
+                since_ns: words.next()?.parse().ok()?,
+            })
+        }
+
+        /// What this member's boot clock says.
+        pub(super) fn boot(self, real_ns: u64) -> u64 {
+            let wrong = real_ns.saturating_sub(self.since_ns);
+            (real_ns - wrong).saturating_add((wrong as f64 * self.rate) as u64)
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn now() -> Skew {
+        Skew::NONE
+    }
+
+    /// Nothing: the clocks are right.
+    #[cfg(not(debug_assertions))]
+    pub fn obey(_media: &Path) {}
+
+    #[cfg(debug_assertions)]
+    static NOW: std::sync::RwLock<Skew> = std::sync::RwLock::new(Skew::NONE);
+
+    #[cfg(debug_assertions)]
+    pub(super) fn now() -> Skew {
+        *NOW.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// In a debug build: the clocks of this process are as wrong as the file `test-clock` on the volume says from now on.
+    #[cfg(debug_assertions)]
+    pub fn obey(media: &Path) {
+        let file = media.join("test-clock");
+        std::thread::spawn(move || {
+            loop {
+                let told = std::fs::read_to_string(&file);
+                if let Some(skew) = told.ok().as_deref().and_then(Skew::parse) {
+                    let mut now = NOW.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if *now != skew {
+                        tracing::warn!(?skew, "a test made the clocks wrong");
+                        *now = skew;
+                    }
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        });
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_boot_clock_goes_wrong_from_a_moment_on() {
+            assert_eq!(Skew::parse("torn"), None);
+            let skew = Skew::parse("-3600000000 1.2 1000\n").unwrap();
+            assert_eq!(skew.ahead_us, -3_600_000_000);
+            assert_eq!([500, 1000, 2000].map(|at| skew.boot(at)), [500, 1000, 2200]);
+            assert_eq!(Skew::NONE.boot(77), 77);
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod message;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::clock::boottime_ns;
 pub use codec::{LocalError, MAX_MESSAGE, Receiver, Sender, dial, listen, split};
 pub use message::{
     Authority, Disk, ErrorCode, FrameMark, Owned, Peer, Role, Share, StreamError, StreamHealth, StreamState,
@@ -24,13 +25,4 @@ pub const TICKET_PERIOD: Duration = Duration::from_millis(50);
 /// The socket that the recorder listens on, in the run folder `run`.
 pub fn socket_path(run: &Path) -> PathBuf {
     run.join("recorder.sock")
-}
-
-/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the one clock that both processes of a pod share
-/// for deadlines of authority.
-pub fn boottime_ns() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    (t.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(t.tv_nsec as u64)
 }

@@ -60,6 +60,7 @@ pub struct Options {
 /// # Errors
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    clock::obey(&options.media);
     let volume = Volume::open(&options.media, Role::Recorder)?;
     let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
     let now_s = clock.advance(clock::wall_s(), clock::boot_s());

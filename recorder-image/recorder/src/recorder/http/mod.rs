@@ -197,7 +197,7 @@ impl Span {
 }
 
 fn span(query: Option<&str>) -> Result<Span, ApiError> {
-    Span::of(query, jiff::Timestamp::now().as_microsecond())
+    Span::of(query, crate::clock::wall().as_microsecond())
 }
 
 async fn streams(State(api): State<Api>) -> Response {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -242,14 +242,11 @@ impl<'a> Reception<'a> {
 }
 
 fn arrival(at: retina::Timestamp, ctx: &retina::PacketContext) -> Arrival {
-    let own = SystemTime::from(ctx.received_wall())
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     let rate: NonZeroU32 = at.clock_rate();
     Arrival {
         rtp: at.timestamp(),
         rate: rate.get(),
-        own_us: own.as_micros() as i64,
+        own_us: crate::clock::wall_at(SystemTime::from(ctx.received_wall())),
         mono_us: monotonic_us(ctx.received()),
     }
 }

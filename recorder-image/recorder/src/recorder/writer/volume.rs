@@ -282,7 +282,7 @@ impl Volume {
                 self.shared.catalogue().push_gap(stream.uid, record);
             }
             Notice::Note(what) => {
-                let at_us = jiff::Timestamp::now().as_microsecond();
+                let at_us = crate::clock::wall().as_microsecond();
                 self.record(
                     stream.uid,
                     &Record::Note {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use crds::RecorderPair;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Secret};
+use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
@@ -175,6 +175,34 @@ impl Kube {
         {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets no new pod run on a node.
+    pub async fn cordon(&self, node: &str) -> Result<()> {
+        Api::<Node>::all(self.client.clone()).cordon(node).await?;
+        Ok(())
+    }
+
+    /// Lets pods run on every node.
+    pub async fn uncordon_all(&self) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for node in nodes.list(&ListParams::default()).await? {
+            let cordoned = node.spec.and_then(|spec| spec.unschedulable) == Some(true);
+            if let (true, Some(name)) = (cordoned, node.metadata.name) {
+                nodes.uncordon(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts a pod, as a drain does. False where a PodDisruptionBudget refuses it.
+    pub async fn evict(&self, namespace: &str, pod: &str) -> Result<bool> {
+        let pods: Api<Pod> = self.api(namespace);
+        match pods.evict(pod, &EvictParams::default()).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,6 +1,7 @@
 //! A real cluster to break: the test bed, the objects on it, and the pair under test.
 
 mod chart;
+mod clocks;
 mod faults;
 mod holders;
 mod kube;
@@ -13,6 +14,7 @@ mod watch;
 
 pub use self::kube::Kube;
 pub use chart::{OPERATOR, OPERATOR_LEASE, OPERATORS, SYSTEM, chart_folder, helm, install};
+pub use clocks::Skew;
 pub use faults::{Fault, Testbed, cache};
 pub use holders::{Claim, Holders, violations};
 pub use operator::OperatorView;

@@ -106,6 +106,7 @@ pub async fn stage() -> Result<(Testbed, Kube, PathBuf)> {
     let bed = Testbed::up().await?;
     let kubeconfig = bed.kubeconfig().await?;
     let kube = Kube::connect(&kubeconfig).await?;
+    kube.uncordon_all().await?;
     chart::install(&kubeconfig).await?;
     kube.scale(chart::SYSTEM, chart::OPERATOR, chart::OPERATORS)
         .await?;

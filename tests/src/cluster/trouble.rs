@@ -35,6 +35,8 @@ pub enum Trouble {
     KillPod(Whom),
     /// The pod is deleted.
     DeletePod(Whom),
+    /// Its node is drained, then takes pods again.
+    Drain(Whom),
     /// The recorder stands still, then goes on.
     FreezeRecorder(Whom),
     /// The replicator stands still, then goes on.
@@ -71,7 +73,7 @@ const API: &str = "kube-apiserver";
 
 impl Trouble {
     /// Every fault, in the order of the list of promises.
-    pub const ALL: [Self; 32] = {
+    pub const ALL: [Self; 34] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -83,6 +85,8 @@ impl Trouble {
             T::KillPod(Standby),
             T::DeletePod(Primary),
             T::DeletePod(Standby),
+            T::Drain(Primary),
+            T::Drain(Standby),
             T::FreezeRecorder(Primary),
             T::FreezeRecorder(Standby),
             T::FreezeReplicator(Primary),
@@ -123,6 +127,7 @@ impl Trouble {
             matches!(
                 one,
                 Self::DeletePod(_)
+                    | Self::Drain(_)
                     | Self::FillDisk(_)
                     | Self::StopOperator
                     | Self::PowerOff(_)
@@ -141,7 +146,8 @@ impl Trouble {
         let seconds = match self {
             Self::KillRecorder(_) | Self::KillReplicator(_) | Self::KillPod(_) | Self::DeletePod(_) => 3,
             Self::DeleteLease | Self::WipeStatus => 5,
-            Self::FreezePod(_) => 12,
+            Self::FreezePod(_) => 30,
+            Self::FreezeApi => 45,
             _ => 6,
         };
         Duration::from_secs(seconds)
@@ -153,6 +159,7 @@ impl Trouble {
             | Self::KillReplicator(whom)
             | Self::KillPod(whom)
             | Self::DeletePod(whom)
+            | Self::Drain(whom)
             | Self::FreezeRecorder(whom)
             | Self::FreezeReplicator(whom)
             | Self::FreezePod(whom)
@@ -201,6 +208,11 @@ impl Trouble {
             Self::KillReplicator(_) => return bed.kill_container(&pod, names::CONTAINER_REPLICATOR).await,
             Self::KillPod(_) => return bed.kill_pod(&pod).await,
             Self::DeletePod(_) => scene.kube.delete::<Pod>(NAMESPACE, &member.name).await?,
+            Self::Drain(_) => {
+                scene.kube.cordon(node).await?;
+                let evicted = scene.kube.evict(NAMESPACE, &member.name).await?;
+                ensure!(evicted, "the budget of a pair that is whole refuses one member");
+            }
             Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
                 let freeze = self.frozen().iter();
                 try_join_all(freeze.map(|one| bed.freeze_container(pod.clone(), one))).await?;
@@ -236,6 +248,7 @@ impl Trouble {
                     .map(|one| bed.thaw_container(member.pod(), one));
                 try_join_all(thaw).await.map(drop)
             }
+            Self::Drain(_) => scene.kube.uncordon_all().await,
             Self::PowerOff(_) => bed.power_on(node).await,
             Self::CutPeer
             | Self::CutPeerOneWay
@@ -285,7 +298,7 @@ impl Scene {
     }
 
     /// The PersistentVolume of a member.
-    async fn volume_of(&self, member: &MemberView) -> Result<String> {
+    pub(super) async fn volume_of(&self, member: &MemberView) -> Result<String> {
         self.kube.volume_of(NAMESPACE, &names::claim(&member.name)).await
     }
 }

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod adoption;
+mod api_gone;
 mod bad_input;
+mod clocks;
 mod corruption;
+mod drain;
 mod failback;
 mod failover;
 mod faults;

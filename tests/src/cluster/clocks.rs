@@ -1,0 +1,48 @@
+//! Clocks of a member that are wrong on purpose: a debug build of recorder and replicator obeys a file on its volume.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::faults::Testbed;
+use super::pair::MemberView;
+use super::scene::Scene;
+
+/// Longer than the programs look for the file apart.
+const SEEN: Duration = Duration::from_millis(200);
+
+/// How wrong the clocks of a member are from now on.
+#[derive(Clone, Copy, Debug)]
+pub struct Skew {
+    /// How far its wall clock is ahead, microseconds.
+    pub ahead_us: i64,
+    /// How many seconds its boot clock has for a true one.
+    pub rate: f64,
+}
+
+impl Default for Skew {
+    fn default() -> Self {
+        Self {
+            ahead_us: 0,
+            rate: 1.0,
+        }
+    }
+}
+
+impl Scene {
+    /// Makes both clocks of a member wrong, or right again. Its boot clock may be changed once: it must not go back.
+    ///
+    /// # Errors
+    /// Where the volume's folder cannot be written.
+    pub async fn make_clocks_wrong(&self, member: &MemberView, skew: Skew) -> Result<()> {
+        let folder = Testbed::volume_folder(&member.node, &self.volume_of(member).await?);
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let since_ns = since.tv_sec * 1_000_000_000 + since.tv_nsec;
+        let text = format!("{} {} {since_ns}\n", skew.ahead_us, skew.rate);
+        let scratch = folder.join("test-clock.next");
+        std::fs::write(&scratch, text)?;
+        std::fs::rename(scratch, folder.join("test-clock"))?;
+        tokio::time::sleep(SEEN).await;
+        Ok(())
+    }
+}

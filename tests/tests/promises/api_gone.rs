@@ -1,0 +1,87 @@
+//! Without an API server recording, replication, playback and the recording side of a failover go on, and authority stays while the
+//! peer answers.
+
+use std::time::Duration;
+
+use crds::names;
+use e2e::cluster::{Holders, RETURN, Scene};
+use e2e::wait::until;
+
+use crate::{STREAMS, seconds};
+
+/// How long the API server is gone, in all.
+const GONE: u64 = 60;
+const API: &str = "kube-apiserver";
+
+#[tokio::test]
+async fn a_minute_without_an_api_server_stops_nothing() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let holders = Holders::watch(&scene.pair).await.unwrap();
+    let operator = scene.pair.operator().await.unwrap();
+    let mut addresses = Vec::new();
+    for member in [&before.primary, &before.standby] {
+        addresses.push(scene.pair.control_address(&member.name).await.unwrap());
+    }
+    scene.bed.control("stop", API).await.unwrap();
+    seconds(GONE / 3).await;
+    for (address, member) in addresses.iter().zip([&before.primary, &before.standby]) {
+        let report = operator.report(address).await.unwrap();
+        assert_eq!(
+            Some(report.role),
+            member.role(),
+            "authority stays while the peer answers"
+        );
+        assert!(!report.lease.reachable, "the API server is gone indeed");
+        assert!(
+            report.replication.connected && report.replication.lag_ms < 5_000,
+            "{report:?}"
+        );
+        assert!(report.streams.iter().all(|stream| stream.gaps == 0), "{report:?}");
+    }
+    // What was recorded without it is played by either member, from before to just now.
+    let both = [before.primary.clone(), before.standby.clone()];
+    scene
+        .judge(before.start, &both)
+        .await
+        .unwrap()
+        .ensure_perfect()
+        .unwrap();
+
+    // The primary's recorder dies: nobody can take, and both write what comes.
+    let pod = before.primary.pod();
+    scene
+        .bed
+        .kill_container(&pod, names::CONTAINER_RECORDER)
+        .await
+        .unwrap();
+    until("the recorder is back", RETURN, async || {
+        let report = operator.report(&addresses[0]).await?;
+        let receives = report
+            .streams
+            .iter()
+            .filter(|stream| stream.last_frame_ms.is_some());
+        Ok((report.fit && receives.count() == STREAMS).then_some(()))
+    })
+    .await
+    .unwrap();
+    seconds(GONE / 3).await;
+    scene.bed.control("start", API).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    for member in &members {
+        scene.ensure_kept(&before, &member.api).await.unwrap();
+        let was = both.iter().find(|was| was.name == member.name).unwrap();
+        assert_eq!(member.pod_uid, was.pod_uid, "no pod was made anew");
+        let killed = i32::from(member.name == before.primary.name);
+        assert_eq!(
+            member.restarts,
+            was.restarts + killed,
+            "and none was started again"
+        );
+    }
+    assert!(scene.pair.epoch().await.unwrap() >= before.epoch);
+    println!("  {} words of holders", holders.judge().unwrap());
+}

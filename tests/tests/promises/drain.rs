@@ -1,0 +1,46 @@
+//! A drained node: the primary hands over before it ends, the budget keeps the other member, and no frame is lost.
+
+use std::time::Duration;
+
+use e2e::cluster::{Fault, NAMESPACE, RETURN, Scene};
+use e2e::wait::until;
+
+use crate::{STREAMS, seconds};
+
+#[tokio::test]
+async fn a_drain_moves_authority_first_and_never_takes_both() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let [drained, kept] = [&before.primary, &before.standby];
+    scene.kube.cordon(&drained.node).await.unwrap();
+    let fault = Fault::now();
+    let evicted = scene.kube.evict(NAMESPACE, &drained.name).await.unwrap();
+    assert!(evicted, "one of two that are well may go");
+    let outcome = scene.failed_over(fault, &before).await.unwrap();
+    println!("  served {} ms after the eviction", outcome.serving_after_ms());
+    assert_eq!(outcome.why, "HandedOver");
+    // Its successor finds no node, and so the pair has one member.
+    until("the drained member waits for its node", RETURN, async || {
+        let pod = scene.kube.pod(NAMESPACE, &drained.name).await?;
+        let waits = pod.and_then(|pod| {
+            let phase = pod.status.as_ref()?.phase.clone()?;
+            (phase == "Pending" && pod.metadata.uid != Some(drained.pod_uid.clone())).then_some(())
+        });
+        Ok(waits)
+    })
+    .await
+    .unwrap();
+    let evicted = scene.kube.evict(NAMESPACE, &kept.name).await.unwrap();
+    assert!(!evicted, "the budget keeps the last member");
+    seconds(5).await;
+    scene.kube.uncordon_all().await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(
+        (&members[0].name, &members[0].pod_uid),
+        (&kept.name, &kept.pod_uid)
+    );
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    scene.ensure_kept(&before, &members[1].api).await.unwrap();
+}

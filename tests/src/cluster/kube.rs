@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use crate::wait::until;
 
 const MANAGER: &str = "gapless-e2e";
+/// An eviction that is not granted within this is refused.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// A client of the cluster.
 #[derive(Clone)]
@@ -55,6 +57,15 @@ impl Kube {
         K::DynamicType: Default,
     {
         Ok(self.api::<K>(namespace).get_opt(name).await?)
+    }
+
+    /// One object that is in no namespace.
+    pub async fn get_global<K>(&self, name: &str) -> Result<Option<K>>
+    where
+        K: Resource<Scope = k8s_openapi::ClusterResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        Ok(Api::<K>::all(self.client.clone()).get_opt(name).await?)
     }
 
     /// A pair, which has to be there.
@@ -200,10 +211,11 @@ impl Kube {
     /// Evicts a pod, as a drain does. False where a PodDisruptionBudget refuses it.
     pub async fn evict(&self, namespace: &str, pod: &str) -> Result<bool> {
         let pods: Api<Pod> = self.api(namespace);
-        match pods.evict(pod, &EvictParams::default()).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
-            Err(error) => Err(error.into()),
+        let params = EvictParams::default();
+        // The client asks again for as long as the budget says "later".
+        match tokio::time::timeout(REFUSED, pods.evict(pod, &params)).await {
+            Ok(evicted) => Ok(evicted.map(|_| true)?),
+            Err(_) => Ok(false),
         }
     }
 

@@ -61,22 +61,32 @@ pub struct CameraClock {
     ahead_us: Option<i64>,
     /// What was said of one that is not believed.
     told_us: Option<i64>,
+    /// How far the own clock was ahead of the monotonic one when the camera was last believed, microseconds. Two clocks that
+    /// agreed are right against one that jumps alone, so from a jump on the own clock is reckoned from here.
+    own_base_us: Option<i64>,
+    /// Whether such a jump was told.
+    told_jump: bool,
 }
 
 impl CameraClock {
     /// Takes a sender report. `Some` says how far ahead the camera's clock is, once, when it is not believed.
     pub fn heard(&mut self, report: Report, now: Arrival) -> Option<i64> {
-        let ahead = report.wall_at(&now).saturating_sub(now.own_us);
         let most = if self.is_believed() {
             STILL_PLAUSIBLE_US
         } else {
             PLAUSIBLE_US
         };
-        if ahead.saturating_abs() <= most {
-            (self.ahead_us, self.told_us) = (Some(ahead), None);
-            return None;
+        // The own clock as it was, and as it is: the camera may have followed a jump.
+        for own_us in [self.own_us(&now), now.own_us] {
+            let ahead = report.wall_at(&now).saturating_sub(own_us);
+            if ahead.saturating_abs() <= most {
+                (self.ahead_us, self.told_us) = (Some(ahead), None);
+                self.own_base_us = Some(own_us.saturating_sub(now.mono_us));
+                return None;
+            }
         }
-        self.ahead_us = None;
+        let ahead = report.wall_at(&now).saturating_sub(now.own_us);
+        (self.ahead_us, self.own_base_us, self.told_jump) = (None, None, false);
         let told = self.told_us.is_some_and(|t| t.abs_diff(ahead) <= JUMP_US as u64);
         (!told).then(|| *self.told_us.insert(ahead))
     }
@@ -86,13 +96,31 @@ impl CameraClock {
         self.ahead_us.is_some()
     }
 
+    /// By how much the own clock jumped while the camera was believed, microseconds; once for each jump.
+    pub fn own_jump(&mut self, now: &Arrival) -> Option<i64> {
+        let jump = now.own_us.saturating_sub(self.own_us(now));
+        let told = std::mem::replace(&mut self.told_jump, jump != 0);
+        (jump != 0 && !told).then_some(jump)
+    }
+
+    /// The own clock, without a jump since the camera was last believed.
+    fn own_us(&self, a: &Arrival) -> i64 {
+        let base = a.own_us.saturating_sub(a.mono_us);
+        match self.own_base_us {
+            Some(known) if base.saturating_sub(known).saturating_abs() > JUMP_US => {
+                a.mono_us.saturating_add(known)
+            }
+            _ => a.own_us,
+        }
+    }
+
     /// The wall clock of a frame by the camera, if it is believed: by the newest `report` of this session, else by how
     /// much the camera's clock was ahead of the own one.
     fn wall_us(&self, frame: &Arrival, report: Option<Report>) -> Option<i64> {
-        let by_own = frame.own_us.saturating_add(self.ahead_us?);
+        let own_us = self.own_us(frame);
+        let by_own = own_us.saturating_add(self.ahead_us?);
         let wall = report.map_or(by_own, |r| r.wall_at(frame));
-        // The own clock may have jumped since.
-        (wall.saturating_sub(frame.own_us).saturating_abs() <= STILL_PLAUSIBLE_US).then_some(wall)
+        (wall.saturating_sub(own_us).saturating_abs() <= STILL_PLAUSIBLE_US).then_some(wall)
     }
 }
 
@@ -111,7 +139,7 @@ pub enum Break {
     RtpJump,
     /// The camera's clock jumped by more than [`JUMP_US`].
     CameraClock,
-    /// This member's clock jumped by more than [`JUMP_US`].
+    /// This member's clock, on which the wall clock rests, jumped by more than [`JUMP_US`].
     OwnClock,
     /// The camera's clock began, or ceased, to be believed.
     Source(Source),
@@ -231,7 +259,7 @@ impl MediaClock {
             return Some(Break::RtpJump);
         }
         let own = (a.own_us - a.mono_us) - (self.last.own_us - self.last.mono_us);
-        (own.abs() > JUMP_US).then_some(Break::OwnClock)
+        (self.source == Source::Own && own.abs() > JUMP_US).then_some(Break::OwnClock)
     }
 
     /// The times of a frame of this run.
@@ -499,8 +527,56 @@ mod tests {
             own_us: at(500).own_us + 3_600_000_000,
             ..at(500)
         };
-        let clock = MediaClock::new(stepped, &camera, Some(report(400, 700_000)));
-        assert_eq!(clock.source(), Source::Own, "the own clock jumped");
+        let mut clock = MediaClock::new(stepped, &camera, Some(report(400, 700_000)));
+        assert_eq!(clock.source(), Source::Camera, "the own clock jumped alone");
+        assert_eq!(clock.frame(stepped).wallclock_us, at(500).own_us + 700_000);
+    }
+
+    /// A frame after the own clock jumped by an hour.
+    fn after_a_jump(n: i64) -> Arrival {
+        Arrival {
+            own_us: at(n).own_us + 3_600_000_000,
+            ..at(n)
+        }
+    }
+
+    #[test]
+    fn an_own_clock_that_jumps_alone_moves_nothing_while_the_camera_is_believed() {
+        let mut camera = CameraClock::default();
+        camera.heard(report(0, 200_000), at(0));
+        let mut clock = MediaClock::new(at(0), &camera, Some(report(0, 200_000)));
+        clock.frame(at(0));
+        assert_eq!(camera.own_jump(&at(1)), None);
+        assert_eq!(clock.breaks(&after_a_jump(1)), None);
+        let wall = clock.frame(after_a_jump(1)).wallclock_us;
+        assert_eq!(wall, at(1).own_us + 200_000);
+        assert_eq!(camera.heard(report(2, 200_000), after_a_jump(2)), None);
+        assert!(camera.is_believed());
+        assert_eq!(camera.own_jump(&after_a_jump(2)), Some(3_600_000_000));
+        assert_eq!(camera.own_jump(&after_a_jump(3)), None, "told once");
+        assert_eq!(camera.heard(report(4, 200_000), at(4)), None, "it came back");
+        assert_eq!(camera.own_jump(&at(4)), None);
+        assert_eq!(
+            camera.own_jump(&after_a_jump(5)),
+            Some(3_600_000_000),
+            "another jump"
+        );
+    }
+
+    #[test]
+    fn a_camera_that_follows_the_jump_is_believed() {
+        let mut camera = CameraClock::default();
+        camera.heard(report(0, 0), at(0));
+        let hour = 3_600_000_000;
+        assert_eq!(camera.heard(report(1, hour), after_a_jump(1)), None);
+        assert!(camera.is_believed(), "both clocks agree again");
+        assert_eq!(camera.own_jump(&after_a_jump(2)), None);
+        assert_eq!(
+            camera.heard(report(3, 0), after_a_jump(3)),
+            Some(-hour),
+            "it alone went back"
+        );
+        assert!(!camera.is_believed());
     }
 
     #[test]

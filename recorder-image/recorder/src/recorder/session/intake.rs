@@ -130,6 +130,12 @@ impl Intake {
     /// A sender report came.
     pub fn report(&mut self, report: Report, now: Arrival, inner: &mut Inner) {
         self.report = Some(report);
+        if let Some(jump_us) = inner.camera.own_jump(&now) {
+            inner.notice(Notice::Note(format!(
+                "this member's clock jumped by {:.1} s and the camera's did not: the wall clock stays with the camera's",
+                jump_us as f64 / 1e6
+            )));
+        }
         if let Some(ahead_us) = inner.camera.heard(report, now) {
             inner.notice(Notice::Note(format!(
                 "the camera's clock is {:.1} s ahead of this member's, so its sender reports are not used",

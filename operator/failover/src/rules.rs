@@ -28,6 +28,23 @@ pub enum Sabotage {
     GrantTooLong,
     /// A swap does not name the version that it expects. Done by the driver.
     SwapUnconditionally,
+    /// An epoch that a peer names is synced without a read of the API.
+    BelievePeer,
+    /// Authority ends with a read that finds no API, although the follower answers.
+    NeedApi,
+}
+
+#[cfg(feature = "sabotage")]
+impl Sabotage {
+    /// The rule by which an invariant that is enforced here is broken. Every test of one member has to notice it alone.
+    pub fn of(invariant: &str) -> Option<Self> {
+        match invariant {
+            "I5" => Some(Self::BelievePeer),
+            "I6" => Some(Self::HalfWait),
+            "I7" => Some(Self::NeedApi),
+            _ => None,
+        }
+    }
 }
 
 /// Which rules hold: all of them, unless one is broken on purpose.
@@ -69,6 +86,14 @@ impl Rules {
 
     pub(crate) fn grants_too_long(self) -> bool {
         self.lacks(Sabotage::GrantTooLong)
+    }
+
+    pub(crate) fn believes_peer(self) -> bool {
+        self.lacks(Sabotage::BelievePeer)
+    }
+
+    pub(crate) fn needs_api(self) -> bool {
+        self.lacks(Sabotage::NeedApi)
     }
 
     pub(crate) fn wait(self, leash: Duration) -> Duration {
@@ -115,6 +140,14 @@ impl Rules {
     }
 
     pub(crate) const fn grants_too_long(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn believes_peer(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn needs_api(self) -> bool {
         false
     }
 

@@ -15,6 +15,7 @@ use crate::header::Header;
 use crate::id::{SegmentId, StreamUid};
 use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
 use crate::retention::floor_us;
+use crate::sabotage::{Invariant::I8, breaks};
 use crate::scan::{Place, Scan, scan};
 use crate::volume::{Role, Volume};
 
@@ -265,7 +266,7 @@ impl Catalogue {
         known.retain(|id, _| files.contains_key(id));
         let unknown = files
             .into_iter()
-            .filter(|(id, sealed)| !(*sealed && known.contains_key(id)));
+            .filter(|(id, sealed)| !(*sealed && (known.contains_key(id) || breaks(I8))));
         for (id, sealed) in unknown.collect::<Vec<_>>() {
             match read_copy(volume, &id, sealed, now_s) {
                 Ok(copy) => {

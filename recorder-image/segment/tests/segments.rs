@@ -42,10 +42,22 @@ fn i2_a_sealed_segment_is_never_replaced() {
     let first = header(1, volume.store(), "a", 1, 0, 0);
     write(&volume, first.clone(), 0..25).finish().rename().unwrap();
     let again = SegmentFile::create(&volume, first.clone(), &clip().track);
-    assert!(matches!(again, Err(Error::Exists(_))));
-    let before = std::fs::read(volume.sealed_path(&first.id)).unwrap();
-    std::fs::write(volume.open_path(&first.id), b"other").unwrap();
-    assert_eq!(std::fs::read(volume.sealed_path(&first.id)).unwrap(), before);
+    assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");
+}
+
+#[test]
+fn i2_a_seal_replaces_nothing() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let id = header(1, volume.store(), "a", 1, 0, 0);
+    let first = write(&volume, id.clone(), 0..25);
+    // Another process had the same identity, and was faster.
+    std::fs::write(volume.sealed_path(&id.id), b"sealed before").unwrap();
+    let sealed = first.finish().rename();
+    assert!(matches!(sealed, Err(Error::Exists(_))), "{sealed:?}");
+    let kept = std::fs::read(volume.sealed_path(&id.id)).unwrap();
+    assert_eq!(kept, b"sealed before", "and the other file stays as it is");
+    assert!(volume.open_path(&id.id).exists());
 }
 
 #[test]
@@ -128,6 +140,39 @@ fn i4_received_bytes_count_only_after_they_were_proven() {
     assert_eq!(sealed, entry);
     let second = Receiving::create(&keeper, &id, &bytes[..entry.head_len as usize]).unwrap_err();
     assert!(matches!(second, Refusal::SecondContent(_)));
+}
+
+/// Asks of a peer that says anything, at any place: what is here stays, byte for byte.
+#[test]
+fn i3_no_message_takes_away_a_byte_of_a_copy() {
+    let ((_d1, p1), (_d2, p2)) = (folder(), folder());
+    let (writer, keeper) = (volume(&p1), volume(&p2));
+    let file = write(&writer, header(1, writer.store(), "a", 1, 0, 0), 0..50);
+    let id = file.header().id.clone();
+    let bytes = std::fs::read(writer.open_path(&id)).unwrap();
+    let mut copy = Receiving::create(&keeper, &id, &bytes[..file.head_len() as usize]).unwrap();
+    let mut chains = vec![copy.file().chain()];
+    for f in file.fragments() {
+        let part = &bytes[f.offset as usize..f.end() as usize];
+        chains.push(segment::hash::chain_next(&chains[chains.len() - 1], part));
+        copy.append(f.offset, &chains[chains.len() - 1], part).unwrap();
+    }
+    for (i, f) in file.fragments().iter().enumerate() {
+        let part = &bytes[f.offset as usize..f.end() as usize];
+        for (offset, chain) in [
+            (f.offset, chains[i + 1]),
+            (f.offset, chains[i]),
+            (0, chains[0]),
+            (f.end() - 1, [0; 32]),
+        ] {
+            let refused = copy.append(offset, &chain, part).unwrap_err();
+            assert!(matches!(refused, Refusal::WrongOffset { .. }), "{refused}");
+        }
+        assert!(
+            std::fs::read(keeper.open_path(&id)).unwrap() == bytes,
+            "bytes that were here are gone"
+        );
+    }
 }
 
 #[test]
@@ -230,7 +275,7 @@ fn a_hole_is_said_in_the_playlist() {
 }
 
 #[test]
-fn a_damaged_ledger_is_cut_and_says_so() {
+fn i8_a_damaged_ledger_is_cut_and_says_so() {
     let (_dir, path) = folder();
     let volume = volume(&path);
     let uid = uuid::Uuid::from_u128(1);

@@ -116,6 +116,9 @@ impl Member {
         peer.health = Some(request.health);
         if request.epoch > self.floor() {
             self.learn_wanted = true;
+            if self.rules.believes_peer() {
+                self.persist(request.epoch);
+            }
         }
         self.hear_claim(now, request);
         if self.may_answer(now, request) {

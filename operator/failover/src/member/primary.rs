@@ -204,6 +204,7 @@ impl Member {
                 tenure.read_wanted = true;
                 self.out.push(Effect::Note(Note::LeaseMissing));
             }
+            ReadResult::Unavailable if self.rules.needs_api() => self.end_tenure(now, LossReason::Deadline),
             ReadResult::Unreadable | ReadResult::Unavailable => tenure.next_call = sent + gap,
         }
     }

@@ -37,6 +37,23 @@ pub fn lease(version: u64, epoch: u64, holder: Option<&str>, follower: Option<&s
     }
 }
 
+/// A member that breaks the rule which this process is told to break.
+#[cfg(feature = "sabotage")]
+#[allow(clippy::disallowed_methods, reason = "what to break is set from outside")]
+fn as_told(member: Member) -> Member {
+    let switch = std::env::var("GAPLESS_SABOTAGE").unwrap_or_default();
+    match failover::Sabotage::of(&switch) {
+        Some(rule) => member.sabotaged(rule),
+        None => member,
+    }
+}
+
+/// A member, as it is in a product.
+#[cfg(not(feature = "sabotage"))]
+fn as_told(member: Member) -> Member {
+    member
+}
+
 /// The member "left" and its driver; the test plays "right" and the API.
 pub struct Rig {
     pub member: Member,
@@ -58,7 +75,7 @@ impl Rig {
         settings.check().unwrap();
         let now = BootTime(1_000_000_000);
         let peers = vec![member("right").member];
-        let member = Member::new(
+        let member = as_told(Member::new(
             now,
             Config {
                 me: member("left"),
@@ -66,7 +83,7 @@ impl Rig {
                 synced: Epoch(synced),
                 settings,
             },
-        );
+        ));
         let mut rig = Self {
             member,
             now,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use segment::sabotage::{Invariant::I1, Invariant::I7, breaks};
+
 use super::ring::Backlog;
 
 /// How long a group of pictures may wait for the peer's copy before this member writes it itself.
@@ -25,7 +27,9 @@ pub struct PeerView {
 impl PeerView {
     /// Whether the peer can be trusted to write the stream.
     fn writes(self) -> bool {
-        self.heard && self.owns_stream && self.fit && !self.stream_broken
+        let heard = self.heard || breaks(I1);
+        let owns = self.owns_stream || breaks(I7);
+        heard && owns && self.fit && !self.stream_broken
     }
 }
 
@@ -127,8 +131,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
+        fn i1_a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
             let peer = PeerView { heard: false, owns_stream: claims, fit, stream_broken: broken };
+            let backlog = Backlog { bytes, ..NOTHING };
+            proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());
+        }
+
+        #[test]
+        fn i7_a_stream_that_nobody_owns_is_written(heard: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
+            let peer = PeerView { heard, owns_stream: false, fit, stream_broken: broken };
             let backlog = Backlog { bytes, ..NOTHING };
             proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());
         }

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use segment::sabotage::{Invariant::I6, Invariant::I9, breaks};
+
 use super::decide::PeerView;
 use crate::local::{Authority, Owned, Peer, Role, StreamUid};
 
@@ -81,9 +83,9 @@ impl Pair {
         } else {
             state.owned.until_boottime_ns
         };
+        let in_time = now < Duration::from_nanos(deadline) || breaks(I6);
         // A share of a holder counts with authority only, and the other way round.
-        let counts =
-            share.holder == (authority.role == Role::Primary) && now < Duration::from_nanos(deadline);
+        let counts = share.holder == (authority.role == Role::Primary) && in_time;
         Standing {
             pair_epoch: authority.epoch,
             stream_epoch: share.epoch(stream),
@@ -97,8 +99,9 @@ impl Pair {
         let Some((at, peer)) = &state.peer else {
             return PeerView::default();
         };
+        let fresh = now.saturating_sub(*at) <= SILENCE || breaks(I9);
         PeerView {
-            heard: peer.heard && !peer.suspected && now.saturating_sub(*at) <= SILENCE,
+            heard: peer.heard && !peer.suspected && fresh,
             owns_stream: peer.share.claims(stream),
             fit: peer.fit,
             stream_broken: peer.broken_streams.contains(&stream),

@@ -179,7 +179,7 @@ impl Opened {
             incarnation: Incarnation(self.incarnation),
         };
         let (peers, synced) = (vec![MemberName::new(peer)?], Epoch(self.slots.epoch()));
-        Ok(Member::new(
+        let member = Member::new(
             BootTime(boottime_ns()),
             Config {
                 me,
@@ -187,7 +187,14 @@ impl Opened {
                 synced,
                 settings,
             },
-        ))
+        );
+        #[cfg(feature = "sabotage")]
+        if let Some(rule) =
+            segment::sabotage::broken().and_then(|i| failover::Sabotage::of(&format!("{i:?}")))
+        {
+            return Ok(member.sabotaged(rule));
+        }
+        Ok(member)
     }
 }
 

@@ -1,6 +1,9 @@
 //! What was received goes to the volume here, in a thread of its own: proven, appended, synced in groups, and only then
 //! acknowledged (I4, I10). It contains no call that removes media (I3).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};

@@ -19,6 +19,7 @@ use crate::entry::Fragment;
 use crate::hash::FrameHash;
 use crate::header::Header;
 use crate::id::SegmentId;
+use crate::sabotage::{Invariant::I1, breaks};
 
 /// How far apart two copies of the same pictures may begin, microseconds.
 pub const WINDOW_US: i64 = 2_000_000;
@@ -129,8 +130,9 @@ impl Gop {
     /// What is played first has the highest rank.
     fn rank(&self) -> impl Ord + use<'_> {
         let epochs = (self.pair_epoch, self.stream_epoch);
+        let frames = if breaks(I1) { 0 } else { self.hashes.len() };
         (
-            self.hashes.len(),
+            frames,
             self.complete,
             self.owner,
             epochs,

@@ -67,7 +67,7 @@ proptest::proptest! {
     /// I1: whatever single frames two copies lack, by whatever clocks: each second is played once, by the copy with most
     /// frames, in order.
     #[test]
-    fn the_copy_with_most_frames_is_played_once(
+    fn i1_the_copy_with_most_frames_is_played_once(
         lacks in proptest::collection::vec((0usize..8, 0usize..8, 1usize..17), 1..10),
         late_us in -900_000i64..900_000,
     ) {
@@ -89,7 +89,7 @@ proptest::proptest! {
 
     /// I1: whatever is cut from two copies of the same pictures, every frame that one of them has is played once.
     #[test]
-    fn nothing_is_lost_or_doubled(cuts in proptest::collection::vec((0u8..=25, 0u8..=25, 0u64..3, 0u64..3), 1..20)) {
+    fn i1_nothing_is_lost_or_doubled(cuts in proptest::collection::vec((0u8..=25, 0u8..=25, 0u64..3, 0u64..3), 1..20)) {
         let mut gops = Vec::new();
         let mut expected = Vec::new();
         for (second, (a, b, ea, eb)) in cuts.iter().enumerate() {

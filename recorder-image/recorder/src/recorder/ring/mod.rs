@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segment::sabotage::{Invariant::I12, breaks};
+
 use self::gop::Gop;
 use self::matching::{Received, WholeGop};
 use super::frame::Frame;
@@ -161,7 +163,8 @@ impl Ring {
             let old = gop
                 .last_received()
                 .is_none_or(|at| now.saturating_sub(at) > self.limits.preroll);
-            if !(gop.is_durable() && old) {
+            let free = gop.is_durable() || gop.closed && breaks(I12);
+            if !(free && old) {
                 break;
             }
             self.remove(0);

@@ -190,6 +190,31 @@ async fn one_bad_frame_costs_its_stream_a_group_and_the_others_nothing() {
 }
 
 #[tokio::test]
+async fn i9_frames_reach_the_disk_without_a_replicator_and_beside_one_that_hangs() {
+    let mut bed = Bed::new();
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.send(21);
+    bed.run(WHILE);
+    assert!(
+        bed.held(GOOD) >= 20,
+        "I9: {} frames while nobody listens",
+        bed.held(GOOD)
+    );
+    // It connected, and takes none of the messages that wait for it.
+    let hangs = bed.shared.events.subscribe();
+    good.send(20);
+    bed.run(WHILE);
+    good.send(20);
+    bed.run(WHILE);
+    assert!(
+        bed.held(GOOD) >= 60,
+        "I9: {} frames beside one that hangs",
+        bed.held(GOOD)
+    );
+    drop(hangs);
+}
+
+#[tokio::test]
 async fn a_segment_that_got_no_frame_leaves_no_file() {
     let mut bed = Bed::new();
     let mut bad = Camera::new(bed.stream(BAD), fine());
@@ -315,7 +340,7 @@ async fn a_stream_that_comes_back_while_its_lane_is_busy_is_recorded() {
 }
 
 #[tokio::test]
-async fn gaps_are_written_down_while_the_disk_is_full() {
+async fn i1_gaps_are_written_down_while_the_disk_is_full() {
     let mut bed = Bed::new();
     bed.run(WHILE);
     // Until the next measurement.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::time::BootTime;
 
-/// A rule that is broken on purpose. The simulation has to find every one of them.
+/// A rule that is broken on purpose. The simulation or the model has to find every one of them.
 #[cfg(feature = "sabotage")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
@@ -28,6 +28,8 @@ pub enum Sabotage {
     GrantTooLong,
     /// A swap does not name the version that it expects. Done by the driver.
     SwapUnconditionally,
+    /// A request of an epoch below the synced one is answered.
+    AnswerOlder,
     /// An epoch that a peer names is synced without a read of the API.
     BelievePeer,
     /// Authority ends with a read that finds no API, although the follower answers.
@@ -84,6 +86,10 @@ impl Rules {
         self.lacks(Sabotage::ReleasedResumes)
     }
 
+    pub(crate) fn answers_older(self) -> bool {
+        self.lacks(Sabotage::AnswerOlder)
+    }
+
     pub(crate) fn grants_too_long(self) -> bool {
         self.lacks(Sabotage::GrantTooLong)
     }
@@ -136,6 +142,10 @@ impl Rules {
     }
 
     pub(crate) const fn released_resumes(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn answers_older(self) -> bool {
         false
     }
 

@@ -65,13 +65,7 @@ impl Program {
 /// Builds all tests, which costs nothing where they are built, and finds their programs by what cargo says.
 fn build() -> BTreeMap<String, Program> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "test",
-        "--workspace",
-        "--all-features",
-        "--no-run",
-        "-q",
-    ]);
+    cargo.args(["test", "--workspace", "--all-features", "--no-run", "-q"]);
     cargo.arg("--message-format=json").current_dir(repository());
     // What cargo set for this test would make build scripts believe that something changed.
     for (name, _) in std::env::vars_os() {

@@ -146,7 +146,7 @@ impl Member {
     /// I5: nobody whose epoch is below the synced one. I6: nobody else's claim beside a running deadline of
     /// one's own, and nobody at all while taking.
     fn may_answer(&self, now: BootTime, request: &Request) -> bool {
-        if request.epoch < self.floor() {
+        if request.epoch < self.floor() && !self.rules.answers_older() {
             return false;
         }
         let taking = matches!(self.state, State::Taking(_)) && !self.rules.answers_while_taking();

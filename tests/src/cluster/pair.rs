@@ -212,14 +212,10 @@ impl PairUnderTest {
 
     /// Primary and standby; fails with what is lacking, unless both are well.
     pub async fn well(&self, streams: usize) -> Result<[MemberView; 2]> {
-        let mut views = self.views().await;
-        views.sort_by_key(|view| view.role() != Some(Role::Primary));
-        views.iter().try_for_each(|view| view.ensure_well(streams))?;
-        let found = views.len();
-        let pair: [MemberView; 2] = views
-            .try_into()
-            .ok()
-            .with_context(|| format!("{found} of 2 members"))?;
+        let [one, other] = names::members(PAIR);
+        let mut pair = [self.view(&one).await?, self.view(&other).await?];
+        pair.sort_by_key(|view| view.role() != Some(Role::Primary));
+        pair.iter().try_for_each(|view| view.ensure_well(streams))?;
         let roles = [pair[0].role(), pair[1].role()];
         ensure!(
             roles == [Some(Role::Primary), Some(Role::Standby)],

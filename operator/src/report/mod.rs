@@ -4,6 +4,8 @@ mod conditions;
 mod events;
 mod problems;
 #[cfg(test)]
+mod refill_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 use crds::member::{FailoverReport, MemberReport, ReplicationReport, StreamState};
 use crds::pair::{
     FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,
-    RecorderPairStatus, Role, StreamsStatus,
+    RecorderPairStatus, RefillStatus, Role, StreamGaps, StreamsStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use events::{Note, RECONCILE, notes};
 
 use crate::build::Built;
+use crate::coarse;
 use crate::lag;
 use crate::problem::Problem;
 use crate::world::World;
@@ -78,9 +81,21 @@ fn member(world: &World, before: &RecorderPairStatus, name: String) -> MemberSta
         pod: pod.and_then(|pod| pod.metadata.name.clone()),
         node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
         phase: phase(pod, report, world.view.replication_to(&name)),
+        refill: world.view.replication_to(&name).and_then(refill),
         store: store.or_else(|| known?.store.clone()),
         name,
     }
+}
+
+/// How far a member is, by the word of the one that sends.
+fn refill(sending: &ReplicationReport) -> Option<RefillStatus> {
+    let lacks = coarse::percent(sending.backfill_bytes, sending.backfill_of)?;
+    Some(RefillStatus {
+        percent: 100 - i32::try_from(lacks).unwrap_or(100),
+        remaining_seconds: sending
+            .backfill_seconds
+            .map(|seconds| signed(coarse::remaining(seconds))),
+    })
 }
 
 fn role(role: crds::member::Role) -> Role {
@@ -131,8 +146,27 @@ fn streams(world: &World) -> StreamsStatus {
     let moved = world.view.primary().map_or(&[][..], |primary| &primary.moved);
     status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
     status.moved = moved.iter().take(MAX_FAILING).map(moved_stream).collect();
+    gaps(world, &mut status);
     status.summary = format!("{}/{}", status.receiving, status.total);
     status
+}
+
+/// What the streams lack, by the word of the primary.
+fn gaps(world: &World, status: &mut StreamsStatus) {
+    let told = world.view.primary().map_or(&[][..], |primary| &primary.streams);
+    let asked = |name: &str| world.pair.spec.streams.iter().any(|stream| stream.name == name);
+    for told in told.iter().filter(|told| asked(&told.name)) {
+        let gaps = StreamGaps {
+            name: told.name.clone(),
+            open_seconds: signed(coarse::seconds(told.open_gap_ms)),
+            lost_seconds: signed(coarse::seconds(told.lost_gap_ms)),
+        };
+        status.open_gap_seconds = status.open_gap_seconds.saturating_add(gaps.open_seconds);
+        status.lost_gap_seconds = status.lost_gap_seconds.saturating_add(gaps.lost_seconds);
+        let some = gaps.open_seconds + gaps.lost_seconds > 0;
+        status.gaps.extend(some.then_some(gaps));
+    }
+    status.gaps.truncate(MAX_FAILING);
 }
 
 fn moved_stream(told: &crds::member::MovedStream) -> MovedStream {

@@ -1,4 +1,4 @@
-//! The clocks that retention needs, in seconds.
+//! The clocks of this machine.
 
 use crate::local::boottime_ns;
 
@@ -7,7 +7,12 @@ pub fn wall_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// Time since boot.
+/// The wall clock, microseconds since the Unix epoch.
+pub fn wall_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// Time since boot, seconds.
 pub fn boot_s() -> u64 {
     boottime_ns() / 1_000_000_000
 }

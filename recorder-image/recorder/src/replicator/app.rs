@@ -125,6 +125,7 @@ async fn follow(options: &Options, network: &Network, driver: &mpsc::Sender<Inpu
         if let Some(peer) = config.members.iter().find(|m| m.name != options.member) {
             network.parties.set_address(&peer.peer);
         }
+        network.hub.configure(config.replication.clone());
         let policy = policy(&config);
         if in_force.as_ref() != Some(&(settings.clone(), policy)) {
             let _ = driver.send(Input::Policy(policy, settings.leash)).await;
@@ -272,6 +273,7 @@ fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::R
 async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
     let settings = settings(config)?;
     let opened = Opened::open(&options.media)?;
+    opened.hub.configure(config.replication.clone());
     let parties = parties(options, config, opened.volume.store())?;
     let member = opened.member(&options.member, &parties.peer, settings.clone())?;
     let Opened {

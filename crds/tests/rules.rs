@@ -213,3 +213,30 @@ fn authority_goes_back_to_a_member() {
         "needs preferredPrimary",
     );
 }
+
+#[test]
+fn refilling_keeps_to_a_limit() {
+    let replication = "/spec/replication";
+    let window = |from: &str, to: &str, most: &str| {
+        let window = json!({ "from": from, "to": to, "utcOffset": "+01:00", "maxBackfillBandwidth": most });
+        json!({ "maxBackfillBandwidth": "50Mi", "schedule": [window] })
+    };
+    accepted(replication, json!({}));
+    accepted(replication, json!({ "maxBackfillBandwidth": "64Ki" }));
+    accepted(replication, window("22:00", "06:00", "1Gi"));
+    accepted(
+        replication,
+        json!({ "schedule": [{ "from": "00:00", "to": "23:59" }] }),
+    );
+    refused(
+        replication,
+        json!({ "maxBackfillBandwidth": "0" }),
+        "64Ki a second at least",
+    );
+    refused(
+        replication,
+        window("22:00", "06:00", "1Ki"),
+        "64Ki a second at least",
+    );
+    refused(replication, window("22:00", "22:00", "1Gi"), "must differ");
+}

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod backoff;
 pub mod build;
 pub mod cli;
+mod coarse;
 pub mod controller;
 #[cfg(test)]
 mod fixtures;

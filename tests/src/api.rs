@@ -62,7 +62,7 @@ pub struct Gap {
     pub end: Option<String>,
     /// Why.
     pub cause: String,
-    /// `open` or `refilled`.
+    /// `open`, `refilled` or `lost`.
     pub state: String,
     /// What was seen.
     pub evidence: String,

@@ -29,6 +29,9 @@ pub struct RenderedConfig {
     pub failover: FailoverConfig,
     /// How long media stays.
     pub retention: RetentionConfig,
+    /// How fast a member is refilled from its peer.
+    #[serde(default)]
+    pub replication: ReplicationConfig,
 }
 
 impl RenderedConfig {
@@ -124,4 +127,29 @@ pub struct RetentionConfig {
     /// Removed, oldest first, above this size, but never before `min_age_seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+}
+
+/// How fast a member is refilled from its peer. Live media is never held back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationConfig {
+    /// The most older media that is sent, in bytes a second; without, as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill_bytes_per_second: Option<u64>,
+    /// Times of the day in which another limit holds; the first that fits counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<BackfillWindow>,
+}
+
+/// A time of each day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillWindow {
+    /// Minute of the day, 0 to 1439, UTC, in which it begins.
+    pub from_minute: u32,
+    /// Minute of the day, 0 to 1439, UTC, in which it has ended; before `from_minute` where it lasts over midnight.
+    pub to_minute: u32,
+    /// The most older media that is sent, in bytes a second; without, as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill_bytes_per_second: Option<u64>,
 }

@@ -9,8 +9,8 @@ mod order;
 mod report;
 
 pub use config::{
-    FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, RetentionConfig, RingConfig, SegmentConfig,
-    StreamConfig,
+    BackfillWindow, FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig,
+    RetentionConfig, RingConfig, SegmentConfig, StreamConfig,
 };
 pub use order::{SwitchoverRequest, TakeOutcome, TakeReason, TakeRequest, TakeResponse};
 pub use report::{

@@ -130,6 +130,12 @@ pub struct ReplicationReport {
     pub lag_bytes: u64,
     /// Older media that the peer still lacks, in bytes.
     pub backfill_bytes: u64,
+    /// All media that was here when the peer connected, in bytes: what it lacked then is a part of it.
+    #[serde(default)]
+    pub backfill_of: u64,
+    /// In how many seconds the peer will have it, at the rate that was measured and the limit that holds; while that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill_seconds: Option<u64>,
     /// How many segments of its peer this member refused since it started.
     pub refused: u64,
     /// The newest of these.
@@ -189,6 +195,13 @@ pub struct StreamReport {
     /// How many gaps its ledger has.
     #[serde(default)]
     pub gaps: u64,
+    /// Length of the gaps that this member noted and that the peer may still fill, in milliseconds. One that lasts counts once it
+    /// ended.
+    #[serde(default)]
+    pub open_gap_ms: u64,
+    /// Length of those that neither member can fill, in milliseconds.
+    #[serde(default)]
+    pub lost_gap_ms: u64,
 }
 
 /// The state of a stream on one member.

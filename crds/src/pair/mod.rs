@@ -12,15 +12,15 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use spec::{
-    CredentialsRef, Failback, Failover, MemberResources, Mode, Requirements, Segment, Standby, Stream,
-    StreamFailover, Toleration,
+    BackfillWindow, CredentialsRef, Failback, Failover, MemberResources, Mode, Replication, Requirements,
+    Segment, Standby, Stream, StreamFailover, Toleration,
 };
 pub use status::{
     Condition, FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,
-    RecorderPairStatus, Role, StreamsStatus,
+    RecorderPairStatus, RefillStatus, Role, StreamGaps, StreamsStatus,
 };
 pub use storage::{Retention, Storage, WhenDeleted};
-pub use value::{NotASize, Size, Span};
+pub use value::{ClockTime, NotASize, NotATime, Size, Span, UtcOffset};
 
 /// Two recorders that record the same streams: one serves, the other is ready to, and both hold all media.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -110,6 +110,9 @@ pub struct RecorderPairSpec {
     /// How media is cut into files.
     #[serde(default)]
     pub segment: Segment,
+    /// How fast a member that lacks media is refilled from the other one.
+    #[serde(default)]
+    pub replication: Replication,
     /// CPU and memory of each container.
     #[serde(default)]
     pub resources: MemberResources,

@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::value::{QuantityText, Size, Span};
+use super::value::{ClockTime, QuantityText, Size, Span, UtcOffset};
 
 /// A camera's stream. The rules about its URL are of the whole stream, so that an API server's refusal does not repeat
 /// a URL with a password in it.
@@ -235,6 +235,42 @@ impl Default for Segment {
 
 fn default_target() -> Span {
     Span::of(Duration::from_mins(1))
+}
+
+/// How fast a member that lacks media is refilled from the other one. What is live is never held back by it.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Replication {
+    /// The most older media that a member sends to the other one, in bytes a second. As fast as it goes where it is not given.
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('64Ki')) >= 0")
+        .message("replication.maxBackfillBandwidth must be 64Ki a second at least, or left out for no limit"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backfill_bandwidth: Option<Size>,
+    /// Times of the day in which another limit holds. Where they overlap the first counts.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<BackfillWindow>,
+}
+
+/// A time of each day in which another limit holds.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.from != self.to")
+    .message("from and to of a window in replication.schedule must differ; for the whole day give replication.maxBackfillBandwidth")
+    .field_path(".to"))]
+pub struct BackfillWindow {
+    /// When it begins: `22:00`.
+    pub from: ClockTime,
+    /// When it ends: `06:00`. Before `from` where it lasts over midnight.
+    pub to: ClockTime,
+    /// What the time of these is ahead of UTC: `+01:00`. It does not follow daylight saving time.
+    #[serde(default)]
+    pub utc_offset: UtcOffset,
+    /// The most older media that a member sends in it, in bytes a second. As fast as it goes where it is not given.
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('64Ki')) >= 0")
+        .message("maxBackfillBandwidth of a window in replication.schedule must be 64Ki a second at least, or left out for no limit"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backfill_bandwidth: Option<Size>,
 }
 
 /// CPU and memory of each container of a member.

@@ -63,6 +63,20 @@ pub struct MemberStatus {
     /// The id of its store, minted per volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// How far it is with older media that it lacks, while it lacks any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refill: Option<RefillStatus>,
+}
+
+/// How far a member is with media that only the other one has.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefillStatus {
+    /// How much it holds of what the other one holds, in percent.
+    pub percent: i32,
+    /// In how many seconds it will hold all, coarsely; not given while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_seconds: Option<i64>,
 }
 
 /// What a member does.
@@ -113,6 +127,26 @@ pub struct StreamsStatus {
     pub moved: Vec<MovedStream>,
     /// How many the standby owns.
     pub away: i32,
+    /// How many seconds of all streams one member missed and the other one may still give, coarsely. What lasts counts once it
+    /// ended.
+    pub open_gap_seconds: i64,
+    /// How many seconds of all streams neither member holds, coarsely.
+    pub lost_gap_seconds: i64,
+    /// The first of those that have such.
+    #[schemars(length(max = 16))]
+    pub gaps: Vec<StreamGaps>,
+}
+
+/// What a stream lacks, by the word of the primary.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamGaps {
+    /// Its name.
+    pub name: String,
+    /// Seconds that the other member may still give, coarsely.
+    pub open_seconds: i64,
+    /// Seconds that neither member holds, coarsely.
+    pub lost_seconds: i64,
 }
 
 /// A stream that the standby owns.

@@ -142,6 +142,112 @@ impl JsonSchema for Size {
     }
 }
 
+/// A time of the day: `22:30`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockTime(u32);
+
+/// What local time is ahead of UTC: `+02:00`, `-05:30`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UtcOffset(i32);
+
+/// Text that is not a time of the day, or not an offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotATime(String, &'static str);
+
+impl std::fmt::Display for NotATime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is not {}", self.0, self.1)
+    }
+}
+
+impl std::error::Error for NotATime {}
+
+impl ClockTime {
+    /// The minute of the day, 0 to 1439, in UTC where the local time is ahead of it by `offset`.
+    pub fn utc_minute(self, offset: UtcOffset) -> u32 {
+        let minute = i64::from(self.0) - i64::from(offset.0);
+        u32::try_from(minute.rem_euclid(24 * 60)).unwrap_or(0)
+    }
+}
+
+/// Minutes of `hh:mm`.
+fn minutes(text: &str, most_hours: u32) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    let two = |text: &str| {
+        let digits = text.len() == 2 && text.bytes().all(|c| c.is_ascii_digit());
+        digits.then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let (hours, minutes) = (two(hours)?, two(minutes)?);
+    (hours <= most_hours && minutes < 60).then_some(hours * 60 + minutes)
+}
+
+impl FromStr for ClockTime {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let wrong = || NotATime(text.to_owned(), "a time of the day like 22:30");
+        minutes(text, 23).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl FromStr for UtcOffset {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let wrong = || NotATime(text.to_owned(), "an offset from UTC like +02:00");
+        let signed = [("+", 1), ("-", -1)].into_iter().find_map(|(sign, factor)| {
+            let ahead = minutes(text.strip_prefix(sign)?, 14)?;
+            Some(factor * i32::try_from(ahead).ok()?)
+        });
+        signed.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl std::fmt::Display for ClockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
+    }
+}
+
+impl std::fmt::Display for UtcOffset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sign, ahead) = (if self.0 < 0 { '-' } else { '+' }, self.0.unsigned_abs());
+        write!(f, "{sign}{:02}:{:02}", ahead / 60, ahead % 60)
+    }
+}
+
+/// A type that is text in JSON, with the pattern that an API server checks.
+macro_rules! as_text {
+    ($name:ident, $pattern:literal) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "maxLength": 6, "pattern": $pattern })
+            }
+        }
+    };
+}
+
+as_text!(ClockTime, r"^([01][0-9]|2[0-3]):[0-5][0-9]$");
+as_text!(UtcOffset, r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$");
+
 /// The schema of a quantity of any kind, as text: `200m`, `1`, `256Mi`.
 #[derive(Debug)]
 pub(super) struct QuantityText;
@@ -172,6 +278,23 @@ mod tests {
         assert_eq!(bytes("1048576"), Ok(1 << 20));
         assert!(bytes("5Gb").is_err());
         assert!(bytes("").is_err());
+    }
+
+    #[test]
+    fn times_of_the_day_are_minutes_of_utc() {
+        let utc = |time: &str, offset: &str| {
+            let time: ClockTime = time.parse().unwrap();
+            time.utc_minute(offset.parse().unwrap())
+        };
+        assert_eq!(utc("22:30", "+00:00"), 22 * 60 + 30);
+        assert_eq!(utc("00:30", "+02:00"), 22 * 60 + 30);
+        assert_eq!(utc("22:30", "-05:30"), 4 * 60);
+        for wrong in ["24:00", "7:00", "07:60", "0700", "", "+1:00"] {
+            assert!(wrong.parse::<ClockTime>().is_err(), "{wrong}");
+            assert!(format!("+{wrong}").parse::<UtcOffset>().is_err(), "{wrong}");
+        }
+        let offset: UtcOffset = "-05:30".parse().unwrap();
+        assert_eq!(serde_json::to_string(&offset).unwrap(), r#""-05:30""#);
     }
 
     #[test]

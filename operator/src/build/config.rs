@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crds::member::{
-    FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, RetentionConfig, RingConfig, SegmentConfig,
-    StreamConfig,
+    BackfillWindow, FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig,
+    RetentionConfig, RingConfig, SegmentConfig, StreamConfig,
 };
 use crds::names;
-use crds::pair::{Failback, Stream};
+use crds::pair::{Failback, Replication, Size, Stream};
 use uuid::Uuid;
 
 use crate::world::{Credentials, World};
@@ -62,6 +62,7 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
             },
         },
         retention: retention(world),
+        replication: replication(&spec.replication),
     })
 }
 
@@ -104,5 +105,17 @@ fn retention(world: &World) -> RetentionConfig {
         min_age_seconds: storage.retention.min_age.get().as_secs(),
         max_age_seconds: storage.retention.max_age.map(|age| age.get().as_secs()),
         max_bytes: Some(max_size.map_or(storage.size.bytes() / 10 * 9, crds::pair::Size::bytes)),
+    }
+}
+
+fn replication(spec: &Replication) -> ReplicationConfig {
+    let windows = spec.schedule.iter().map(|window| BackfillWindow {
+        from_minute: window.from.utc_minute(window.utc_offset),
+        to_minute: window.to.utc_minute(window.utc_offset),
+        backfill_bytes_per_second: window.max_backfill_bandwidth.as_ref().map(Size::bytes),
+    });
+    ReplicationConfig {
+        backfill_bytes_per_second: spec.max_backfill_bandwidth.as_ref().map(Size::bytes),
+        schedule: windows.collect(),
     }
 }

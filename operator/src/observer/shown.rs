@@ -1,7 +1,7 @@
 //! The part of a view that status shows. Only when it changes is there anything to reconcile.
 
-use crate::lag;
 use crate::world::View;
+use crate::{coarse, lag};
 
 /// A view without what changes all the time.
 pub(super) fn shown(view: &View) -> View {
@@ -15,7 +15,7 @@ pub(super) fn shown(view: &View) -> View {
         report.authority_until_ms = None;
         report.replication.lag_ms = lag::rounded(report.replication.lag_ms);
         report.replication.lag_bytes = 0;
-        report.replication.backfill_bytes = report.replication.backfill_bytes.min(1);
+        refill(&mut report.replication);
         report.replication.refused = 0;
         report.disk.free_bytes = 0;
         report.ledger_truncations = report.ledger_truncations.min(1);
@@ -29,9 +29,20 @@ pub(super) fn shown(view: &View) -> View {
             stream.bitrate = 0;
             stream.writing = false;
             stream.gaps = 0;
+            stream.open_gap_ms = coarse::seconds(stream.open_gap_ms) * 1000;
+            stream.lost_gap_ms = coarse::seconds(stream.lost_gap_ms) * 1000;
         }
     }
     view
+}
+
+/// Backfill as a share of all, where that is known.
+fn refill(sending: &mut crds::member::ReplicationReport) {
+    let lacks = coarse::percent(sending.backfill_bytes, sending.backfill_of);
+    sending.backfill_of = lacks.map_or(0, |_| 100);
+    sending.backfill_bytes = lacks.unwrap_or(sending.backfill_bytes.min(1));
+    let remaining = sending.backfill_seconds.filter(|_| lacks.is_some());
+    sending.backfill_seconds = remaining.map(coarse::remaining);
 }
 
 #[cfg(test)]
@@ -107,6 +118,22 @@ mod tests {
         };
         assert_eq!(backfill(5_000), backfill(4_000));
         assert_ne!(backfill(1), backfill(0));
+        let refill = |bytes, seconds| {
+            let sent = view(|_| ());
+            let mut world = at_rest(&json!({}));
+            world.view = Arc::new(sent);
+            let flow = flow(&mut world);
+            (flow.backfill_bytes, flow.backfill_of) = (bytes, 1_000_000);
+            flow.backfill_seconds = Some(seconds);
+            shown(&world.view)
+        };
+        assert_eq!(
+            refill(500_000, 599),
+            refill(495_001, 550),
+            "the same percent and minute"
+        );
+        assert_ne!(refill(500_000, 599), refill(490_000, 599));
+        assert_ne!(refill(500_000, 599), refill(500_000, 500));
     }
 
     #[test]
@@ -143,7 +170,16 @@ mod tests {
             };
             status(known, Timestamp::UNIX_EPOCH)
         };
-        let lags: [(&str, Change); 4] = [
+        let lags: [(&str, Change); 6] = [
+            ("a refill", |w| {
+                let flow = flow(w);
+                (flow.backfill_bytes, flow.backfill_of) = (123_456, 1_000_000);
+                flow.backfill_seconds = Some(4_321);
+            }),
+            ("gaps", |w| {
+                let door = &mut said(w, PRIMARY).streams[0];
+                (door.open_gap_ms, door.lost_gap_ms) = (123_456, 40);
+            }),
             ("a lag of 1 s", |w| flow(w).lag_ms = 1_000),
             ("a lag of 5 s", |w| flow(w).lag_ms = 7_000),
             ("a lag of minutes", |w| flow(w).lag_ms = 299_999),

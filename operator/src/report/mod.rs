@@ -5,11 +5,14 @@ mod events;
 mod failovers;
 mod problems;
 #[cfg(test)]
+mod refill_tests;
+#[cfg(test)]
 mod tests;
 
 use crds::member::{MemberReport, ReplicationReport, StreamState};
 use crds::pair::{
-    FailingStream, MAX_FAILING, MemberStatus, MovedStream, Phase, RecorderPairStatus, Role, StreamsStatus,
+    FailingStream, MAX_FAILING, MemberStatus, MovedStream, Phase, RecorderPairStatus, RefillStatus, Role,
+    StreamGaps, StreamsStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -18,6 +21,7 @@ pub use events::{Note, RECONCILE, notes};
 pub use failovers::reached;
 
 use crate::build::Built;
+use crate::coarse;
 use crate::lag;
 use crate::problem::Problem;
 use crate::world::World;
@@ -76,9 +80,21 @@ fn member(world: &World, before: &RecorderPairStatus, name: String) -> MemberSta
         pod: pod.and_then(|pod| pod.metadata.name.clone()),
         node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
         phase: phase(pod, report, world.view.replication_to(&name)),
+        refill: world.view.replication_to(&name).and_then(refill),
         store: store.or_else(|| known?.store.clone()),
         name,
     }
+}
+
+/// How far a member is, by the word of the one that sends.
+fn refill(sending: &ReplicationReport) -> Option<RefillStatus> {
+    let lacks = coarse::percent(sending.backfill_bytes, sending.backfill_of)?;
+    Some(RefillStatus {
+        percent: 100 - i32::try_from(lacks).unwrap_or(100),
+        remaining_seconds: sending
+            .backfill_seconds
+            .map(|seconds| signed(coarse::remaining(seconds))),
+    })
 }
 
 fn role(role: crds::member::Role) -> Role {
@@ -129,8 +145,27 @@ fn streams(world: &World) -> StreamsStatus {
     let moved = world.view.primary().map_or(&[][..], |primary| &primary.moved);
     status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
     status.moved = moved.iter().take(MAX_FAILING).map(moved_stream).collect();
+    gaps(world, &mut status);
     status.summary = format!("{}/{}", status.receiving, status.total);
     status
+}
+
+/// What the streams lack, by the word of the primary.
+fn gaps(world: &World, status: &mut StreamsStatus) {
+    let told = world.view.primary().map_or(&[][..], |primary| &primary.streams);
+    let asked = |name: &str| world.pair.spec.streams.iter().any(|stream| stream.name == name);
+    for told in told.iter().filter(|told| asked(&told.name)) {
+        let gaps = StreamGaps {
+            name: told.name.clone(),
+            open_seconds: signed(coarse::seconds(told.open_gap_ms)),
+            lost_seconds: signed(coarse::seconds(told.lost_gap_ms)),
+        };
+        status.open_gap_seconds = status.open_gap_seconds.saturating_add(gaps.open_seconds);
+        status.lost_gap_seconds = status.lost_gap_seconds.saturating_add(gaps.lost_seconds);
+        let some = gaps.open_seconds + gaps.lost_seconds > 0;
+        status.gaps.extend(some.then_some(gaps));
+    }
+    status.gaps.truncate(MAX_FAILING);
 }
 
 fn moved_stream(told: &crds::member::MovedStream) -> MovedStream {

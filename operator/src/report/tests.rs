@@ -99,6 +99,7 @@ fn all_is_well() {
         node: Some(format!("node-of-{name}")),
         phase: Phase::Running,
         store: Some(format!("store-{name}")),
+        refill: None,
     };
     let expected = [member(PRIMARY, Role::Primary), member(STANDBY, Role::Standby)];
     assert_eq!(status.members, expected);

@@ -26,6 +26,11 @@ pub fn wall_ms() -> u64 {
     u64::try_from(wall().as_millisecond()).unwrap_or(0)
 }
 
+/// The wall clock, microseconds since the Unix epoch.
+pub fn wall_us() -> i64 {
+    wall().as_microsecond()
+}
+
 /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the one clock that both processes of a pod share for deadlines of
 /// authority.
 pub fn boottime_ns() -> u64 {

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::Gop;
+use crate::canonical::{Gop, WINDOW_US};
 use crate::entry::{Fragment, SealedEntry};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
@@ -174,6 +174,9 @@ pub struct Held {
     pub length: u64,
     /// The root, if it is sealed there.
     pub root: Option<Root>,
+    /// When it begins and ends, if it is sealed there, microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_us: Option<(i64, i64)>,
 }
 
 /// The copies of one stream and what its ledgers say besides.
@@ -440,6 +443,7 @@ impl Catalogue {
                 id: c.id().clone(),
                 length: c.length,
                 root: c.root.filter(|_| c.state == State::Sealed),
+                span_us: (c.state == State::Sealed).then(|| (c.start_us(), c.end_us())),
             })
             .collect()
     }
@@ -449,6 +453,19 @@ impl Catalogue {
         let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
         let copies = self.stream(uid).into_iter().flat_map(|s| s.copies.values());
         copies.filter(overlaps).map(|c| c.id().clone()).collect()
+    }
+
+    /// A span of time of a stream, with what is recorded next before it and after it.
+    pub fn around(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> (i64, i64) {
+        let copies = || self.stream(uid).into_iter().flat_map(|s| s.copies.values());
+        let before = copies().map(Copy::end_us).filter(|end| *end <= from_us).max();
+        let after = copies().map(Copy::start_us).filter(|start| *start >= to_us).min();
+        let from = from_us.saturating_sub(WINDOW_US);
+        let to = to_us.saturating_add(WINDOW_US);
+        (
+            before.map_or(from, |end| from.min(end - 1)),
+            after.map_or(to, |start| to.max(start + 1)),
+        )
     }
 
     /// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`.

@@ -4,6 +4,29 @@ use std::ops::Deref;
 
 use crate::ledger::Gap;
 
+/// The cause of a hole that no record of this member explains.
+pub const UNKNOWN: &str = "Unknown";
+/// Every cause that this version writes.
+pub const CAUSES: [&str; 9] = [
+    "Disconnected",
+    "Watchdog",
+    "PacketLoss",
+    "Malformed",
+    "FramesMissing",
+    "RecorderRestart",
+    "Reconfigured",
+    "TaskFailed",
+    "NotHeldHere",
+];
+
+/// A cause as a label: one of [`CAUSES`], whatever a ledger says.
+pub fn label(cause: &str) -> &'static str {
+    CAUSES
+        .into_iter()
+        .find(|known| *known == cause)
+        .unwrap_or(UNKNOWN)
+}
+
 /// Gaps of one cause that are no further apart than this are shown as one, microseconds.
 const JOIN_US: i64 = 1_000_000;
 /// The most gaps that are kept; the oldest leave.

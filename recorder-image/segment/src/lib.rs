@@ -4,6 +4,7 @@
 
 pub mod canonical;
 pub mod catalogue;
+pub mod compared;
 pub mod entry;
 pub mod epoch;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod timeline;
 pub mod volume;
 
 pub use catalogue::{Catalogue, Copy, Origin, State};
+pub use compared::Compared;
 pub use entry::{Fragment, SealedEntry};
 pub use epoch::EpochSlots;
 pub use error::{Error, Result};

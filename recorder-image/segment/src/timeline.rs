@@ -4,6 +4,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::canonical::Chosen;
+use crate::compared::Compared;
+use crate::gaps::UNKNOWN;
 use crate::ledger::Gap;
 
 /// A stretch of continuous recording by one writer.
@@ -36,14 +38,18 @@ pub struct Span {
     pub overlap_us: i64,
 }
 
-/// How it stands with a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How it stands with a gap: derived from what is here and what is known of the peer, each time anew. A refill rewrites no
+/// record of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GapState {
-    /// No member holds these frames, as far as is known here: nothing is played there, or a copy that lacks them.
+    /// These frames are not here, and the peer may have them: it lasts, the peer was not asked since, or what it holds of that
+    /// time is still to come.
     Open,
-    /// One member missed them, the recording has them.
+    /// This member missed them, the recording has them.
     Refilled,
+    /// Neither member holds them.
+    Lost,
 }
 
 /// A gap of the merged recording, or of one member.
@@ -121,98 +127,184 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
 }
 
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and
-/// those that this member noted and that lie within what is recorded.
-pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid) -> Vec<TimelineGap> {
+/// those that this member noted and that lie within what is recorded. What was refilled of a gap in part is listed by itself.
+pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) -> Vec<TimelineGap> {
     let holes: Vec<(i64, i64)> = chosen.windows(2).filter_map(|w| hole(&w[0], &w[1])).collect();
-    let missing = holes.iter().map(|hole| {
-        let cause = closest(*hole, noted);
-        TimelineGap {
-            start_us: hole.0,
-            end_us: Some(hole.1),
-            cause: cause.map_or_else(|| "Unknown".into(), |g| g.cause.clone()),
-            state: GapState::Open,
-            evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
-            frames: cause.and_then(|g| g.frames),
-        }
-    });
-    let first = chosen.first().map_or(i64::MAX, |c| c.gop.start_us);
-    let last = chosen.last().map_or(i64::MIN, |c| c.gop.end_us());
-    let covered = noted.iter().filter_map(|gap| {
-        let end_us = gap.end_us.filter(|e| *e <= last && gap.start_us >= first)?;
-        let is_hole = holes.iter().any(|h| overlaps(*h, gap));
-        (!is_hole).then_some((gap, end_us))
-    });
-    let covered = covered.map(|(gap, end_us)| TimelineGap {
-        start_us: gap.start_us,
-        end_us: Some(end_us),
-        cause: gap.cause.clone(),
-        state: if is_refilled(gap, end_us, chosen, store) {
-            GapState::Refilled
-        } else {
-            GapState::Open
-        },
-        evidence: gap.evidence.clone(),
-        frames: gap.frames,
-    });
-    let lasting = noted.iter().filter_map(|gap| lasting(gap, chosen, store));
-    let mut all: Vec<TimelineGap> = missing.chain(covered).chain(lasting).collect();
+    let recorded = Recorded {
+        store,
+        first_us: chosen.first().map_or(i64::MAX, |c| c.gop.start_us),
+        last_us: chosen.last().map_or(i64::MIN, |c| c.gop.end_us()),
+        groups: ByTime::of(chosen, |c| by_clock_of(c, store)),
+        holes: ByTime::of(&holes, |hole| *hole),
+        compared,
+    };
+    let causes = ByTime::of(noted, |gap| (gap.start_us, gap.end_us.unwrap_or(i64::MAX)));
+    let missing = holes.iter().map(|hole| missing(*hole, &causes, compared));
+    let noted = noted.iter().flat_map(|gap| recorded.noted(gap));
+    let mut all: Vec<TimelineGap> = missing.chain(noted).collect();
     all.sort_by_key(|g| (g.start_us, g.end_us));
     all
 }
 
-/// A gap that this member noted and that has no end yet. Where the other member's media goes on in it, it is refilled so far.
-fn lasting(gap: &Gap, chosen: &[Chosen], store: Uuid) -> Option<TimelineGap> {
-    if gap.end_us.is_some() {
-        return None;
+fn missing(hole: (i64, i64), causes: &ByTime<&Gap>, compared: &Compared) -> TimelineGap {
+    let cause = closest(hole, causes);
+    TimelineGap {
+        start_us: hole.0,
+        end_us: Some(hole.1),
+        cause: cause.map_or_else(|| UNKNOWN.into(), |g| g.cause.clone()),
+        state: unless_held(hole, compared),
+        evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
+        frames: cause.and_then(|g| g.frames),
     }
-    let last_us = chosen.last().map_or(gap.start_us, |c| c.gop.end_us());
-    let refilled = last_us > gap.start_us && is_refilled(gap, last_us, chosen, store);
-    Some(TimelineGap {
-        start_us: gap.start_us,
-        end_us: None,
-        cause: gap.cause.clone(),
-        state: if refilled {
-            GapState::Refilled
-        } else {
-            GapState::Open
-        },
-        evidence: gap.evidence.clone(),
-        frames: None,
-    })
 }
 
-fn overlaps((start, end): (i64, i64), gap: &Gap) -> bool {
-    gap.start_us < end && gap.end_us.is_none_or(|e| e > start)
+/// The state of a span that ended and whose frames are not here.
+fn unless_held(span: (i64, i64), compared: &Compared) -> GapState {
+    if compared.may_hold(span) {
+        GapState::Open
+    } else {
+        GapState::Lost
+    }
+}
+
+/// What is recorded, as one member sees it.
+struct Recorded<'a> {
+    store: Uuid,
+    first_us: i64,
+    last_us: i64,
+    groups: ByTime<&'a Chosen>,
+    holes: ByTime<&'a (i64, i64)>,
+    compared: &'a Compared,
+}
+
+impl Recorded<'_> {
+    /// What is to be said of a gap that this member noted, besides the holes in it.
+    fn noted(&self, gap: &Gap) -> Vec<TimelineGap> {
+        let listed = |start_us, end_us, state| TimelineGap {
+            start_us,
+            end_us,
+            cause: gap.cause.clone(),
+            state,
+            evidence: gap.evidence.clone(),
+            frames: gap
+                .frames
+                .filter(|_| (start_us, end_us) == (gap.start_us, gap.end_us)),
+        };
+        let Some(end_us) = gap.end_us else {
+            // Where the other member's media goes on in it, it is refilled so far.
+            let so_far = self.last_us.max(gap.start_us);
+            let refilled = so_far > gap.start_us && self.is_refilled(gap, so_far);
+            let state = if refilled {
+                GapState::Refilled
+            } else {
+                GapState::Open
+            };
+            return vec![listed(gap.start_us, None, state)];
+        };
+        let holes: Vec<(i64, i64)> = self.holes.during(gap.start_us, end_us).map(|h| *h.2).collect();
+        if holes.is_empty() {
+            if gap.start_us < self.first_us || end_us > self.last_us {
+                return Vec::new();
+            }
+            let state = if self.is_refilled(gap, end_us) {
+                GapState::Refilled
+            } else {
+                unless_held((gap.start_us, end_us), self.compared)
+            };
+            return vec![listed(gap.start_us, Some(end_us), state)];
+        }
+        let within = (gap.start_us.max(self.first_us), end_us.min(self.last_us));
+        let between = without(within, &holes).into_iter();
+        let refilled = between.filter(|(start_us, end_us)| {
+            let part = Gap {
+                start_us: *start_us,
+                frames: None,
+                ..gap.clone()
+            };
+            self.is_refilled(&part, *end_us)
+        });
+        refilled
+            .map(|(start_us, end_us)| listed(start_us, Some(end_us), GapState::Refilled))
+            .collect()
+    }
+
+    /// Whether the frames that this member missed are played from another's copy: every group of pictures in the gap is, and
+    /// has more frames there than here.
+    fn is_refilled(&self, gap: &Gap, end_us: i64) -> bool {
+        if gap.frames == Some(0) {
+            return true;
+        }
+        let within = |(start, end, c): &&(i64, i64, &Chosen)| {
+            let frame_us = c.gop.duration_us() / c.gop.hashes.len().max(1) as i64;
+            (*end).min(end_us) - (*start).max(gap.start_us) > (frame_us / 2).min((end_us - gap.start_us) / 2)
+        };
+        let refills = |(_, _, c): &(i64, i64, &Chosen)| {
+            let here = c.holdings.iter().find(|h| h.store == self.store);
+            c.gop.id.store != self.store && here.is_none_or(|h| h.frames < c.gop.hashes.len())
+        };
+        let mut groups = self.groups.during(gap.start_us, end_us).filter(within).peekable();
+        groups.peek().is_some() && groups.all(refills)
+    }
+}
+
+/// Spans of time by their start, to find those in a stretch of time fast.
+struct ByTime<T> {
+    spans: Vec<(i64, i64, T)>,
+    longest_us: i64,
+}
+
+impl<'a, T> ByTime<&'a T> {
+    fn of(items: &'a [T], span: impl Fn(&T) -> (i64, i64)) -> Self {
+        let with_span = |item: &'a T| {
+            let (start, end) = span(item);
+            (start, end, item)
+        };
+        let mut spans: Vec<_> = items.iter().map(with_span).collect();
+        spans.sort_by_key(|(start, end, _)| (*start, *end));
+        let longest = spans
+            .iter()
+            .map(|(start, end, _)| end.saturating_sub(*start))
+            .max();
+        Self {
+            spans,
+            longest_us: longest.unwrap_or(0),
+        }
+    }
+
+    /// Those that overlap the time from `start_us` to `end_us`.
+    fn during(&self, start_us: i64, end_us: i64) -> impl Iterator<Item = &(i64, i64, &'a T)> {
+        let earliest = start_us.saturating_sub(self.longest_us);
+        let from = self.spans.partition_point(|(start, ..)| *start < earliest);
+        let rest = self.spans[from..].iter();
+        rest.take_while(move |(start, ..)| *start < end_us)
+            .filter(move |(_, end, _)| *end > start_us)
+    }
+}
+
+/// What is left of a span without `holes`, which are in the order of time.
+fn without((start, end): (i64, i64), holes: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let (mut left, mut at) = (Vec::new(), start);
+    for (from, to) in holes {
+        left.push((at, *from));
+        at = at.max(*to);
+    }
+    left.push((at, end));
+    left.retain(|(from, to)| from < to);
+    left
 }
 
 /// The gap that explains a hole best: of those that overlap it the one with the nearest bounds. One that has no end is
 /// taken only where there is no other.
-fn closest(hole: (i64, i64), noted: &[Gap]) -> Option<&Gap> {
+fn closest<'a>(hole: (i64, i64), causes: &ByTime<&'a Gap>) -> Option<&'a Gap> {
     let distance = |gap: &&Gap| {
         let end = gap.end_us.unwrap_or(hole.1);
         let apart = (gap.start_us - hole.0).abs() + (end - hole.1).abs();
         (gap.end_us.is_none(), apart)
     };
-    noted.iter().filter(|g| overlaps(hole, g)).min_by_key(distance)
-}
-
-/// Whether the frames that the member with volume `store` missed are played from another's copy: every group of pictures in
-/// the gap is, and has more frames there than here.
-fn is_refilled(gap: &Gap, end_us: i64, chosen: &[Chosen], store: Uuid) -> bool {
-    if gap.frames == Some(0) {
-        return true;
-    }
-    let within = |c: &&Chosen| {
-        let (start, end) = by_clock_of(c, store);
-        let frame_us = c.gop.duration_us() / c.gop.hashes.len().max(1) as i64;
-        end.min(end_us) - start.max(gap.start_us) > (frame_us / 2).min((end_us - gap.start_us) / 2)
-    };
-    let refills = |c: &Chosen| {
-        let here = c.holdings.iter().find(|h| h.store == store);
-        c.gop.id.store != store && here.is_none_or(|h| h.frames < c.gop.hashes.len())
-    };
-    let mut groups = chosen.iter().filter(within).peekable();
-    groups.peek().is_some() && groups.all(refills)
+    causes
+        .during(hole.0, hole.1)
+        .map(|found| found.2)
+        .min_by_key(distance)
 }
 
 /// When a group of pictures begins and ends by the clock of the member with volume `store`, which noted the gap.
@@ -223,146 +315,4 @@ fn by_clock_of(chosen: &Chosen, store: Uuid) -> (i64, i64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::canonical::{Gop, choose};
-    use crate::id::SegmentId;
-
-    /// Second `second` as a store has it, without the frames `lacks`.
-    fn second(store: u128, second: i64, lacks: std::ops::Range<u8>) -> Gop {
-        Gop {
-            id: SegmentId {
-                stream: Uuid::nil(),
-                store: Uuid::from_u128(store),
-                member: format!("m-{store}"),
-                incarnation: store as u64,
-                sequence: second as u64,
-            },
-            run: Uuid::from_u128(store),
-            offset: 0,
-            len: 1,
-            start_us: second * 1_000_000,
-            dts: second * 90_000,
-            duration: 90_000,
-            hashes: (0..25)
-                .filter(|f| !lacks.contains(f))
-                .map(|f| [(second * 25) as u8 + f; 16])
-                .collect(),
-            cuts: Vec::new(),
-            complete: true,
-            pair_epoch: 1,
-            stream_epoch: 0,
-            owner: true,
-        }
-    }
-
-    fn noted(start_ms: i64, end_ms: Option<i64>, cause: &str) -> Gap {
-        Gap {
-            start_us: start_ms * 1000,
-            end_us: end_ms.map(|ms| ms * 1000),
-            cause: cause.into(),
-            evidence: String::new(),
-            frames: None,
-        }
-    }
-
-    fn states(gops: Vec<Gop>, gap: Gap) -> Vec<(i64, GapState)> {
-        let found = gaps(&choose(gops), &[gap], Uuid::from_u128(1));
-        found.iter().map(|g| (g.start_us / 1000, g.state)).collect()
-    }
-
-    #[test]
-    fn a_gap_is_refilled_only_by_another_copy_with_more_frames() {
-        let gap = || noted(1200, Some(1280), "PacketLoss");
-        let own = || (0..3).map(|s| second(1, s, if s == 1 { 5..7 } else { 0..0 }));
-        let peers = |lacks: std::ops::Range<u8>| (0..3).map(move |s| second(2, s, lacks.clone()));
-        assert_eq!(
-            states(own().collect(), gap()),
-            [(1200, GapState::Open)],
-            "nobody has them"
-        );
-        assert_eq!(
-            states(own().chain(peers(5..7)).collect(), gap()),
-            [(1200, GapState::Open)],
-            "the peer lacks as many"
-        );
-        assert_eq!(
-            states(own().chain(peers(0..0)).collect(), gap()),
-            [(1200, GapState::Refilled)]
-        );
-    }
-
-    #[test]
-    fn a_gap_over_groups_that_only_the_peer_has_is_refilled_whatever_its_clock() {
-        for late_us in [-300_000, 0, 300_000] {
-            let mut first = second(1, 1, 10..25);
-            (first.duration, first.complete) = (36_000, false);
-            let own = [second(1, 0, 0..0), first, second(1, 4, 0..0)];
-            let peers = (0..6).map(|s| {
-                let mut g = second(2, s, 0..0);
-                // It is the one that is played.
-                (g.start_us, g.pair_epoch) = (g.start_us + late_us, 2);
-                g
-            });
-            let found = states(
-                own.into_iter().chain(peers).collect(),
-                noted(1400, Some(4000), "Disconnected"),
-            );
-            assert_eq!(found, [(1400, GapState::Refilled)], "{late_us}");
-        }
-    }
-
-    #[test]
-    fn the_closest_gap_explains_a_hole() {
-        let gops = || vec![second(1, 0, 0..0), second(1, 5, 0..0)];
-        let stale = noted(-9000, None, "Disconnected");
-        let near = noted(1000, Some(5000), "RecorderRestart");
-        let wide = noted(-9000, Some(9000), "Watchdog");
-        let cause = |noted: &[Gap]| {
-            let found = gaps(&choose(gops()), noted, Uuid::nil());
-            let hole = found.into_iter().find(|g| g.end_us.is_some());
-            hole.map(|g| g.cause).unwrap()
-        };
-        assert_eq!(cause(&[stale.clone(), wide, near]), "RecorderRestart");
-        assert_eq!(cause(&[stale]), "Disconnected");
-        assert_eq!(cause(&[]), "Unknown");
-    }
-
-    #[test]
-    fn a_gap_that_lasts_is_listed_without_an_end() {
-        let own = || (0..3).map(|s| second(1, s, 0..0));
-        let found = |gops: Vec<Gop>| {
-            gaps(
-                &choose(gops),
-                &[noted(3000, None, "Watchdog")],
-                Uuid::from_u128(1),
-            )
-        };
-        let silent = found(own().collect());
-        assert_eq!(
-            (silent.len(), silent[0].end_us, silent[0].state),
-            (1, None, GapState::Open)
-        );
-        let peer = found(own().chain((3..6).map(|s| second(2, s, 0..0))).collect());
-        assert_eq!(
-            (peer.len(), peer[0].end_us, peer[0].state),
-            (1, None, GapState::Refilled)
-        );
-    }
-
-    #[test]
-    fn the_seam_of_two_writers_is_no_hole_where_one_has_both_sides() {
-        let mut gops: Vec<Gop> = (0..3).map(|s| second(1, s, 0..0)).collect();
-        let late = |mut g: Gop| {
-            (g.start_us, g.pair_epoch) = (g.start_us + 300_000, 0);
-            g
-        };
-        gops.extend((2..5).map(|s| late(second(2, s, 0..0))));
-        let chosen = choose(gops.clone());
-        assert_eq!(chosen[2].gop.id.store, Uuid::from_u128(1), "the seam is after it");
-        assert_eq!(gaps(&chosen, &[], Uuid::nil()), []);
-        // Where nobody has both sides, the clocks decide.
-        gops.retain(|g| g.id.sequence != 2);
-        assert_eq!(gaps(&choose(gops), &[], Uuid::nil()).len(), 1);
-    }
-}
+mod tests;

@@ -266,7 +266,7 @@ fn a_hole_is_said_in_the_playlist() {
     let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
     let text = hls::playlist(&chosen, &hls::Kind::Ended, segment::SegmentId::stem, |_| 1);
     assert_eq!(text.matches("#EXT-X-GAP\n#EXTINF:4.000000,").count(), 1, "{text}");
-    let gaps = segment::timeline::gaps(&chosen, &[], volume.store());
+    let gaps = segment::timeline::gaps(&chosen, &[], volume.store(), &segment::Compared::default());
     assert_eq!(
         (gaps.len(), gaps[0].start_us, gaps[0].end_us),
         (1, 2_000_000, Some(6_000_000))

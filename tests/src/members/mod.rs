@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use crds::Secret;
 use crds::member::{
-    FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, RetentionConfig, RingConfig, SegmentConfig,
-    StreamConfig,
+    FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig, RetentionConfig,
+    RingConfig, SegmentConfig, StreamConfig,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -202,6 +202,7 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
             max_age_seconds: None,
             max_bytes: None,
         },
+        replication: ReplicationConfig::default(),
     }
 }
 

@@ -112,8 +112,21 @@ pub struct StreamHealth {
     pub writing: bool,
     /// Gaps noted since the start of the process.
     pub gaps: u64,
+    /// How long the gaps are that this member noted, by what became of them.
+    pub gap_lengths: GapLengths,
     /// Why this member cannot be counted on for this stream now.
     pub fault: Option<Fault>,
+}
+
+/// How long gaps are together, milliseconds. One that lasts counts once it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapLengths {
+    /// The peer may still have the frames.
+    pub open_ms: u64,
+    /// The recording has them.
+    pub refilled_ms: u64,
+    /// Neither member has them.
+    pub lost_ms: u64,
 }
 
 /// Whether frames of a stream arrive.
@@ -217,6 +230,11 @@ pub enum ToRecorder {
         id: SegmentId,
         /// Bytes durable on the peer.
         end: u64,
+    },
+    /// The peer's catalogue is known here as it is now: once a second while it sends media.
+    Compared {
+        /// From when to when the peer holds media of a stream that is still to come, microseconds since the Unix epoch.
+        lacking: Vec<(StreamUid, Vec<(i64, i64)>)>,
     },
     /// Bytes of the peer were refused (I4); for metrics and the log.
     Refused {

@@ -14,8 +14,8 @@ use std::time::Duration;
 pub use crate::clock::boottime_ns;
 pub use codec::{LocalError, MAX_MESSAGE, Receiver, Sender, dial, listen, split};
 pub use message::{
-    Authority, Disk, ErrorCode, FrameMark, Owned, Peer, Role, Share, StreamError, StreamHealth, StreamState,
-    Ticket, ToRecorder, ToReplicator,
+    Authority, Disk, ErrorCode, FrameMark, GapLengths, Owned, Peer, Role, Share, StreamError, StreamHealth,
+    StreamState, Ticket, ToRecorder, ToReplicator,
 };
 pub use segment::{SealedEntry, SegmentId, StreamUid};
 

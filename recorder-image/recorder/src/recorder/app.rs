@@ -15,7 +15,7 @@ use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
-use super::{config, link};
+use super::{config, gap_account, link};
 use crate::clock;
 
 /// How many commands may wait for the writer loop.
@@ -105,6 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .context("cannot listen for viewers")?;
     let mut viewers = tokio::spawn(http::serve(listener, Arc::clone(&shared), Arc::clone(&token)));
     let mut follow = tokio::spawn(config::follow(Arc::clone(&shared), token, options.config));
+    let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
     let (linked, run) = (Arc::clone(&shared), options.run);
     let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -113,6 +114,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = int.recv() => {}
         _ = &mut writer_ended => anyhow::bail!("the writer loop ended"),
         r = &mut viewers => anyhow::bail!("the viewers' server ended: {r:?}"),
+        r = &mut account => anyhow::bail!("the account of gaps ended: {r:?}"),
         r = &mut follow => anyhow::bail!("following the configuration ended: {r:?}"),
         r = &mut replicator => anyhow::bail!("the replicator's socket ended: {r:?}"),
     }

@@ -6,10 +6,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use segment::gaps::{CAUSES, UNKNOWN};
 use std::sync::atomic::AtomicU64;
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 type FloatCounter = Counter<f64, AtomicU64>;
+
+/// The states of gaps, as labels.
+pub const GAP_STATES: [&str; 3] = ["open", "refilled", "lost"];
 
 /// The label of everything that is counted per stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,8 +27,17 @@ pub struct StreamLabel {
 pub struct GapLabel {
     /// Name of the stream.
     pub stream: String,
-    /// The cause as it stands in the ledger.
-    pub cause: String,
+    /// One of the known causes.
+    pub cause: &'static str,
+}
+
+/// A stream and how it stands with its gaps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GapStateLabel {
+    /// Name of the stream.
+    pub stream: String,
+    /// `open`, `refilled` or `lost`.
+    pub state: &'static str,
 }
 
 /// A stream and the code of an error.
@@ -50,6 +63,8 @@ pub struct Metrics {
     pub frames_written: Family<StreamLabel, Counter>,
     /// Length of the gaps that ended.
     pub gap_seconds: Family<GapLabel, FloatCounter>,
+    /// Length of the gaps that this member noted and that are not forgotten, by their state now.
+    pub gap_length: Family<GapStateLabel, FloatGauge>,
     /// Gaps that ended.
     pub gaps: Family<GapLabel, Counter>,
     /// Sessions that ended, by error code.
@@ -107,6 +122,7 @@ impl Metrics {
             units_refused: Family::default(),
             frames_written: Family::default(),
             gap_seconds: Family::default(),
+            gap_length: Family::default(),
             gaps: Family::default(),
             session_errors: Family::default(),
             ring_bytes: Family::default(),
@@ -163,6 +179,12 @@ impl Metrics {
             "Length of gaps that ended",
             Unit::Seconds,
             self.gap_seconds.clone(),
+        );
+        r.register_with_unit(
+            "stream_gap_length",
+            "Length of the gaps that this member noted, by their state now",
+            Unit::Seconds,
+            self.gap_length.clone(),
         );
         r.register("stream_gaps", "Gaps that ended", self.gaps.clone());
         r.register(
@@ -269,6 +291,17 @@ impl Metrics {
         self.stream_fps.remove(&label);
         self.viewers.remove(&label);
         self.viewers_dropped.remove(&label);
+        for cause in CAUSES.into_iter().chain([UNKNOWN]) {
+            let label = GapLabel {
+                stream: stream.to_owned(),
+                cause,
+            };
+            self.gap_seconds.remove(&label);
+            self.gaps.remove(&label);
+        }
+        for state in GAP_STATES {
+            self.gap_length.remove(&gap_state(stream, state));
+        }
     }
 
     /// The text for a scrape.
@@ -277,6 +310,14 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// The label of a stream and a state of its gaps.
+pub fn gap_state(stream: &str, state: &'static str) -> GapStateLabel {
+    GapStateLabel {
+        stream: stream.to_owned(),
+        state,
     }
 }
 
@@ -297,7 +338,7 @@ mod tests {
         metrics.frames_received.get_or_create(&label("door")).inc_by(3);
         let gap = GapLabel {
             stream: "door".into(),
-            cause: "Watchdog".into(),
+            cause: "Watchdog",
         };
         metrics.gap_seconds.get_or_create(&gap).inc_by(1.5);
         let text = metrics.encode();

@@ -13,6 +13,7 @@ use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid,
 use tokio::sync::broadcast;
 
 use super::config::Settings;
+use super::merged::PeerHolds;
 use super::metrics::Metrics;
 use super::pair::Pair;
 use super::registry::Registry;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Authority and the peer.
     pub pair: Pair,
+    /// What is known of the peer's catalogue.
+    pub peer_holds: PeerHolds,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What is told to the replicator.
@@ -87,6 +90,7 @@ impl Shared {
             volume,
             registry: Registry::new(Arc::clone(&metrics)),
             pair: Pair::default(),
+            peer_holds: PeerHolds::default(),
             metrics,
             events: broadcast::channel(EVENTS).0,
             commands,
@@ -279,6 +283,7 @@ impl Shared {
             }
             ToRecorder::TailComplete { id } => self.command(Command::TailComplete(id)),
             ToRecorder::PeerAcknowledged { id, end } => self.catalogue().acknowledge(&id, end),
+            ToRecorder::Compared { lacking } => self.peer_holds.tell(lacking, clock::wall_us()),
             ToRecorder::Refused { reason, segment, .. } => {
                 self.metrics.refused.inc();
                 let segment = segment.map(|s| s.to_string());

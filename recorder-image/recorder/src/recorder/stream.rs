@@ -13,11 +13,11 @@ use self::freshness::Freshness;
 use self::live::Viewers;
 use self::notices::Notices;
 use super::frame::Frame;
-use super::metrics::{ErrorLabel, GapLabel, Metrics, label};
+use super::metrics::{ErrorLabel, GAP_STATES, GapLabel, Metrics, gap_state, label};
 use super::ring::matching::Collector;
 use super::ring::{Dropped, Limits, Ring};
 use super::session::clock::CameraClock;
-use crate::local::{ErrorCode, StreamError, StreamHealth, StreamState, StreamUid};
+use crate::local::{ErrorCode, GapLengths, StreamError, StreamHealth, StreamState, StreamUid};
 
 /// Over which time frame rate and bit rate are measured.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
@@ -81,6 +81,7 @@ struct Health {
     fps: f32,
     bitrate: u64,
     gaps: u64,
+    gap_lengths: GapLengths,
 }
 
 /// One stream.
@@ -132,7 +133,7 @@ impl Counters {
         let Some(end_us) = gap.end_us else { return };
         let label = GapLabel {
             stream: stream.to_owned(),
-            cause: gap.cause.clone(),
+            cause: segment::gaps::label(&gap.cause),
         };
         self.0.gaps.get_or_create(&label).inc();
         self.0
@@ -155,6 +156,12 @@ impl Counters {
             .set(i64::from(health.writing));
         self.0.stream_owned.get_or_create(&label).set(i64::from(owned));
         self.0.stream_fps.get_or_create(&label).set(f64::from(health.fps));
+        let lengths = health.gap_lengths;
+        let by_state = [lengths.open_ms, lengths.refilled_ms, lengths.lost_ms];
+        for (state, ms) in GAP_STATES.into_iter().zip(by_state) {
+            let label = gap_state(&health.name, state);
+            self.0.gap_length.get_or_create(&label).set(ms as f64 / 1e3);
+        }
     }
 }
 
@@ -175,6 +182,7 @@ impl Stream {
             fps: 0.0,
             bitrate: 0,
             gaps: 0,
+            gap_lengths: GapLengths::default(),
         };
         let inner = Inner {
             ring: Ring::new(limits),
@@ -230,6 +238,7 @@ impl Stream {
             bitrate: if stale { 0 } else { h.bitrate },
             writing: inner.ring.is_writing(),
             gaps: h.gaps,
+            gap_lengths: h.gap_lengths,
             fault: inner.fault(now),
         }
     }
@@ -311,6 +320,11 @@ impl Inner {
         let ended = matches!(&notice, Notice::Gap(gap) if gap.end_us.is_some());
         self.health.gaps += u64::from(ended);
         self.notices.push(notice);
+    }
+
+    /// What became of the gaps that were noted.
+    pub fn set_gap_lengths(&mut self, lengths: GapLengths) {
+        self.health.gap_lengths = lengths;
     }
 
     /// The notices for the ledger, oldest first. Gaps that still grow at `now` wait; with `Duration::MAX` nothing does.

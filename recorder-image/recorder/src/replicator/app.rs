@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing};
 use super::hub::Hub;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Work};
 use super::kube_lease::{KubeLease, client};
 use super::link::Link;
 use super::network::{Network, Parties};
@@ -125,6 +125,7 @@ async fn follow(options: &Options, network: &Network, driver: &mpsc::Sender<Inpu
         if let Some(peer) = config.members.iter().find(|m| m.name != options.member) {
             network.parties.set_address(&peer.peer);
         }
+        network.hub.configure(config.replication.clone());
         let policy = policy(&config);
         if in_force.as_ref() != Some(&(settings.clone(), policy)) {
             let _ = driver.send(Input::Policy(policy, settings.leash)).await;
@@ -280,6 +281,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let settings = settings(config)?;
     clock::obey(&options.media);
     let opened = Opened::open(&options.media)?;
+    opened.hub.configure(config.replication.clone());
     let parties = parties(options, config, opened.volume.store())?;
     let member = opened.member(&options.member, &parties.peer, settings.clone())?;
     let Opened {
@@ -300,11 +302,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let (standing, recorder) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
 
     let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone())?;
-    let (ended, keeper_ended) = oneshot::channel();
-    std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        keeper.run(&work);
-        let _ = ended.send(());
-    })?;
+    let keeper_ended = spawn(keeper, work)?;
     let outputs = Outputs {
         peer: to_peer,
         recorder: to_recorder.clone(),
@@ -357,6 +355,16 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
             keeper_ended,
         },
     })
+}
+
+/// Runs the keeper on a thread of its own. The result says when it ended.
+fn spawn(keeper: Keeper, work: Receiver<Work>) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, keeper_ended) = oneshot::channel();
+    std::thread::Builder::new().name("keeper".into()).spawn(move || {
+        keeper.run(&work);
+        let _ = ended.send(());
+    })?;
+    Ok(keeper_ended)
 }
 
 /// The Lease in the API server; and the EndpointSlices follow the epochs that are served and what is seen of the peer.

@@ -4,10 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use segment::catalogue::Held;
+use crds::member::ReplicationConfig;
+use segment::catalogue::{Held, missing};
+use segment::compared::joined;
 use segment::{Catalogue, SealedEntry, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;
 use uuid::Uuid;
+
+use super::pace::{self, Rate};
+use crate::clock;
+use crate::local::boottime_ns;
 
 /// Changes that a connection may be behind before it looks at everything again.
 const CHANGES: usize = 8192;
@@ -38,6 +44,17 @@ pub struct LastRefusal {
     pub reason: String,
 }
 
+/// A segment that the peer holds more of.
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    /// Bytes there.
+    length: u64,
+    /// Whether it is sealed there.
+    sealed: bool,
+    /// When it begins and ends, microseconds since the Unix epoch; the whole of time where it is not known.
+    span_us: (i64, i64),
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     known: BTreeMap<SegmentId, Known>,
@@ -49,8 +66,16 @@ struct Inner {
     acknowledged: BTreeMap<SegmentId, u64>,
     /// What the peer lacked when it connected and was not live, and how much of it it holds since.
     backfill: BTreeMap<SegmentId, u64>,
+    /// All that was here then, bytes.
+    backfill_of: u64,
+    /// How fast the peer takes what it lacks.
+    rate: Rate,
+    replication: ReplicationConfig,
     /// Media of a stream that began before this left by retention, microseconds since the Unix epoch.
     floors: BTreeMap<StreamUid, i64>,
+    /// What the peer held and this volume lacked when the newest connection to it was made, with the length and the span of
+    /// each there.
+    lacking: BTreeMap<SegmentId, Lacking>,
     truncations: u64,
     /// The connection over which the peer takes media, by its number.
     connection: Option<u64>,
@@ -71,6 +96,10 @@ pub struct Figures {
     pub lag_bytes: u64,
     /// Bytes that the peer lacks and that are not live.
     pub backfill_bytes: u64,
+    /// All bytes that were here when the peer connected, those included.
+    pub backfill_of: u64,
+    /// In how many seconds the peer will have what it lacks, where that is known.
+    pub backfill_seconds: Option<u64>,
     /// Refusals so far.
     pub refused: u64,
     /// Ledgers whose damaged end was cut.
@@ -211,8 +240,48 @@ impl Hub {
             id: id.clone(),
             length: known.end,
             root: known.entry.as_ref().map(|e| e.root),
+            span_us: known.entry.as_ref().map(|e| (e.start_us(), e.end_us())),
         };
         self.lock().known.iter().map(held).collect()
+    }
+
+    /// What the peer holds, when a connection to it was made.
+    pub fn compare(&self, theirs: &[Held]) {
+        let ours = self.inventory();
+        let spans: BTreeMap<&SegmentId, &Held> = theirs.iter().map(|held| (&held.id, held)).collect();
+        let mut inner = self.lock();
+        let lacking = missing(&ours, theirs).into_iter().filter_map(|(id, _)| {
+            let held = spans.get(&id)?;
+            let lacking = Lacking {
+                length: held.length,
+                sealed: held.root.is_some(),
+                span_us: held.span_us.unwrap_or((i64::MIN, i64::MAX)),
+            };
+            // What retention removed here is not wanted back.
+            let floor = inner.floors.get(&id.stream).copied().unwrap_or(i64::MIN);
+            (held.span_us.is_none() || lacking.span_us.0 >= floor).then_some((id, lacking))
+        });
+        let lacking = lacking.collect();
+        inner.lacking = lacking;
+    }
+
+    /// What of each stream the peer holds and is still to come.
+    pub fn lacking(&self) -> Vec<(StreamUid, Vec<(i64, i64)>)> {
+        let mut inner = self.lock();
+        let Inner { known, lacking, .. } = &mut *inner;
+        lacking.retain(|id, lacking| {
+            let is_here =
+                |here: &Known| here.entry.is_some() || !lacking.sealed && here.end >= lacking.length;
+            !known.get(id).is_some_and(is_here)
+        });
+        let mut spans: BTreeMap<StreamUid, Vec<(i64, i64)>> = BTreeMap::new();
+        for (id, lacking) in lacking {
+            spans.entry(id.stream).or_default().push(lacking.span_us);
+        }
+        spans
+            .into_iter()
+            .map(|(uid, spans)| (uid, joined(spans)))
+            .collect()
     }
 
     /// The recorder's start that is alive now: all others are dead.
@@ -272,11 +341,15 @@ impl Hub {
         }
         inner.timed.retain(|t| !taken(t));
         let all = inner.known.get(id).is_none_or(|known| end >= known.end);
+        let Some(held) = inner.backfill.get_mut(id) else {
+            return;
+        };
+        let took = end.saturating_sub(*held);
+        *held += took;
         if all {
             inner.backfill.remove(id);
-        } else if let Some(held) = inner.backfill.get_mut(id) {
-            *held = end.max(*held);
         }
+        inner.rate.took(took, Duration::from_nanos(boottime_ns()));
     }
 
     /// The peer does not want a segment, or it cannot be sent: nobody waits for it.
@@ -304,7 +377,19 @@ impl Hub {
 
     /// What the peer lacks and is not live, with what it holds of each.
     pub fn set_backfill(&self, lacking: BTreeMap<SegmentId, u64>) {
-        self.lock().backfill = lacking;
+        let mut inner = self.lock();
+        inner.backfill_of = inner.known.values().map(|known| known.end).sum();
+        (inner.backfill, inner.rate) = (lacking, Rate::default());
+    }
+
+    /// Puts limits in force.
+    pub fn configure(&self, replication: ReplicationConfig) {
+        self.lock().replication = replication;
+    }
+
+    /// How fast older media may be sent at a time, seconds since the Unix epoch by the own clock, in bytes a second.
+    pub fn limit(&self, unix_s: i64) -> Option<u64> {
+        pace::limit(&self.lock().replication, unix_s)
     }
 
     /// The figures now.
@@ -322,11 +407,17 @@ impl Hub {
             let end = inner.known.get(id).map_or(0, |known| known.end);
             end.saturating_sub(*held)
         };
+        let backfill_bytes = inner.backfill.iter().map(lacking).sum();
+        let limit = pace::limit(&inner.replication, clock::wall_s());
         Figures {
             connected: inner.connection.is_some(),
             lag: waiting.unwrap_or(inner.lag),
             lag_bytes: ends.iter().map(behind).sum(),
-            backfill_bytes: inner.backfill.iter().map(lacking).sum(),
+            backfill_bytes,
+            backfill_of: inner.backfill_of.max(backfill_bytes),
+            backfill_seconds: inner
+                .connection
+                .and_then(|_| pace::remaining(backfill_bytes, inner.rate.get(), limit)),
             refused: inner.refused,
             truncations: inner.truncations,
             last_refusal: inner.last_refusal.clone(),

@@ -53,6 +53,8 @@ pub enum Work {
     Append(SegmentId, u64, Chain, Bytes),
     /// It is complete.
     Seal(Box<SealedEntry>),
+    /// The peer has sent all that is new.
+    Level,
     /// The connection ended.
     Disconnected,
     /// The recorder said which of its starts is alive: all others are dead.
@@ -164,6 +166,7 @@ impl Keeper {
             Work::Opened(id, head) => self.opened(&id, &head),
             Work::Append(id, offset, chain, bytes) => self.append(&id, offset, &chain, &bytes),
             Work::Seal(entry) => self.seal(&entry),
+            Work::Level => self.level(),
             Work::Disconnected => self.disconnected(),
             Work::RecorderStarted => self.look_for_tails(),
         }
@@ -181,11 +184,21 @@ impl Keeper {
         }
     }
 
+    /// All that the peer holds is here or known to come.
+    fn level(&mut self) {
+        if self.replies.is_some() {
+            self.commit();
+            let lacking = self.hub.lacking();
+            self.tell(ToRecorder::Compared { lacking });
+        }
+    }
+
     fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::UnboundedSender<Reply>) {
         (self.peer, self.replies) = (peer, Some(replies));
         let own = held.iter().filter(|h| h.id.store == self.hub.store);
         self.theirs = own.map(|h| (h.id.clone(), h.length)).collect();
         self.early = false;
+        self.hub.compare(held);
         self.look_for_tails();
     }
 

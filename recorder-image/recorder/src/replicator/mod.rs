@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod kube_lease;
 pub mod link;
 pub mod network;
+pub mod pace;
 pub mod phases;
 pub mod readers;
 pub mod receiver;

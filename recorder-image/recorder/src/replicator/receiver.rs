@@ -40,6 +40,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
                     declined: vec![id],
                     floors: Vec::new(),
                     last: true,
+                    levels: true,
                 },
                 Reply::Again(why) => return Err(WireError::Unexpected(why)),
             };
@@ -61,6 +62,7 @@ async fn hear<T: AsyncRead>(from: &mut Reader<T>, keeper: &SyncSender<Work>) -> 
             (Message::Opened { id }, head) => Work::Opened(id, head),
             (Message::Append { id, offset, chain }, bytes) => Work::Append(id, offset, chain, bytes),
             (Message::Seal { entry }, _) => Work::Seal(entry),
+            (Message::Level, _) => Work::Level,
             _ => return Err(WireError::Unexpected("something that a sender may not say")),
         };
         pass(keeper, work).await?;

@@ -86,6 +86,8 @@ impl Reporter {
                 lag_ms: figures.lag.as_millis() as u64,
                 lag_bytes: figures.lag_bytes,
                 backfill_bytes: figures.backfill_bytes,
+                backfill_of: figures.backfill_of,
+                backfill_seconds: figures.backfill_seconds,
                 refused: figures.refused,
                 last_refusal: figures.last_refusal.map(|l| api::LastRefusal {
                     stream: self.name_of(&l.id.stream, ticket.as_ref()),
@@ -170,6 +172,8 @@ fn stream(h: StreamHealth) -> api::StreamReport {
         bitrate: h.bitrate,
         writing: h.writing,
         gaps: h.gaps,
+        open_gap_ms: h.gap_lengths.open_ms,
+        lost_gap_ms: h.gap_lengths.lost_ms,
     }
 }
 

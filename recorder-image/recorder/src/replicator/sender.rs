@@ -5,6 +5,7 @@ use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use segment::catalogue::{Held, missing};
@@ -15,6 +16,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::hub::{Hub, Known};
+use super::pace::Pace;
+use crate::clock;
+use crate::local::boottime_ns;
 use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
 
 /// The most segments of an inventory: a year of minutes of fifty streams.
@@ -25,6 +29,14 @@ const READ: usize = 1 << 20;
 const LIVE_TURN: u64 = 4 << 20;
 /// What of a backfilled segment is sent before live media gets its turn again, bytes.
 const BACKFILL_TURN: u64 = 256 << 10;
+/// Credit that backfill leaves to live media, bytes.
+const LIVE_CREDIT: u64 = 4 << 20;
+/// How often the receiver is told that it has all that is new, and the limit of backfill is looked at.
+const LEVEL_PERIOD: Duration = Duration::from_secs(1);
+
+fn now() -> Duration {
+    Duration::from_nanos(boottime_ns())
+}
 
 /// What a peer holds, and what it does not want.
 #[derive(Debug, Default)]
@@ -35,6 +47,8 @@ pub struct Inventory {
     declined: BTreeSet<SegmentId>,
     /// What began before this left it by retention.
     floors: BTreeMap<StreamUid, i64>,
+    /// Whether it takes [`Message::Level`].
+    levels: bool,
 }
 
 /// Reads a peer's whole inventory.
@@ -50,6 +64,7 @@ pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Invent
             declined,
             floors,
             last,
+            levels,
         } = message
         else {
             return Err(WireError::Unexpected("something else than an inventory"));
@@ -57,6 +72,7 @@ pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Invent
         all.held.extend(held);
         all.declined.extend(declined);
         all.floors.extend(floors);
+        all.levels |= levels;
         if all.held.len() > MAX_HELD {
             return Err(WireError::Unexpected("an inventory without an end"));
         }
@@ -82,6 +98,7 @@ pub async fn send_inventory<T: AsyncWrite>(to: &mut Writer<T>, hub: &Hub) -> Res
             declined: std::mem::take(&mut declined),
             floors: std::mem::take(&mut floors),
             last,
+            levels: true,
         })
         .await?;
         if last {
@@ -111,6 +128,12 @@ struct Sending<T> {
     turn: Option<SegmentId>,
     backfill: Vec<SegmentId>,
     credit: u64,
+    /// Payload bytes that were sent.
+    bytes: u64,
+    pace: Pace,
+    /// Whether the receiver takes [`Message::Level`], and when it was said last.
+    levels: bool,
+    levelled: Duration,
 }
 
 /// Serves one media connection until it ends. The peer was greeted.
@@ -137,13 +160,20 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         turn: None,
         backfill: Vec::new(),
         credit: 0,
+        bytes: 0,
+        pace: Pace::default(),
+        levels: theirs.levels,
+        levelled: Duration::ZERO,
     };
     sending.compare(theirs);
     let (tell, mut heard) = mpsc::unbounded_channel();
     let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, tell));
     let connection = hub.connected();
     let outcome = loop {
-        if sending.credit > 0 && sending.has_work() {
+        if let Err(e) = sending.level().await {
+            break Err(e);
+        }
+        if sending.may_send() {
             if let Err(e) = sending.turn().await {
                 break Err(e);
             }
@@ -168,6 +198,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
                 Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected("this side fell behind its own recorder")),
                 Err(RecvError::Closed) => break Ok(()),
             },
+            () = tokio::time::sleep(sending.pause()) => {}
         }
     };
     hub.disconnected(connection);
@@ -290,8 +321,37 @@ impl<T: AsyncWrite> Sending<T> {
         Some(next)
     }
 
-    fn has_work(&self) -> bool {
-        !self.live.is_empty() || !self.backfill.is_empty()
+    /// Whether there is something to send now: live media, or older media as far as the limit allows.
+    fn may_send(&self) -> bool {
+        let live = !self.live.is_empty() && self.credit > 0;
+        live || self.may_backfill() && self.pace.wait(now()).is_zero()
+    }
+
+    fn may_backfill(&self) -> bool {
+        self.live.is_empty() && !self.backfill.is_empty() && self.credit > LIVE_CREDIT
+    }
+
+    /// For how long there is nothing to do, if nothing is heard.
+    fn pause(&self) -> Duration {
+        let backfill = self.may_backfill().then(|| self.pace.wait(now()));
+        backfill.map_or(LEVEL_PERIOD, |wait| wait.min(LEVEL_PERIOD))
+    }
+
+    /// Once a second: puts the limit of this time of the day in force, and tells the receiver where it has all that is new.
+    async fn level(&mut self) -> Result<(), WireError> {
+        let now = now();
+        if now.saturating_sub(self.levelled) < LEVEL_PERIOD {
+            return Ok(());
+        }
+        self.pace.set(self.hub.limit(clock::wall_s()), now);
+        if !self.live.is_empty() {
+            return Ok(());
+        }
+        self.levelled = now;
+        if self.levels {
+            self.to.send(Message::Level).await?;
+        }
+        Ok(())
     }
 
     /// Sends all that is new of the live segments, or a piece of the newest that is lacking.
@@ -302,10 +362,12 @@ impl<T: AsyncWrite> Sending<T> {
             }
             return Ok(());
         }
-        if let Some(id) = self.backfill.pop()
-            && !self.advance(&id, BACKFILL_TURN).await?
-        {
-            self.backfill.push(id);
+        if let Some(id) = self.backfill.pop() {
+            let before = self.bytes;
+            if !self.advance(&id, self.pace.turn(BACKFILL_TURN)).await? {
+                self.backfill.push(id);
+            }
+            self.pace.sent(self.bytes - before, now());
         }
         Ok(())
     }
@@ -340,6 +402,7 @@ impl<T: AsyncWrite> Sending<T> {
                 Ok((message, payload)) => {
                     turn += payload.len() as u64;
                     self.credit = self.credit.saturating_sub(payload.len() as u64);
+                    self.bytes += payload.len() as u64;
                     self.to.send_with(message, payload).await?;
                 }
                 Err(what) => {

@@ -185,6 +185,18 @@ async fn metrics(State(reporter): State<Reporter>) -> String {
             r.replication.backfill_bytes as f64,
         );
         gauge(
+            "replication_backfill_of_bytes",
+            "All bytes that were here when the peer connected",
+            r.replication.backfill_of as f64,
+        );
+        if let Some(seconds) = r.replication.backfill_seconds {
+            gauge(
+                "replication_backfill_remaining_seconds",
+                "In how long the peer will have what it lacks",
+                seconds as f64,
+            );
+        }
+        gauge(
             "replication_refused",
             "Segments of the peer that were refused",
             r.replication.refused as f64,

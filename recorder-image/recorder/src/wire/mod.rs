@@ -67,6 +67,9 @@ pub enum Message {
         floors: Vec<(StreamUid, i64)>,
         /// Whether it is the last page.
         last: bool,
+        /// Whether the one who says this takes [`Message::Level`].
+        #[serde(default)]
+        levels: bool,
     },
     /// Media, receiver to sender: so many more payload bytes may be sent.
     Credit(u64),
@@ -89,6 +92,9 @@ pub enum Message {
         /// Its entry.
         entry: Box<SealedEntry>,
     },
+    /// Media, sender to receiver, once a second where it is so and the receiver takes it: all that was durable here until now was
+    /// sent, but for what it held already when the connection was made.
+    Level,
     /// Media, receiver to sender: durable ends (I10).
     Ack(Vec<(SegmentId, u64)>),
 }

@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use segment::{SegmentId, StreamUid, canonical, hls, timeline};
+use segment::{SegmentId, StreamUid, hls, timeline};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -159,17 +159,6 @@ impl Api {
         });
         read.await.map_err(|e| failed(&e))?
     }
-
-    /// The canonical groups of pictures of a stream in a span of time.
-    fn chosen(&self, uid: StreamUid, span: Span) -> Vec<canonical::Chosen> {
-        let ids = self
-            .shared
-            .fresh_catalogue(uid)
-            .overlapping(uid, span.from_us, span.to_us);
-        // The writer needs the catalogue too: it is held for a few copies at a time.
-        let part = |ids: &[SegmentId]| self.shared.catalogue().gops_of(ids, span.from_us, span.to_us);
-        canonical::choose_from(ids.chunks(AT_ONCE).flat_map(part).collect(), span.from_us)
-    }
 }
 
 /// What a request is about.
@@ -184,6 +173,10 @@ struct Span {
 }
 
 impl Span {
+    fn bounds(self) -> (i64, i64) {
+        (self.from_us, self.to_us)
+    }
+
     fn of(query: Option<&str>, now_us: i64) -> Result<Self, ApiError> {
         let (from, to) = query::span(query.unwrap_or_default())?;
         let default = || to.unwrap_or(now_us).saturating_sub(DEFAULT_US);
@@ -197,7 +190,7 @@ impl Span {
 }
 
 fn span(query: Option<&str>) -> Result<Span, ApiError> {
-    Span::of(query, crate::clock::wall().as_microsecond())
+    Span::of(query, crate::clock::wall_us())
 }
 
 async fn streams(State(api): State<Api>) -> Response {
@@ -215,20 +208,10 @@ async fn timeline_of(
 }
 
 fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> views::Timeline {
-    let chosen = api.chosen(uid, span);
-    let in_span = |g: &&segment::Gap| g.start_us < span.to_us && g.end_us.is_none_or(|e| e > span.from_us);
-    let (noted, durable_end, acknowledged_end) = {
-        let catalogue = api.shared.catalogue();
-        let found = catalogue.stream(uid);
-        let noted = found.into_iter().flat_map(|s| s.gaps.iter()).filter(in_span);
-        let noted: Vec<segment::Gap> = noted.cloned().collect();
-        let ends = (
-            found.and_then(views::durable_end),
-            found.and_then(views::acknowledged_end),
-        );
-        (noted, ends.0, ends.1)
-    };
-    let gaps = timeline::gaps(&chosen, &noted, api.shared.volume.store());
+    let chosen = api.shared.chosen(uid, span.bounds());
+    let gaps = api.shared.gaps(uid, span.bounds());
+    let catalogue = api.shared.catalogue();
+    let found = catalogue.stream(uid);
     views::Timeline {
         stream,
         uid,
@@ -237,8 +220,8 @@ fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> views
             .map(views::Span::from)
             .collect(),
         gaps: gaps.into_iter().map(views::Gap::from).collect(),
-        durable_end,
-        acknowledged_end,
+        durable_end: found.and_then(views::durable_end),
+        acknowledged_end: found.and_then(views::acknowledged_end),
     }
 }
 
@@ -326,7 +309,7 @@ async fn playlist(
 }
 
 fn playlist_text(api: &Api, uid: StreamUid, span: Span, token: Option<&str>) -> String {
-    let chosen = api.chosen(uid, span);
+    let chosen = api.shared.chosen(uid, span.bounds());
     let token = token.map(|t| query::parameter("token", t)).unwrap_or_default();
     if !span.begun && !span.ended {
         // What is asked for again and again has to have a beginning that stays.

@@ -284,7 +284,7 @@ impl Volume {
                 self.shared.catalogue().push_gap(stream.uid, record);
             }
             Notice::Note(what) => {
-                let at_us = crate::clock::wall().as_microsecond();
+                let at_us = crate::clock::wall_us();
                 self.record(
                     stream.uid,
                     &Record::Note {

@@ -1,0 +1,99 @@
+//! What is recorded of a stream and what is missing, of the merged catalogue: what this member holds of both, and what it knows
+//! of the rest that its peer holds.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use segment::canonical::{Chosen, choose_from};
+use segment::timeline::{TimelineGap, gaps};
+use segment::{Compared, Gap, SegmentId, StreamUid};
+
+use super::state::Shared;
+
+/// Copies that are read under one lock of the catalogue.
+const AT_ONCE: usize = 32;
+/// After a frame came, and beyond its stay in memory, it takes a member so long to write it where it finds that the other one did
+/// not.
+const WRITTEN_AFTER: Duration = Duration::from_secs(10);
+
+/// What the peer holds, as the replicator told last.
+#[derive(Debug, Default)]
+pub struct PeerHolds(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// When, microseconds since the Unix epoch by the own clock.
+    at_us: Option<i64>,
+    lacking: BTreeMap<StreamUid, Vec<(i64, i64)>>,
+}
+
+impl PeerHolds {
+    /// All that the peer has made durable by now is here, or in `lacking`.
+    pub fn tell(&self, lacking: Vec<(StreamUid, Vec<(i64, i64)>)>, at_us: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Told {
+            at_us: Some(at_us),
+            lacking: lacking.into_iter().collect(),
+        };
+    }
+
+    /// What is known as to one stream, where a frame may stay in a member's memory for `preroll`.
+    pub fn of(&self, stream: StreamUid, preroll: Duration) -> Compared {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let settle_us = i64::try_from((preroll + WRITTEN_AFTER).as_micros()).unwrap_or(i64::MAX);
+        Compared {
+            until_us: told.at_us.map(|at| at.saturating_sub(settle_us)),
+            lacking: told.lacking.get(&stream).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl Shared {
+    /// The canonical groups of pictures of a stream in a span of time. Reads files: not for an async task.
+    pub fn chosen(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Chosen> {
+        let ids = self.fresh_catalogue(uid).overlapping(uid, from_us, to_us);
+        // The writer needs the catalogue too: it is held for a few copies at a time.
+        let part = |ids: &[SegmentId]| self.catalogue().gops_of(ids, from_us, to_us);
+        choose_from(ids.chunks(AT_ONCE).flat_map(part).collect(), from_us)
+    }
+
+    /// The gaps of a stream that overlap a span of time. Reads files: not for an async task.
+    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> Vec<TimelineGap> {
+        let in_span =
+            |start_us: i64, end_us: Option<i64>| start_us < span.1 && end_us.is_none_or(|e| e > span.0);
+        let (noted, wide) = {
+            let catalogue = self.catalogue();
+            let noted = catalogue.stream(uid).into_iter().flat_map(|s| s.gaps.iter());
+            let noted: Vec<Gap> = noted.filter(|g| in_span(g.start_us, g.end_us)).cloned().collect();
+            let wide = noted.iter().fold(span, |(from, to), gap| {
+                (from.min(gap.start_us), gap.end_us.map_or(to, |end| to.max(end)))
+            });
+            (noted, catalogue.around(uid, wide))
+        };
+        let compared = self.peer_holds.of(uid, self.settings().ring.preroll);
+        let mut found = gaps(&self.chosen(uid, wide), &noted, self.volume.store(), &compared);
+        found.retain(|gap| in_span(gap.start_us, gap.end_us));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_s_catalogue_is_known_up_to_what_it_may_still_write() {
+        let (holds, preroll) = (PeerHolds::default(), Duration::from_secs(20));
+        let (one, other) = (StreamUid::from_u128(1), StreamUid::from_u128(2));
+        assert_eq!(holds.of(one, preroll), Compared::default());
+        holds.tell(vec![(one, vec![(3, 4)])], 100_000_000);
+        let known = |lacking| Compared {
+            until_us: Some(70_000_000),
+            lacking,
+        };
+        assert_eq!(holds.of(one, preroll), known(vec![(3, 4)]));
+        assert_eq!(holds.of(other, preroll), known(vec![]));
+        holds.tell(vec![], 101_000_000);
+        assert_eq!(holds.of(one, preroll).lacking, []);
+    }
+}

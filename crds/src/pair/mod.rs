@@ -12,8 +12,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use spec::{
-    CredentialsRef, Failback, Failover, MemberResources, Mode, Requirements, Segment, Standby, Stream,
-    StreamFailover, Toleration,
+    Audio, CredentialsRef, Failback, Failover, MemberResources, Mode, Requirements, Segment, Standby, Stream,
+    StreamFailover, Toleration, Transport,
 };
 pub use status::{
     Condition, FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,

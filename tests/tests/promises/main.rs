@@ -4,6 +4,7 @@
 
 mod adoption;
 mod bad_input;
+mod cameras;
 mod corruption;
 mod failback;
 mod failover;

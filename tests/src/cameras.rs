@@ -34,22 +34,36 @@ pub enum Kind {
     VariableRate,
     /// Each session gets an encode of its own.
     OwnEncodes,
+    /// Each session gets the same frames in packets of its own.
+    Apart,
     /// H.265, closed groups of pictures.
     H265,
     /// H.265, open groups of pictures: CRA pictures with RASL pictures after them.
     H265Open,
+    /// H.264 with AAC beside it.
+    Aac,
+    /// H.264 with AAC in packets that nobody can read.
+    BrokenAac,
+    /// H.264 with mu-law G.711 beside it.
+    Pcmu,
+    /// H.264 with A-law G.711 beside it.
+    Pcma,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
+    /// All of which everything is recorded.
+    pub const ALL: [Self; 11] = [
         Self::H264,
         Self::BFrames,
         Self::LongGroups,
         Self::VariableRate,
         Self::OwnEncodes,
+        Self::Apart,
         Self::H265,
         Self::H265Open,
+        Self::Aac,
+        Self::Pcmu,
+        Self::Pcma,
     ];
 
     /// As the simulator calls it.
@@ -60,8 +74,13 @@ impl Kind {
             Self::LongGroups => "h264-long",
             Self::VariableRate => "h264-vfr",
             Self::OwnEncodes => "h264-own",
+            Self::Apart => "h264-apart",
             Self::H265 => "h265",
             Self::H265Open => "h265-open",
+            Self::Aac => "h264-aac",
+            Self::BrokenAac => "h264-aac-broken",
+            Self::Pcmu => "h264-pcmu",
+            Self::Pcma => "h264-pcma",
         }
     }
 }
@@ -311,6 +330,13 @@ impl Cameras {
     /// So many of its slice packets, at random, are not sent from now on.
     pub async fn lose(&self, camera: usize, packets: usize) -> Result<()> {
         self.ask(&json!({"op": "lose", "camera": camera, "packets": packets}))
+            .await
+            .map(drop)
+    }
+
+    /// So many slice packets of one session, counted from 0, of a camera whose sessions are [`Kind::Apart`].
+    pub async fn lose_in(&self, camera: usize, session: usize, packets: usize) -> Result<()> {
+        self.ask(&json!({"op": "lose", "camera": camera, "packets": packets, "session": session}))
             .await
             .map(drop)
     }

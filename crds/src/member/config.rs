@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::pair::{Audio, Transport};
 use crate::secret::Secret;
 
 /// Everything a member needs to know, as one Secret that is reloaded while it runs.
@@ -80,6 +81,12 @@ pub struct StreamConfig {
     /// Whether pictures that do not change are a fault of the stream.
     #[serde(default)]
     pub detect_frozen: bool,
+    /// How its packets come.
+    #[serde(default)]
+    pub transport: Transport,
+    /// What becomes of its sound.
+    #[serde(default)]
+    pub audio: Audio,
 }
 
 /// Segments.

@@ -12,8 +12,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use spec::{
-    BackfillWindow, CredentialsRef, Failback, Failover, MemberResources, Mode, Replication, Requirements,
-    Segment, Standby, Stream, StreamFailover, Toleration,
+    Audio, BackfillWindow, CredentialsRef, Failback, Failover, MemberResources, Mode, Replication,
+    Requirements, Segment, Standby, Stream, StreamFailover, Toleration, Transport,
 };
 pub use status::{
     Condition, FailingStream, FailoverStatus, MAX_FAILING, MAX_FAILOVERS, MemberStatus, MovedStream, Phase,

@@ -41,6 +41,35 @@ pub struct Stream {
     /// cameras that send the very same bytes while nothing moves.
     #[serde(default)]
     pub detect_frozen: bool,
+    /// How its packets come. `tcp` loses none on the way. `udp` is for cameras that cannot do it, or stall with it: each packet
+    /// that is lost costs its picture, where not the other member got it.
+    #[serde(default)]
+    pub transport: Transport,
+    /// What becomes of its sound: AAC and G.711 can be recorded beside the video.
+    #[serde(default)]
+    pub audio: Audio,
+}
+
+/// What becomes of the sound of a stream.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum Audio {
+    /// It is recorded beside the video, as far as it comes.
+    #[default]
+    Record,
+    /// It is not asked for.
+    Ignore,
+}
+
+/// How the packets of a stream come.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// Within the RTSP connection.
+    #[default]
+    Tcp,
+    /// Each in a datagram of its own.
+    Udp,
 }
 
 /// A Secret in the pair's namespace.

@@ -83,6 +83,8 @@ fn render_stream(world: &World, stream: &Stream, uids: &BTreeMap<String, Uuid>) 
             .map(|credentials| credentials.username.clone()),
         password: credentials.map(|credentials| credentials.password),
         detect_frozen: stream.detect_frozen,
+        transport: stream.transport,
+        audio: stream.audio,
     })
 }
 

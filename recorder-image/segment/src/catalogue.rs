@@ -125,7 +125,7 @@ impl Copy {
             end: self.length,
             chain: self.chain.filter(|_| self.state != State::Sealed)?,
             fragments: self.fragments.len() as u64,
-            hevc: self.header.hevc,
+            tracks: self.header.tracks(),
         })
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::entry::{Fragment, SealedEntry};
 use crate::error::{Error, Result};
-use crate::fmp4::{self, Sample, Track};
+use crate::fmp4::{self, Audio, Packet, Sample, Track};
 use crate::hash::{Chain, FrameHash, Root, chain_next, chain_start};
 use crate::header::Header;
 use crate::id::SegmentId;
@@ -117,14 +117,32 @@ impl SegmentFile {
         })
     }
 
-    /// Writes frames as one fragment. After an error the file is as before.
+    /// Writes frames as one fragment, and the packets of sound that were received with them. After an error the file is as before.
     ///
     /// # Errors
     /// [`Error::Media`], [`Error::Io`].
-    pub fn append(&mut self, samples: &[Sample]) -> Result<Appended> {
-        let bytes = fmp4::write_fragment(self.fragments.len() as u64, samples)?;
-        let parsed = fmp4::fragment(&bytes, self.header.hevc).map_err(|e| Error::Media(e.into()))?;
+    pub fn append(&mut self, samples: &[Sample], packets: &[Packet]) -> Result<Appended> {
+        let (bytes, parsed) = match self.with_sound(samples, packets) {
+            Some(whole) => whole,
+            None => self.fragment(samples, None)?,
+        };
         self.append_proven(&bytes, &parsed)
+    }
+
+    /// Sound that cannot be read again must not keep frames from the disk.
+    fn with_sound(&self, samples: &[Sample], packets: &[Packet]) -> Option<(Bytes, fmp4::Parsed)> {
+        let audio = self.header.audio.filter(|_| !packets.is_empty())?;
+        self.fragment(samples, Some((audio, packets))).ok()
+    }
+
+    fn fragment(
+        &self,
+        samples: &[Sample],
+        sound: Option<(Audio, &[Packet])>,
+    ) -> Result<(Bytes, fmp4::Parsed)> {
+        let bytes = fmp4::write_fragment(self.fragments.len() as u64, samples, sound)?;
+        let parsed = fmp4::fragment(&bytes, self.header.tracks()).map_err(|e| Error::Media(e.into()))?;
+        Ok((bytes, parsed))
     }
 
     /// Writes a fragment that was proven to be whole and the next one.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::fmp4::{Audio, Tracks};
 use crate::id::SegmentId;
 
 /// Where the wall-clock times of a run come from.
@@ -37,4 +38,17 @@ pub struct Header {
     pub clock: ClockSource,
     /// Whether the video is H.265 (else H.264).
     pub hevc: bool,
+    /// The sound beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Audio>,
+}
+
+impl Header {
+    /// What its fragments hold.
+    pub fn tracks(&self) -> Tracks {
+        Tracks {
+            hevc: self.hevc,
+            audio: self.audio,
+        }
+    }
 }

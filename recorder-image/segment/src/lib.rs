@@ -31,7 +31,7 @@ pub use entry::{Fragment, SealedEntry};
 pub use epoch::EpochSlots;
 pub use error::{Error, Result};
 pub use file::{Appended, Finished, SegmentFile};
-pub use fmp4::{Sample, Track};
+pub use fmp4::{Audio, AudioCodec, AudioTrack, Packet, Sample, Track};
 pub use hash::{Chain, FrameHash, Root};
 pub use header::{ClockSource, Header};
 pub use id::{SegmentId, StreamUid};

@@ -141,7 +141,7 @@ impl Receiving {
             id: id.clone(),
             what: what.to_owned(),
         };
-        let parsed = fmp4::fragment(bytes, self.file.header().hevc).map_err(malformed)?;
+        let parsed = fmp4::fragment(bytes, self.file.header().tracks()).map_err(malformed)?;
         if parsed.len != bytes.len() || parsed.number != self.file.fragments().len() as u64 {
             return Err(malformed("not exactly the next fragment"));
         }

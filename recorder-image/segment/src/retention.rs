@@ -187,6 +187,7 @@ mod tests {
             opened_us: 0,
             clock: ClockSource::Own,
             hevc: false,
+            audio: None,
         };
         SealedEntry {
             header,

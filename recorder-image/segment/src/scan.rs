@@ -57,7 +57,7 @@ pub fn scan_bytes(data: &[u8]) -> Result<Scan, &'static str> {
         header: head.header,
     };
     while (found.end as usize) < data.len() {
-        match fmp4::fragment(&data[found.end as usize..], found.header.hevc) {
+        match fmp4::fragment(&data[found.end as usize..], found.header.tracks()) {
             Ok(parsed) if parsed.number == found.fragments.len() as u64 => found.push(data, &parsed),
             Ok(_) => found.torn = Some("a fragment out of order"),
             Err(what) => found.torn = Some(what),
@@ -89,8 +89,8 @@ pub struct Place {
     pub chain: Chain,
     /// How many they are.
     pub fragments: u64,
-    /// Whether the video is H.265.
-    pub hevc: bool,
+    /// What they hold.
+    pub tracks: fmp4::Tracks,
 }
 
 /// A fragment that was added to a file, the hashes of its frames, and the chain after it.
@@ -109,7 +109,7 @@ pub fn scan_more(path: &Path, mut place: Place) -> Result<Vec<Added>> {
         })
         .map_err(|e| Error::io(path, e))?;
     let (mut rest, mut added) = (&data[..], Vec::new());
-    while let Ok(parsed) = fmp4::fragment(rest, place.hevc) {
+    while let Ok(parsed) = fmp4::fragment(rest, place.tracks) {
         if parsed.number != place.fragments {
             break;
         }

@@ -50,7 +50,7 @@ fn write_for_ever(dir: &Path) -> ! {
             .collect();
         for n in 0..6 {
             for file in &mut open {
-                file.append(&[sample(round * 6 + n, n == 0)]).unwrap();
+                file.append(&[sample(round * 6 + n, n == 0)], &[]).unwrap();
             }
             volume.sync().unwrap();
             for file in &open {
@@ -106,6 +106,7 @@ fn begin(volume: &Volume, stream: u128, incarnation: u64, sequence: u64) -> Segm
         opened_us: 0,
         clock: ClockSource::Own,
         hevc: false,
+        audio: None,
     };
     let sample_entry = [&8u32.to_be_bytes()[..], b"test"].concat().into();
     SegmentFile::create(
@@ -115,6 +116,7 @@ fn begin(volume: &Volume, stream: u128, incarnation: u64, sequence: u64) -> Segm
             sample_entry,
             width: 1,
             height: 1,
+            audio: None,
         },
     )
     .unwrap()

@@ -139,6 +139,7 @@ fn segment(store: Uuid, sequence: u64, run: u64, stretches: &[(u64, u64)]) -> Co
             opened_us: fragments[0].start_us,
             clock: ClockSource::Own,
             hevc: false,
+            audio: None,
         },
         length: fragments.last().unwrap().end(),
         root: [0; 32],

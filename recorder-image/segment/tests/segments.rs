@@ -378,7 +378,7 @@ proptest::proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(seed in 0usize..4000, flips in proptest::collection::vec((0usize..4000, 0u8..), 0..8)) {
         let head = fmp4::write_head(&header(1, uuid::Uuid::nil(), "a", 1, 0, 0), &clip().track).unwrap();
-        let mut data = [&head[..], &fmp4::write_fragment(0, &[sample(0), sample(1)]).unwrap()].concat();
+        let mut data = [&head[..], &fmp4::write_fragment(0, &[sample(0), sample(1)], None).unwrap()].concat();
         for (at, value) in flips {
             let len = data.len();
             data[at % len] ^= value;
@@ -387,7 +387,7 @@ proptest::proptest! {
         if let Ok(found) = scan::scan_bytes(&data) {
             proptest::prop_assert!(found.end <= data.len() as u64);
         }
-        let _ = fmp4::fragment(&data, false);
+        let _ = fmp4::fragment(&data, fmp4::Tracks::default());
         let _ = fmp4::head(&data[seed.min(data.len())..]);
     }
 }
@@ -448,8 +448,8 @@ fn a_file_that_grew_is_read_from_where_it_was_known() {
     let more =
         |known: &segment::Copy| scan::scan_more(&volume.open_path(&id), known.place().unwrap()).unwrap();
     assert!(more(&known).is_empty());
-    file.append(&[sample(50), sample(51)]).unwrap();
-    file.append(&[sample(52)]).unwrap();
+    file.append(&[sample(50), sample(51)], &[]).unwrap();
+    file.append(&[sample(52)], &[]).unwrap();
     let torn = std::fs::OpenOptions::new()
         .append(true)
         .open(volume.open_path(&id));

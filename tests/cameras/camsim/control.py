@@ -8,7 +8,9 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
     {"op": "off", "camera": 1}, "on"                  the camera is gone and its clients disconnected
     {"op": "disconnect", "camera": 1}                 its clients are disconnected once
     {"op": "lose", "camera": 1, "packets": 5}         so many of its slice packets, at random, are not sent (H.264 without
-                                                      B-frames); the state lists the frames that lack one
+                                                      B-frames); the state lists the frames that lack one. With
+                                                      "session": 0 only those to the first session, of a kind
+                                                      whose sessions have media of their own
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
 """
 
@@ -60,7 +62,7 @@ class Control:
         elif op == "disconnect":
             return {"disconnected": self.server.disconnect(camera)}
         elif op == "lose":
-            self.feed.cameras[camera].losses.wanted += request["packets"]
+            self.feed.cameras[camera].losses.want(request["packets"], request.get("session"))
         elif op == "password":
             self.logins.change(request["user"], request["password"])
         else:

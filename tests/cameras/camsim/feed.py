@@ -6,6 +6,9 @@ one with a variable rate not at every tick, so its pushed counters are a list of
 a recording with. Counters are in the order of decoding, which is that of sending.
 """
 
+import functools
+import math
+import struct
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,6 +30,14 @@ LATE_NS = 500_000_000
 SHIFT = 7
 
 
+@functools.cache
+def tone(rate: int) -> bytes:
+    """A whole number of waves that lasts one frame, 16 bit samples."""
+    count = rate // kinds.FPS
+    samples = [round(8000 * math.sin(2 * math.pi * 16 * n / count)) for n in range(count)]
+    return struct.pack(f"<{count}h", *samples)
+
+
 @dataclass
 class Medium:
     """One live pipeline of a camera: all sessions share one, or each has its own."""
@@ -34,8 +45,10 @@ class Medium:
     source: object  # its appsrc
     units: list[clip.AccessUnit]
     shift: int = 0
+    session: int = 0  # of how many the camera had before
     waits: bool = False  # prepared, but its session does not play yet
     base: tuple[int, int] | None = None  # (counter, running time) of the first frame
+    sound: object = None  # the appsrc of its sound
 
     def counter_at(self, pts: int) -> int:
         """The counter of the frame that is shown at a running time; without B-frames."""
@@ -65,7 +78,11 @@ class Camera:
 
     def attach(self, source) -> None:
         encode = self.sessions % len(self.clips)
-        medium = Medium(source, self.clips[encode], SHIFT * encode, waits=self.kind.own)
+        medium = Medium(source, self.clips[encode], SHIFT * encode, self.sessions, waits=self.kind.own)
+        if self.kind.audio:
+            medium.sound = source.get_parent().get_by_name("sound")
+        if self.kind.broken:
+            loss.unmark(source.get_parent().get_by_name("pay1").get_static_pad("src"))
         self.sessions += 1
         self.media = [*self.media, medium] if self.kind.own else [medium]
         self.losses.watch(source, medium)
@@ -155,6 +172,10 @@ class Feed:
         buffer = Gst.Buffer.new_wrapped(head + frame)
         buffer.pts, buffer.dts = max(time_ns, 0), Gst.CLOCK_TIME_NONE
         medium.source.push_buffer(buffer)
+        if medium.sound is not None:
+            sound = Gst.Buffer.new_wrapped(tone(kinds.RATES[camera.kind.audio]))
+            sound.pts, sound.duration = buffer.pts, INTERVAL_NS
+            medium.sound.push_buffer(sound)
         return not waits
 
     def mark(self) -> None:

@@ -95,10 +95,13 @@ class Session:
     def _play(self) -> None:
         reader = self.socket.makefile("rb")
         _, sdp = self._ask(reader, "DESCRIBE", self.url)
-        control = [line[len("a=control:"):] for line in sdp.splitlines() if line.startswith("a=control:")][-1]
-        track = control if control.startswith("rtsp://") else f"{self.url}/{control}"
-        answer, _ = self._ask(reader, "SETUP", track, Transport="RTP/AVP/TCP;unicast;interleaved=0-1")
-        self.headers["Session"] = answer["session"].split(";")[0]
+        media = sdp.split("\nm=")[1:]  # the first control is of the session
+        controls = [line[len("a=control:"):] for text in media for line in text.splitlines() if line.startswith("a=control:")]
+        for number, control in enumerate(controls):
+            track = control if control.startswith("rtsp://") else f"{self.url}/{control}"
+            transport = f"RTP/AVP/TCP;unicast;interleaved={2 * number}-{2 * number + 1}"
+            answer, _ = self._ask(reader, "SETUP", track, Transport=transport)
+            self.headers["Session"] = answer["session"].split(";")[0]
         self._ask(reader, "PLAY", self.url)
         if reader.read(1) != b"$":  # the first byte of an interleaved packet
             raise RtspError(f"{self.url}: no media after PLAY")

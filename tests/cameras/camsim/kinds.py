@@ -7,6 +7,9 @@ FPS = 25
 SPELLS = [(100, 1), (75, 2), (75, 12)]
 
 H264, H265 = "h264", "h265"
+AAC, PCMU, PCMA = "aac", "pcmu", "pcma"
+# Samples of sound in a second.
+RATES = {AAC: 48_000, PCMU: 8_000, PCMA: 8_000}
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,18 @@ class Kind:
     varies: bool = False
     # The bit rates of its encodes, kbit/s. With more than one each session gets the next one, and a medium of its own.
     rates: tuple[int, ...] = (1000,)
+    # Each session has a medium of its own, but the same frames: packets can be lost on the way to one alone.
+    apart: bool = False
+    # Its sound.
+    audio: str | None = None
+    # Its packets of sound are none that RFC 3640 allows.
+    broken: bool = False
     seconds: int = 20
 
     @property
     def own(self) -> bool:
-        """Whether each session has its own encode."""
-        return len(self.rates) > 1
+        """Whether each session has its own medium."""
+        return self.apart or len(self.rates) > 1
 
     def sends(self, tick: int) -> bool:
         """Whether there is a frame at a tick."""
@@ -47,8 +56,13 @@ KINDS = {kind.name: kind for kind in [
     Kind("h264-long", gop=10 * FPS),
     Kind("h264-vfr", varies=True),
     Kind("h264-own", rates=(1000, 500)),
+    Kind("h264-apart", apart=True, seconds=60),
     Kind("h265", codec=H265),
     Kind("h265-open", codec=H265, bframes=3, open_gop=True),
+    Kind("h264-aac", audio=AAC, seconds=60),
+    Kind("h264-aac-broken", audio=AAC, broken=True, seconds=60),
+    Kind("h264-pcmu", audio=PCMU, seconds=60),
+    Kind("h264-pcma", audio=PCMA, seconds=60),
 ]}
 
 

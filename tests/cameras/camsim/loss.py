@@ -1,4 +1,4 @@
-"""Packets that never arrive: slice packets are dropped behind the payloader, so that their sequence numbers lack."""
+"""Packets that never arrive, or spoilt: slice packets are dropped behind the payloader, so that their sequence numbers lack."""
 
 import random
 
@@ -15,7 +15,11 @@ class Losses:
 
     def __init__(self):
         self.wanted = 0
+        self.session = None  # the only one that packets are lost for, where each has a medium of its own
         self.dropped = []  # counters of frames that lack a packet
+
+    def want(self, packets: int, session: int | None) -> None:
+        self.wanted, self.session = self.wanted + packets, session
 
     def watch(self, source, medium) -> None:
         """Looks at what the payloader behind this appsrc sends."""
@@ -23,7 +27,7 @@ class Losses:
         pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._seen, medium)
 
     def _seen(self, pad, info, medium):
-        if not self.wanted or medium.base is None:
+        if not self.wanted or medium.base is None or self.session not in (None, medium.session):
             return Gst.PadProbeReturn.OK
         packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
         all_of_it = [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]
@@ -38,6 +42,22 @@ class Losses:
         for packet in rest:
             pad.get_peer().chain(packet)
         return Gst.PadProbeReturn.DROP
+
+
+def unmark(pad) -> None:
+    """Takes the marker bit, which ends an access unit (RFC 3640, 3.1), from each packet."""
+    pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, _unmarked)
+
+
+def _unmarked(pad, info):
+    packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
+    for packet in [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]:
+        data = bytearray(packet.extract_dup(0, packet.get_size()))
+        data[1] &= 0x7f
+        changed = Gst.Buffer.new_wrapped(bytes(data))
+        changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+        pad.get_peer().chain(changed)
+    return Gst.PadProbeReturn.DROP
 
 
 def _is_slice(packet) -> bool:

@@ -9,11 +9,24 @@ from gi.repository import GstRtsp, GstRtspServer  # noqa: E402
 
 from . import feed, keeper, kinds  # noqa: E402
 
-def _pipeline(codec: str) -> str:
+# What becomes of the tone beside the video.
+SOUND = {
+    kinds.AAC: "voaacenc bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97",
+    kinds.PCMU: "mulawenc ! rtppcmupay name=pay1 pt=0",
+    kinds.PCMA: "alawenc ! rtppcmapay name=pay1 pt=8",
+}
+LIVE = "is-live=true format=time do-timestamp=false max-bytes=0 leaky-type=downstream"
+
+
+def _pipeline(kind: kinds.Kind) -> str:
+    codec, sound = kind.codec, ""
     caps = f"video/x-{codec},stream-format=byte-stream,alignment=au,framerate={kinds.FPS}/1"
+    if kind.audio:
+        raw = f"audio/x-raw,format=S16LE,layout=interleaved,rate={kinds.RATES[kind.audio]},channels=1"
+        sound = f"appsrc name=sound {LIVE} max-buffers={feed.QUEUE_FRAMES} caps={raw} ! {SOUND[kind.audio]}"
     return (
-        f"( appsrc name=src is-live=true format=time do-timestamp=false max-bytes=0 max-buffers={feed.QUEUE_FRAMES}"
-        f" leaky-type=downstream caps={caps} ! rtp{codec}pay name=pay0 pt=96 config-interval=0 mtu=1400 )"
+        f"( appsrc name=src {LIVE} max-buffers={feed.QUEUE_FRAMES} caps={caps}"
+        f" ! rtp{codec}pay name=pay0 pt=96 config-interval=0 mtu=1400 {sound} )"
     )
 
 
@@ -34,7 +47,7 @@ class CameraFactory(GstRtspServer.RTSPMediaFactory):
         self.camera = camera
         self.set_shared(not camera.kind.own)
         self.set_eos_shutdown(False)
-        self.set_launch(_pipeline(camera.kind.codec))
+        self.set_launch(_pipeline(camera.kind))
         self.set_permissions(_permissions(roles))
         self.connect("media-configure", self._configure)
 

@@ -13,6 +13,7 @@ use crds::member::{
     FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig, RetentionConfig,
     RingConfig, SegmentConfig, StreamConfig,
 };
+use crds::pair::{Audio, Transport};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -64,7 +65,14 @@ impl Pair {
 
     /// [`Pair::prepare`], then starts all four programs and waits until both members receive every stream.
     pub async fn start(cameras: &Cameras) -> Result<Self> {
+        Self::start_with(cameras, |_| {}).await
+    }
+
+    /// [`Pair::start`] with streams that are configured otherwise.
+    pub async fn start_with(cameras: &Cameras, configure: impl Fn(&mut StreamConfig)) -> Result<Self> {
         let mut pair = Self::prepare(cameras)?;
+        pair.config.streams.iter_mut().for_each(configure);
+        pair.write_config()?;
         pair.start_all()?;
         pair.receiving().await?;
         Ok(pair)
@@ -168,6 +176,8 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
         username: None,
         password: None,
         detect_frozen: false,
+        transport: Transport::default(),
+        audio: Audio::default(),
     };
     RenderedConfig {
         version: RenderedConfig::VERSION,

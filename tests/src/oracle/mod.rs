@@ -7,6 +7,7 @@ mod account;
 mod ffmpeg;
 mod hls;
 mod mp4;
+mod sound;
 mod source;
 mod stamp;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub use account::{Account, Span, spans};
 pub use ffmpeg::{annex_b, play};
 pub use hls::{Entry, Playlist, canonical};
 pub use mp4::{Frames, frames, times};
+pub use sound::{Heard, Sound};
 pub use source::Source;
 pub use stamp::Stamp;

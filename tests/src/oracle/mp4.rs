@@ -54,7 +54,7 @@ pub fn frames(data: &[u8]) -> Result<Frames> {
 pub fn times(data: &[u8]) -> Result<Vec<u64>> {
     let mut times = Vec::new();
     for fragment in children(data).filter(|found| &found.kind == b"moof") {
-        for track in children(fragment.body).filter(|found| &found.kind == b"traf") {
+        for track in children(fragment.body).filter(is_video) {
             let tfdt = children(track.body).find(|found| &found.kind == b"tfdt");
             times.push(
                 tfdt.and_then(|tfdt| start(tfdt.body))
@@ -106,7 +106,7 @@ struct Sample {
 
 fn moof(body: &[u8]) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    for traf in children(body).filter(|child| &child.kind == b"traf") {
+    for traf in children(body).filter(is_video) {
         let mut default_len = None;
         for child in children(traf.body) {
             match &child.kind {
@@ -117,6 +117,13 @@ fn moof(body: &[u8]) -> Result<Vec<Sample>> {
         }
     }
     Ok(samples)
+}
+
+/// Whether a box is a track fragment of the video, which is the first track; sound is judged by others.
+fn is_video(found: &Box<'_>) -> bool {
+    let mut within = children(found.body);
+    let tfhd = within.find(|child| &child.kind == b"tfhd");
+    &found.kind == b"traf" && tfhd.and_then(|tfhd| u32_at(tfhd.body, 4)) == Some(1)
 }
 
 fn children(body: &[u8]) -> impl Iterator<Item = Box<'_>> {

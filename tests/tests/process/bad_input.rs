@@ -94,6 +94,8 @@ fn configured(name: &str, url: &str) -> StreamConfig {
         username: None,
         password: None,
         detect_frozen: false,
+        transport: crds::pair::Transport::default(),
+        audio: crds::pair::Audio::default(),
     }
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use crds::pair::{Audio, Transport};
 use e2e::api::Timeline;
-use e2e::cameras::{Cameras, Kind, Options};
+use e2e::cameras::{Cameras, Kind, Options, State};
 use e2e::judge::{Start, StreamVerdict};
 use e2e::members::{Pair, Program};
-use e2e::wait::until;
+use e2e::oracle::Heard;
+use e2e::wait::{now_ms, until};
 use tokio::process::Command;
 
 use crate::{seconds, verdict};
@@ -142,37 +144,228 @@ async fn probe(file: &std::path::Path, entry: &str) -> Result<Vec<i64>> {
 }
 
 #[tokio::test]
-async fn lost_packets_are_gaps_of_exactly_the_frames_that_lack_them() {
-    let cameras = Cameras::start(Options::loopback(1).unwrap()).await.unwrap();
-    let pair = Pair::start(&cameras).await.unwrap();
+async fn sound_is_beside_the_video_whatever_member_dies() {
+    let kinds = [
+        (Kind::Aac, "aac"),
+        (Kind::Pcmu, "pcm_mulaw"),
+        (Kind::Pcma, "pcm_alaw"),
+    ];
+    let options = Options::loopback(kinds.len())
+        .unwrap()
+        .of_kinds(&kinds.map(|(kind, _)| kind));
+    let cameras = Cameras::start(options).await.unwrap();
+    let mut pair = Pair::start(&cameras).await.unwrap();
     seconds(3).await;
     let start = Start::now(&cameras).await.unwrap();
-    seconds(2).await;
-    cameras.lose(0, 5).await.unwrap();
-    let all_lost = async || Ok((cameras.state().await?.dropped(0).len() == 5).then_some(()));
-    until("five packets are lost", Duration::from_secs(20), all_lost)
+    seconds(5).await;
+    for target in [0, 1] {
+        pair.members[target].kill(Program::Recorder).await.unwrap();
+        pair.members[target].kill(Program::Replicator).await.unwrap();
+        seconds(3).await;
+        pair.start_all().unwrap();
+        pair.receiving().await.unwrap();
+        seconds(5).await;
+    }
+    pair.caught_up(Duration::from_secs(30)).await.unwrap();
+    let end_s = now_ms() as f64 / 1000.0;
+    let verdict = verdict(&cameras, &pair, start).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    let window = (start.at_ms as f64 / 1000.0, end_s - 2.0);
+    for (kind, codec) in kinds {
+        let stream = format!("cam-{}", kinds.iter().position(|(k, _)| *k == kind).unwrap());
+        // What either member serves, whoever wrote it.
+        for api in pair.apis() {
+            let mut heard = Heard::default();
+            for segment in api.segments(&stream, start.at_ms).await.unwrap() {
+                heard
+                    .add(&api.download(&stream, &segment).await.unwrap())
+                    .await
+                    .unwrap();
+            }
+            let found = heard.within(window);
+            println!("{}: {found:?}", kind.name());
+            assert_eq!(found.codecs, [codec]);
+            assert!(found.pictures > 15.0, "{}: {found:?}", kind.name());
+            assert!(
+                found.silent < 0.5 && found.longest < 0.3,
+                "{}: {found:?}",
+                kind.name()
+            );
+        }
+        plays_with_and_without(&pair, &stream, start).await.unwrap();
+    }
+}
+
+/// A playlist has sound where it is asked for, and none else: a browser would refuse G.711.
+async fn plays_with_and_without(pair: &Pair, stream: &str, start: Start) -> Result<()> {
+    let mut url = pair.members[0]
+        .api()
+        .playlist_url(stream, start.at_ms, Some(now_ms()))?;
+    for (audio, kinds) in [(None, "video"), (Some("true"), "audio,video")] {
+        if let Some(audio) = audio {
+            url.query_pairs_mut().append_pair("audio", audio);
+        }
+        let args = [
+            "-loglevel",
+            "error",
+            "-show_entries",
+            "stream=codec_type",
+            "-of",
+            "csv=p=0",
+        ];
+        let output = Command::new("ffprobe")
+            .args(args)
+            .arg(url.as_str())
+            .output()
+            .await?;
+        let text = String::from_utf8(output.stdout)?;
+        let mut found: Vec<&str> = text
+            .split_whitespace()
+            .map(|line| line.trim_end_matches(','))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        ensure!(found.join(",") == kinds, "{stream} with {audio:?}: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_whose_sound_is_ignored_has_none() {
+    let options = Options::loopback(1).unwrap().of_kinds(&[Kind::Pcmu]);
+    let cameras = Cameras::start(options).await.unwrap();
+    let pair = Pair::start_with(&cameras, |stream| stream.audio = Audio::Ignore)
         .await
         .unwrap();
-    seconds(3).await;
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(5).await;
     let verdict = verdict(&cameras, &pair, start).await.unwrap();
-    let state = cameras.trusted_state().await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    let api = pair.members[0].api();
+    let info = api.stream("cam-0").await.unwrap();
+    assert!(info.error.is_none(), "nobody is warned of it: {info:?}");
+    let mut heard = Heard::default();
+    for segment in api.segments("cam-0", 0).await.unwrap() {
+        heard
+            .add(&api.download("cam-0", &segment).await.unwrap())
+            .await
+            .unwrap();
+    }
+    let found = heard.within((0.0, f64::MAX));
+    assert!(found.codecs.is_empty() && found.pictures > 4.0, "{found:?}");
+    assert_eq!(
+        cameras.state().await.unwrap().transports(0).len(),
+        2,
+        "one SETUP each"
+    );
+}
+
+#[tokio::test]
+async fn sound_that_nobody_can_read_is_given_up_and_the_video_is_not() {
+    let options = Options::loopback(1).unwrap().of_kinds(&[Kind::BrokenAac]);
+    let cameras = Cameras::start(options).await.unwrap();
+    let pair = Pair::start(&cameras).await.unwrap();
+    // Each tried it once, before it had a frame or soon after, and never again.
+    let given_up = async || Ok((cameras.state().await?.transports(0).len() >= 6).then_some(()));
+    until("both go without sound", Duration::from_secs(20), given_up)
+        .await
+        .unwrap();
+    pair.receiving().await.unwrap();
+    seconds(2).await;
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(6).await;
+    let verdict = verdict(&cameras, &pair, start).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    let transports = cameras.state().await.unwrap().transports(0).len();
+    assert_eq!(transports, 6, "two tracks, then one, of each member");
+}
+
+#[tokio::test]
+async fn lost_packets_are_gaps_of_exactly_the_frames_that_lack_them() {
+    let state = five_lost_packets(Transport::Tcp).await.unwrap();
+    assert_eq!(state.transports(0).len(), 2, "nobody connected again");
+}
+
+#[tokio::test]
+async fn lost_datagrams_are_gaps_of_exactly_the_frames_that_lack_them() {
+    let state = five_lost_packets(Transport::Udp).await.unwrap();
+    let transports = state.transports(0);
+    assert_eq!(transports.len(), 2, "nobody connected again");
+    let datagrams =
+        |transport: &String| transport.contains("client_port") && !transport.contains("interleaved");
+    assert!(transports.iter().all(datagrams), "{transports:?}");
+}
+
+/// Five packets are sent to neither member.
+async fn five_lost_packets(transport: Transport) -> Result<State> {
+    let cameras = Cameras::start(Options::loopback(1)?).await?;
+    let pair = Pair::start_with(&cameras, |stream| stream.transport = transport).await?;
+    seconds(3).await;
+    let start = Start::now(&cameras).await?;
+    seconds(2).await;
+    cameras.lose(0, 5).await?;
+    until_lost(&cameras, 5).await?;
+    seconds(3).await;
+    let verdict = verdict(&cameras, &pair, start).await?;
+    let state = cameras.trusted_state().await?;
     let missing: Vec<u64> = verdict.streams[0]
         .missing
         .iter()
         .flat_map(|s| s.first..=s.last)
         .collect();
-    assert_eq!(missing, state.dropped(0));
+    ensure!(
+        missing == state.dropped(0),
+        "missing {missing:?}, lost {:?}",
+        state.dropped(0)
+    );
     for api in pair.apis() {
-        let gaps = api.timeline("cam-0", start.at_ms).await.unwrap().gaps;
-        assert!(
-            gaps.iter()
-                .all(|gap| gap.cause == "PacketLoss" && gap.state == "open"),
-            "{gaps:?}"
-        );
+        let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
+        let real = |gap: &e2e::api::Gap| gap.cause == "PacketLoss" && gap.state == "open";
         let frames: Option<u64> = gaps.iter().map(|gap| gap.frames).sum();
-        assert_eq!(frames, Some(5), "{gaps:?}");
+        ensure!(gaps.iter().all(real) && frames == Some(5), "{gaps:?}");
     }
-    assert_eq!(state.transports(0).len(), 2, "nobody connected again");
+    Ok(state)
+}
+
+async fn until_lost(cameras: &Cameras, packets: usize) -> Result<()> {
+    until("the packets are lost", Duration::from_secs(20), async || {
+        Ok((cameras.state().await?.dropped(0).len() == packets).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_datagram_that_one_member_missed_is_filled_from_the_other() {
+    let options = Options::loopback(1).unwrap().of_kinds(&[Kind::Apart]);
+    let cameras = Cameras::start(options).await.unwrap();
+    let pair = Pair::start_with(&cameras, |stream| stream.transport = Transport::Udp)
+        .await
+        .unwrap();
+    seconds(3).await;
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(2).await;
+    for session in [0, 1] {
+        let lost = cameras.state().await.unwrap().dropped(0).len();
+        cameras.lose_in(0, session, 3).await.unwrap();
+        until_lost(&cameras, lost + 3).await.unwrap();
+        // A playlist takes one member's copy of a group of pictures: no group lacks frames on both.
+        seconds(3).await;
+    }
+    let verdict = verdict(&cameras, &pair, start).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    // Each says what it missed itself, and that it has it now.
+    let mut frames = 0;
+    for api in pair.apis() {
+        let gaps = until("its gaps are refilled", Duration::from_secs(20), async || {
+            let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
+            let refilled = |gap: &e2e::api::Gap| gap.cause == "PacketLoss" && gap.state == "refilled";
+            ensure!(!gaps.is_empty() && gaps.iter().all(refilled), "{gaps:?}");
+            Ok(Some(gaps))
+        });
+        let missed: Option<u64> = gaps.await.unwrap().iter().map(|gap| gap.frames).sum();
+        frames += missed.unwrap_or_default();
+    }
+    assert_eq!(frames, 6, "no phantom");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod adoption;
 mod api_gone;
 mod bad_input;
+mod cameras;
 mod clocks;
 mod corruption;
 mod drain;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::member::RenderedConfig;
+use crds::pair::{Audio, Transport};
 
 use super::http::auth::Token;
 use super::ring::Limits;
@@ -65,6 +66,10 @@ pub struct StreamSpec {
     password: Option<String>,
     /// Whether pictures that do not change are a fault.
     pub detect_frozen: bool,
+    /// How its packets come.
+    pub transport: Transport,
+    /// What becomes of its sound.
+    pub audio: Audio,
 }
 
 impl std::fmt::Debug for StreamSpec {
@@ -89,6 +94,8 @@ impl StreamSpec {
             username,
             password,
             detect_frozen: false,
+            transport: Transport::default(),
+            audio: Audio::default(),
         }
     }
 
@@ -169,6 +176,8 @@ fn settings(rendered: RenderedConfig) -> Settings {
         username: s.username,
         password: s.password.map(|p| p.expose().to_owned()),
         detect_frozen: s.detect_frozen,
+        transport: s.transport,
+        audio: s.audio,
     };
     Settings {
         streams: rendered.streams.into_iter().map(spec).collect(),

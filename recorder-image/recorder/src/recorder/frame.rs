@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use segment::ClockSource;
+use segment::{AudioTrack, ClockSource, Packet};
 
 /// A span of media with one continuous time line and one set of codec parameters. A new one begins on reconnect,
 /// on another SSRC, on a jump of the camera's time, and with new parameter sets.
@@ -22,6 +22,8 @@ pub struct Run {
     pub hevc: bool,
     /// Where its wall clock comes from.
     pub clock: ClockSource,
+    /// The sound beside the video.
+    pub audio: Option<AudioTrack>,
 }
 
 /// One access unit.
@@ -41,6 +43,8 @@ pub struct Frame {
     pub wallclock_us: i64,
     /// When its last packet was received, on `CLOCK_BOOTTIME`.
     pub received: Duration,
+    /// The sound that came since the frame before. It goes wherever the frame goes.
+    pub audio: Vec<Packet>,
     /// The run it belongs to.
     pub run: Arc<Run>,
 }
@@ -48,6 +52,8 @@ pub struct Frame {
 impl Frame {
     /// What it costs to hold this frame, bytes.
     pub fn cost(&self) -> usize {
-        self.data.len() + std::mem::size_of::<Self>() + 64
+        let packet = |p: &Packet| p.data.len() + std::mem::size_of::<Packet>();
+        let sound: usize = self.audio.iter().map(packet).sum();
+        self.data.len() + sound + std::mem::size_of::<Self>() + 64
     }
 }

@@ -145,7 +145,10 @@ impl Entry {
         self.session.abort();
         let mut inner = self.stream.lock();
         inner.ring.close_gop();
-        inner.begin_gap("Reconfigured", "the stream's address or credentials changed");
+        inner.begin_gap(
+            "Reconfigured",
+            "the stream's address, credentials, transport or sound changed",
+        );
         drop(inner);
         self.session = supervise(Arc::clone(&self.stream), source(spec));
         self.spec = spec.clone();
@@ -153,5 +156,10 @@ impl Entry {
 }
 
 fn source(spec: &StreamSpec) -> Result<Source, Fault> {
-    Source::new(&spec.url, spec.username.as_deref(), spec.password())
+    let source = Source::new(&spec.url, spec.username.as_deref(), spec.password())?;
+    Ok(Source {
+        transport: spec.transport,
+        audio: spec.audio,
+        ..source
+    })
 }

@@ -59,6 +59,8 @@ pub struct Inner {
     pub camera: CameraClock,
     /// Who watches.
     pub viewers: Viewers,
+    /// Until when no sound is asked for, on `CLOCK_BOOTTIME`.
+    deaf_until: Duration,
     /// The usual time between two frames, as it was measured last, microseconds.
     interval_us: Option<i64>,
     notices: Notices,
@@ -193,6 +195,7 @@ impl Stream {
                 metrics.viewers.get_or_create(&label(&name)).clone(),
                 metrics.viewers_dropped.get_or_create(&label(&name)).clone(),
             ),
+            deaf_until: Duration::ZERO,
             interval_us: None,
             notices: Notices::default(),
             freshness: Freshness::default(),
@@ -354,6 +357,20 @@ impl Inner {
         self.health.warning = warning;
     }
 
+    /// Whether the next session may ask for sound.
+    pub fn may_hear(&self, now: Duration) -> bool {
+        now >= self.deaf_until
+    }
+
+    /// Sessions go without sound from `now` on, because it may have cost frames; and why.
+    pub fn deafen(&mut self, now: Duration, time: Duration, why: &str) {
+        self.deaf_until = self.deaf_until.max(now + time);
+        let minutes = time.as_secs() / 60;
+        self.notice(Notice::Note(format!(
+            "no sound is asked for during {minutes} minutes: {why}"
+        )));
+    }
+
     /// An access unit came that cannot be recorded.
     pub fn refused(&mut self, now: Duration) {
         self.freshness.refused(now);
@@ -434,6 +451,7 @@ mod tests {
             width: 1,
             height: 1,
             hevc: false,
+            audio: None,
             clock: segment::ClockSource::Own,
         };
         Frame {
@@ -444,6 +462,7 @@ mod tests {
             cts: 0,
             wallclock_us: n.cast_signed() * 40_000,
             received: Duration::from_millis(n * 40),
+            audio: Vec::new(),
             run: Arc::new(run),
         }
     }

@@ -1,18 +1,22 @@
 //! Fragmented MP4 (ISO/IEC 14496-12): heads and fragments, written and read. The standard boxes are mp4-atom's; the
 //! two `uuid` boxes are ours (`FORMAT.md`).
 
+mod audio;
 mod codecs;
 mod read;
 mod write;
 
+pub use audio::{Audio, AudioCodec, AudioTrack, MAX_AUDIO, Packet, sound_in_fragment, sound_in_head};
 pub use codecs::codecs;
-pub use read::{BoxRef, Head, Parsed, ParsedSample, boxes, fragment, head};
+pub use read::{BoxRef, Head, Parsed, ParsedSample, Tracks, boxes, fragment, head};
 pub use write::{Sample, Track, write_fragment, write_head, write_init};
 
 /// Ticks of media time in a second.
 pub const TIMESCALE: u32 = 90_000;
-/// The user type of the box that holds the header.
+/// The user type of the box that holds the header of a file without sound.
 pub const HEADER_BOX: [u8; 16] = *b"gapless-header-1";
+/// The user type of the box that holds the header of a file with sound: programs that know nothing of it leave such a file alone.
+pub const HEADER_BOX_WITH_SOUND: [u8; 16] = *b"gapless-header-2";
 /// The user type of the box that opens a fragment.
 pub const FRAGMENT_BOX: [u8; 16] = *b"gapless-fragmt-1";
 /// The most bytes of a head.

@@ -4,7 +4,8 @@
 use mp4_atom as mp4;
 use mp4_atom::Decode;
 
-use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAMES, unix_us};
+use super::audio::{self, Audio};
+use super::{FRAGMENT_BOX, HEADER_BOX, HEADER_BOX_WITH_SOUND, MAX_FRAMES, unix_us};
 use crate::hash::FrameHash;
 use crate::header::Header;
 use crate::nal;
@@ -62,12 +63,17 @@ pub fn head(data: &[u8]) -> Result<Head, &'static str> {
     next(b"ftyp").ok_or("does not begin with ftyp")?;
     let uuid = next(b"uuid").ok_or("no header box after ftyp")?;
     let moov = next(b"moov").ok_or("no whole moov after the header box")?;
-    let cbor = uuid
-        .body()
-        .strip_prefix(&HEADER_BOX[..])
+    let body = uuid.body();
+    let plain = body.strip_prefix(&HEADER_BOX[..]);
+    let cbor = plain
+        .or_else(|| body.strip_prefix(&HEADER_BOX_WITH_SOUND[..]))
         .ok_or("the uuid box is not a Gapless header")?;
     let header: Header = ciborium::from_reader(cbor).map_err(|_| "the header cannot be read")?;
-    mp4::Moov::decode(&mut &*moov.bytes).map_err(|_| "moov cannot be read")?;
+    if header.audio.is_none() != plain.is_some() {
+        return Err("the header is of another version than its box");
+    }
+    let index = mp4::Moov::decode(&mut &*moov.bytes).map_err(|_| "moov cannot be read")?;
+    check_tracks(&index, header.audio)?;
     if !header.id.is_valid() {
         return Err("the header names no valid segment");
     }
@@ -75,6 +81,28 @@ pub fn head(data: &[u8]) -> Result<Head, &'static str> {
         header,
         len: moov.offset + moov.bytes.len(),
     })
+}
+
+/// Whether `moov` has the tracks that the header names.
+fn check_tracks(moov: &mp4::Moov, audio: Option<Audio>) -> Result<(), &'static str> {
+    let is_sound = |trak: &mp4::Trak, audio: Audio| {
+        let mdia = &trak.mdia;
+        audio.is_valid() && mdia.hdlr.handler == b"soun".into() && mdia.mdhd.timescale == audio.rate
+    };
+    match (&moov.trak[..], audio) {
+        ([_], None) => Ok(()),
+        ([_, sound], Some(audio)) if is_sound(sound, audio) => Ok(()),
+        _ => Err("moov has not the tracks that the header names"),
+    }
+}
+
+/// What the fragments of a file hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// Whether the video is H.265 (else H.264).
+    pub hevc: bool,
+    /// The sound, where there may be any.
+    pub audio: Option<Audio>,
 }
 
 /// A frame as it was read.
@@ -105,21 +133,31 @@ pub struct Parsed {
     pub samples: Vec<ParsedSample>,
 }
 
-/// Reads and proves the fragment at the beginning of `data`: its hash, its structure, its frames' NAL units.
+/// Reads and proves the fragment at the beginning of `data`: its hash, its structure, its frames' NAL units, its sound's packets.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub fn fragment(data: &[u8], hevc: bool) -> Result<Parsed, &'static str> {
+pub fn fragment(data: &[u8], tracks: Tracks) -> Result<Parsed, &'static str> {
     let mut walk = boxes(data);
     let mut next = |kind: &[u8; 4]| walk.next().filter(|b| &b.kind == kind);
     let prft = next(b"prft").ok_or("no whole prft")?;
     let uuid = next(b"uuid").ok_or("no whole fragment box after prft")?;
     let moof = next(b"moof").ok_or("no whole moof after the fragment box")?;
     let mdat = next(b"mdat").ok_or("no whole mdat after moof")?;
-    let number = proven_number(&prft, &uuid, &moof, &mdat)?;
+    let sound = match tracks.audio {
+        Some(audio) => next(b"moof").zip(next(b"mdat")).map(|part| (audio, part)),
+        None => None,
+    };
+    let media = [moof, mdat]
+        .into_iter()
+        .chain(sound.map(|(_, part)| [part.0, part.1]).into_iter().flatten());
+    let number = proven_number(&prft, &uuid, media)?;
+    if let Some((audio, (moof, mdat))) = &sound {
+        audio::read(moof, mdat, *audio)?;
+    }
     let clock = mp4::Prft::decode(&mut &*prft.bytes).map_err(|_| "prft cannot be read")?;
     let index = mp4::Moof::decode(&mut &*moof.bytes).map_err(|_| "moof cannot be read")?;
-    let samples = samples(&index, &moof, &mdat, unix_us(clock.ntp_timestamp), hevc)?;
+    let samples = samples(&index, &moof, &mdat, unix_us(clock.ntp_timestamp), tracks.hevc)?;
     let dts = index.traf[0]
         .tfdt
         .as_ref()
@@ -127,30 +165,34 @@ pub fn fragment(data: &[u8], hevc: bool) -> Result<Parsed, &'static str> {
         .base_media_decode_time;
     Ok(Parsed {
         number,
-        len: mdat.offset + mdat.bytes.len(),
+        len: sound.map_or(end(&mdat), |(_, (_, mdat))| end(&mdat)),
         dts,
         samples,
     })
 }
 
+/// Where a box ends in the walked bytes.
+fn end(found: &BoxRef<'_>) -> usize {
+    found.offset + found.bytes.len()
+}
+
 /// The fragment's number, if its hash is right.
-fn proven_number(
+fn proven_number<'a>(
     prft: &BoxRef<'_>,
     uuid: &BoxRef<'_>,
-    moof: &BoxRef<'_>,
-    mdat: &BoxRef<'_>,
+    media: impl Iterator<Item = BoxRef<'a>>,
 ) -> Result<u64, &'static str> {
     let payload = uuid
         .body()
         .strip_prefix(&FRAGMENT_BOX[..])
         .ok_or("the uuid box is not a Gapless fragment")?;
     let (number, hash) = payload.split_first_chunk::<8>().ok_or("a short fragment box")?;
-    let found = blake3::Hasher::new()
-        .update(prft.bytes)
-        .update(moof.bytes)
-        .update(mdat.bytes)
-        .finalize();
-    if found.as_bytes()[..] != *hash && !breaks(I4) {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(prft.bytes);
+    for part in media {
+        hasher.update(part.bytes);
+    }
+    if hasher.finalize().as_bytes()[..] != *hash && !breaks(I4) {
         return Err("the hash of the fragment is not that of its bytes");
     }
     Ok(u64::from_be_bytes(*number))

@@ -4,11 +4,17 @@ use bytes::Bytes;
 use mp4_atom as mp4;
 use mp4_atom::{Decode, Encode};
 
-use super::{FRAGMENT_BOX, HEADER_BOX, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
+use super::audio::{self, Audio, AudioTrack, Packet};
+use super::{FRAGMENT_BOX, HEADER_BOX, HEADER_BOX_WITH_SOUND, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
 use crate::error::{Error, Result};
 use crate::header::Header;
 
-/// The video track of a run.
+/// The flags of a sample that others are not needed for (ISO/IEC 14496-12, 8.8.3.1).
+pub(super) const BUILT: u32 = 0x0200_0000;
+/// The flags of a sample that others are needed for.
+const DEPENDENT: u32 = 0x0101_0000;
+
+/// The tracks of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     /// The sample entry box, `avc1` or `hvc1`, with the parameter sets.
@@ -17,6 +23,8 @@ pub struct Track {
     pub width: u16,
     /// Displayed height, pixels.
     pub height: u16,
+    /// The sound.
+    pub audio: Option<AudioTrack>,
 }
 
 /// One frame to be written.
@@ -36,19 +44,26 @@ pub struct Sample {
     pub wallclock_us: i64,
 }
 
-fn media<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Error + '_ {
+pub(super) fn media<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Error + '_ {
     move |e| Error::Media(format!("{what}: {e}"))
 }
 
 /// The head of a segment: `ftyp`, our header box, `moov`.
 ///
 /// # Errors
-/// [`Error::Media`] if the sample entry is not one that is kept byte for byte.
+/// [`Error::Media`] if the sample entry is not one that is kept byte for byte, or the header speaks of other sound than the track.
 pub fn write_head(header: &Header, track: &Track) -> Result<Bytes> {
+    if header.audio != track.audio.as_ref().map(AudioTrack::audio) {
+        return Err(Error::Media("the header is not that of the sound".into()));
+    }
+    let user_type = match header.audio {
+        None => &HEADER_BOX,
+        Some(_) => &HEADER_BOX_WITH_SOUND,
+    };
     let mut out = ftyp()?;
     let mut cbor = Vec::new();
     ciborium::into_writer(header, &mut cbor).map_err(media("header"))?;
-    uuid_box(&mut out, &HEADER_BOX, &cbor);
+    uuid_box(&mut out, user_type, &cbor);
     out.append(&mut index(track)?);
     Ok(out.into())
 }
@@ -78,14 +93,17 @@ fn ftyp() -> Result<Vec<u8>> {
 fn index(track: &Track) -> Result<Vec<u8>> {
     let mut index = Vec::new();
     moov(track).encode(&mut index).map_err(media("moov"))?;
-    insert_sample_entry(&mut index, &track.sample_entry)?;
+    insert_sample_entry(&mut index, 0, &track.sample_entry)?;
+    if let Some(audio) = &track.audio {
+        insert_sample_entry(&mut index, 1, audio.sample_entry())?;
+    }
     // What cannot be read again must not be recorded.
     mp4::Moov::decode(&mut &index[..]).map_err(media("sample entry"))?;
     Ok(index)
 }
 
 /// The sample entry goes into `stsd` byte for byte, which mp4-atom cannot do: it would decode and encode it again.
-fn insert_sample_entry(moov: &mut Vec<u8>, entry: &[u8]) -> Result<()> {
+fn insert_sample_entry(moov: &mut Vec<u8>, trak: usize, entry: &[u8]) -> Result<()> {
     let wrong = || Error::Media("the sample entry is not one whole box".into());
     super::boxes(entry)
         .next()
@@ -93,8 +111,10 @@ fn insert_sample_entry(moov: &mut Vec<u8>, entry: &[u8]) -> Result<()> {
         .ok_or_else(wrong)?;
     let (mut at, mut end) = (0, moov.len());
     for kind in [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"] {
+        let nth = if kind == b"trak" { trak } else { 0 };
         let found = super::boxes(&moov[at..end])
-            .find(|b| &b.kind == kind)
+            .filter(|b| &b.kind == kind)
+            .nth(nth)
             .ok_or_else(wrong)?;
         let (begin, size) = (at + found.offset, found.bytes.len());
         moov[begin..begin + 4].copy_from_slice(&((size + entry.len()) as u32).to_be_bytes());
@@ -106,7 +126,25 @@ fn insert_sample_entry(moov: &mut Vec<u8>, entry: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn moov(track: &Track) -> mp4::Moov {
+/// What both tracks have, without a media header.
+pub(super) fn minf() -> mp4::Minf {
+    let stbl = mp4::Stbl {
+        stsd: mp4::Stsd::default(),
+        stco: Some(mp4::Stco::default()),
+        ..Default::default()
+    };
+    let dref = mp4::Dref {
+        entries: vec![mp4::DrefEntry::Url(mp4::Url::default())],
+    };
+    mp4::Minf {
+        dinf: mp4::Dinf { dref },
+        stbl,
+        ..Default::default()
+    }
+}
+
+/// The `trak` of the video, without its sample entry.
+fn video(track: &Track) -> mp4::Trak {
     let mdhd = mp4::Mdhd {
         timescale: TIMESCALE,
         language: "und".into(),
@@ -116,19 +154,9 @@ fn moov(track: &Track) -> mp4::Moov {
         handler: b"vide".into(),
         name: "Gapless".into(),
     };
-    let stbl = mp4::Stbl {
-        stsd: mp4::Stsd::default(),
-        stco: Some(mp4::Stco::default()),
-        ..Default::default()
-    };
-    let dref = mp4::Dref {
-        entries: vec![mp4::DrefEntry::Url(mp4::Url::default())],
-    };
     let minf = mp4::Minf {
         vmhd: Some(mp4::Vmhd::default()),
-        dinf: mp4::Dinf { dref },
-        stbl,
-        ..Default::default()
+        ..minf()
     };
     let tkhd = mp4::Tkhd {
         track_id: 1,
@@ -138,8 +166,18 @@ fn moov(track: &Track) -> mp4::Moov {
         height: track.height.into(),
         ..Default::default()
     };
-    let trex = mp4::Trex {
-        track_id: 1,
+    mp4::Trak {
+        tkhd,
+        mdia: mp4::Mdia { mdhd, hdlr, minf },
+        ..Default::default()
+    }
+}
+
+fn moov(track: &Track) -> mp4::Moov {
+    let audio = track.audio.as_ref().map(|track| audio::trak(track.audio()));
+    let trak: Vec<mp4::Trak> = std::iter::once(video(track)).chain(audio).collect();
+    let trex = |trak: &mp4::Trak| mp4::Trex {
+        track_id: trak.tkhd.track_id,
         default_sample_description_index: 1,
         ..Default::default()
     };
@@ -148,27 +186,24 @@ fn moov(track: &Track) -> mp4::Moov {
             timescale: TIMESCALE,
             rate: 1.into(),
             volume: 1.into(),
-            next_track_id: 2,
+            next_track_id: trak.len() as u32 + 1,
             ..Default::default()
         },
-        trak: vec![mp4::Trak {
-            tkhd,
-            mdia: mp4::Mdia { mdhd, hdlr, minf },
-            ..Default::default()
-        }],
         mvex: Some(mp4::Mvex {
             mehd: None,
-            trex: vec![trex],
+            trex: trak.iter().map(trex).collect(),
         }),
+        trak,
         ..Default::default()
     }
 }
 
-/// A fragment: `prft`, our fragment box, `moof`, `mdat`. `number` counts the fragments of a file from 0.
+/// A fragment: `prft`, our fragment box, `moof`, `mdat`, and with `sound` another `moof` and `mdat`. `number` counts the fragments
+/// of a file from 0. Sound that does not fit is left out.
 ///
 /// # Errors
 /// [`Error::Media`] if there are no frames, or too many or too large ones for a fragment.
-pub fn write_fragment(number: u64, samples: &[Sample]) -> Result<Bytes> {
+pub fn write_fragment(number: u64, samples: &[Sample], sound: Option<(Audio, &[Packet])>) -> Result<Bytes> {
     let first = samples
         .first()
         .ok_or_else(|| Error::Media("a fragment without frames".into()))?;
@@ -187,11 +222,15 @@ pub fn write_fragment(number: u64, samples: &[Sample]) -> Result<Bytes> {
         utc_time_semantics: mp4::ReferenceTime::Input,
     };
     prft.encode(&mut clock).map_err(media("prft"))?;
-    let mut body = moof(number, samples)?;
+    let entries: Vec<mp4::TrunEntry> = samples.iter().map(entry).collect();
+    let mut body = moof(number, 1, first.dts, &entries)?;
     body.extend_from_slice(&(8 + size as u32).to_be_bytes());
     body.extend_from_slice(b"mdat");
     for sample in samples {
         body.extend_from_slice(&sample.data);
+    }
+    if let Some((audio, packets)) = sound {
+        body.append(&mut audio::write(number, audio, packets)?);
     }
     let hash = blake3::Hasher::new().update(&clock).update(&body).finalize();
     let mut payload = number.to_be_bytes().to_vec();
@@ -201,30 +240,34 @@ pub fn write_fragment(number: u64, samples: &[Sample]) -> Result<Bytes> {
     Ok(clock.into())
 }
 
-/// The `moof` of the samples, whose data follows it in one `mdat`.
-fn moof(number: u64, samples: &[Sample]) -> Result<Vec<u8>> {
-    let entry = |s: &Sample| mp4::TrunEntry {
+fn entry(s: &Sample) -> mp4::TrunEntry {
+    mp4::TrunEntry {
         duration: Some(s.duration),
         size: Some(s.data.len() as u32),
-        flags: Some(if s.key { 0x0200_0000 } else { 0x0101_0000 }),
+        flags: Some(if s.key { BUILT } else { DEPENDENT }),
         cts: Some(s.cts.into()),
-    };
+    }
+}
+
+/// The `moof` of the samples of one track from `time` on, whose data follows it in one `mdat`.
+pub(super) fn moof(number: u64, track_id: u32, time: u64, samples: &[mp4::TrunEntry]) -> Result<Vec<u8>> {
     let trun = |offset| mp4::Trun {
         data_offset: Some(offset),
-        samples: samples.iter().map(entry).collect::<Vec<_>>().into(),
+        samples: samples.to_vec().into(),
     };
     let moof = |offset| mp4::Moof {
         mfhd: mp4::Mfhd {
-            sequence_number: (number + 1) as u32,
+            // It rises from each moof of a file to the next.
+            sequence_number: (2 * number) as u32 + track_id,
         },
         traf: vec![mp4::Traf {
             tfhd: mp4::Tfhd {
-                track_id: 1,
+                track_id,
                 default_base_is_moof: true,
                 ..Default::default()
             },
             tfdt: Some(mp4::Tfdt {
-                base_media_decode_time: samples[0].dts,
+                base_media_decode_time: time,
             }),
             trun: vec![trun(offset)],
             ..Default::default()

@@ -66,6 +66,7 @@ pub fn clip() -> &'static Clip {
                 sample_entry: sample_entry(&data),
                 width: 160,
                 height: 120,
+                audio: None,
             },
             frames: frames(&annexb.stdout),
         }
@@ -146,6 +147,7 @@ pub fn header(
         opened_us: first as i64 * 40_000,
         clock: ClockSource::Camera,
         hevc: false,
+        audio: None,
     }
 }
 
@@ -154,7 +156,7 @@ pub fn write(volume: &Volume, header: Header, range: std::ops::Range<u64>) -> Se
     let mut file = SegmentFile::create(volume, header, &clip().track).unwrap();
     let samples: Vec<Sample> = range.map(sample).collect();
     for part in samples.chunks(5) {
-        file.append(part).unwrap();
+        file.append(part, &[]).unwrap();
     }
     file
 }

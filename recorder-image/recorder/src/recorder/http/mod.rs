@@ -11,6 +11,7 @@ mod tests;
 pub mod views;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
@@ -19,7 +20,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use segment::{SegmentId, StreamUid, hls, timeline};
+use segment::{SegmentId, StreamUid, fmp4, hls, timeline};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -250,19 +251,73 @@ fn segments_view(api: &Api, uid: StreamUid, name: &str, span: Span) -> Vec<views
     found
 }
 
+/// What a playlist has to know of a copy.
+struct Shown {
+    head_len: u64,
+    sealed: bool,
+    audio: bool,
+}
+
+impl Shown {
+    fn of(copy: &segment::Copy) -> Self {
+        Self {
+            head_len: copy.head_len,
+            sealed: copy.state == segment::State::Sealed,
+            audio: copy.header.audio.is_some(),
+        }
+    }
+}
+
+/// Where the sound of a copy may be, as far as it is asked for.
+struct Sound {
+    head_len: u64,
+    fragments: Vec<(u64, u64)>,
+}
+
+impl Sound {
+    fn of(copy: &segment::Copy, asked: &bytes::Asked) -> Self {
+        let (first, end) = asked.span(copy.length);
+        let fragments = copy.fragments.iter().map(|f| (f.offset, f.end()));
+        Self {
+            head_len: copy.head_len,
+            fragments: fragments
+                .filter(|(from, to)| *from < end && *to > first)
+                .collect(),
+        }
+    }
+
+    /// The places where `free` hides it.
+    fn find(&self, file: &std::fs::File) -> std::io::Result<Vec<u64>> {
+        let mut head = vec![0; usize::try_from(self.head_len).unwrap_or_default()];
+        file.read_exact_at(&mut head, 0)?;
+        let mut found: Vec<u64> = fmp4::sound_in_head(&head).iter().map(|at| *at as u64).collect();
+        for (from, to) in &self.fragments {
+            found.extend(fmp4::sound_in_fragment(*from, *to, |at| {
+                let mut header = [0; 8];
+                file.read_exact_at(&mut header, at).map(|()| header)
+            })?);
+        }
+        Ok(found)
+    }
+}
+
 async fn segment_bytes(
     State(api): State<Api>,
     Path((name, stem)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let permit = api.permit()?;
+    let silent = query::audio(query.as_deref()) == Some(false);
+    let asked = bytes::asked(&headers);
     let found = api.read(move |api| {
         let id = api.segment(&name, stem.trim_end_matches(".mp4"))?;
-        let (length, sealed) = {
+        let (sound, length, sealed) = {
             let catalogue = api.shared.fresh_catalogue(id.stream);
             let copy = catalogue.get(&id);
             let copy = copy.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
-            (copy.length, copy.state == segment::State::Sealed)
+            let sound = (silent && copy.header.audio.is_some()).then(|| Sound::of(copy, &asked));
+            (sound, copy.length, copy.state == segment::State::Sealed)
         };
         // It may be sealed between the look and the opening; then it is found under its sealed name.
         let paths = [
@@ -271,10 +326,12 @@ async fn segment_bytes(
         ];
         let opened = paths.iter().map(std::fs::File::open).find_map(Result::ok);
         let file = opened.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
-        Ok((file, length, sealed))
+        let hidden = sound.map_or(Ok(Vec::new()), |sound| sound.find(&file));
+        let hidden = hidden.map_err(|e| ApiError::unreadable(&e))?;
+        Ok((file, length, sealed, hidden))
     });
-    let (file, length, sealed) = found.await?;
-    bytes::serve(file, length, sealed, &headers, permit)
+    let (file, length, sealed, hidden) = found.await?;
+    bytes::serve((file, hidden), (length, sealed), &headers, permit)
 }
 
 async fn entry(
@@ -303,32 +360,41 @@ async fn playlist(
     let (_permit, span) = (api.permit()?, span(query.as_deref())?);
     // A player that was given the token in the address must give it again for each segment.
     let token = query::value(query.as_deref().unwrap_or_default(), "token");
-    let text = api.read(move |api| Ok(playlist_text(api, api.uid(&name)?, span, token.as_deref())));
+    let audio = query::audio(query.as_deref()) == Some(true);
+    let text = api.read(move |api| Ok(playlist_text(api, api.uid(&name)?, span, audio, token.as_deref())));
     let kind = (CONTENT_TYPE, "application/vnd.apple.mpegurl");
     Ok(([kind], text.await?).into_response())
 }
 
-fn playlist_text(api: &Api, uid: StreamUid, span: Span, token: Option<&str>) -> String {
+fn playlist_text(api: &Api, uid: StreamUid, span: Span, audio: bool, token: Option<&str>) -> String {
     let chosen = api.shared.chosen(uid, span.bounds());
-    let token = token.map(|t| query::parameter("token", t)).unwrap_or_default();
     if !span.begun && !span.ended {
         // What is asked for again and again has to have a beginning that stays.
-        let rest = token.replacen('?', "&", 1);
-        return hls::multivariant(&chosen, &format!("hls.m3u8?from={}{rest}", span.from_us / 1000));
+        let from = (span.from_us / 1000).to_string();
+        let audio = audio.then_some(("audio", "true"));
+        let rest = query::parameters([Some(("from", &from[..])), audio, token.map(|t| ("token", t))]);
+        return hls::multivariant(&chosen, &format!("hls.m3u8{rest}"));
     }
-    let uri = |id: &SegmentId| format!("segments/{}.mp4{token}", id.stem());
-    let heads: BTreeMap<&SegmentId, (u64, bool)> = {
+    let heads: BTreeMap<&SegmentId, Shown> = {
         let catalogue = api.shared.catalogue();
-        let head = |c: &segment::Copy| (c.head_len, c.state == segment::State::Sealed);
         let ids = chosen.iter().map(|c| &c.gop.id);
-        ids.filter_map(|id| Some((id, head(catalogue.get(id)?))))
+        ids.filter_map(|id| Some((id, Shown::of(catalogue.get(id)?))))
             .collect()
     };
-    let sealed = |id: &SegmentId| heads.get(id).is_some_and(|(_, sealed)| *sealed);
+    let uri = |id: &SegmentId| {
+        // A player waits for sound that it was told of, and browsers play no G.711: who wants it asks for it.
+        let silent = !audio && heads.get(id).is_some_and(|shown| shown.audio);
+        let silent = silent.then_some(("audio", "false"));
+        let rest = query::parameters([silent, token.map(|t| ("token", t))]);
+        format!("segments/{}.mp4{rest}", id.stem())
+    };
+    let sealed = |id: &SegmentId| heads.get(id).is_some_and(|shown| shown.sealed);
     let kind = if span.ended {
         hls::Kind::Ended
     } else {
         hls::Kind::Live(&sealed)
     };
-    hls::playlist(&chosen, &kind, uri, |id| heads.get(id).map_or(0, |(len, _)| *len))
+    hls::playlist(&chosen, &kind, uri, |id| {
+        heads.get(id).map_or(0, |shown| shown.head_len)
+    })
 }

@@ -9,12 +9,19 @@ pub fn value(query: &str, name: &str) -> Option<String> {
         .map(|(_, v)| v.into_owned())
 }
 
-/// A query of one parameter, with its question mark.
-pub fn parameter(name: &str, value: &str) -> String {
-    let pair = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair(name, value)
-        .finish();
-    format!("?{pair}")
+/// A query of these parameters, with its question mark; nothing without any.
+pub fn parameters<const N: usize>(pairs: [Option<(&str, &str)>; N]) -> String {
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in pairs.into_iter().flatten() {
+        text.append_pair(name, value);
+    }
+    let text = text.finish();
+    if text.is_empty() { text } else { format!("?{text}") }
+}
+
+/// Whether sound is wanted, where anything is said of it.
+pub fn audio(query: Option<&str>) -> Option<bool> {
+    value(query?, "audio")?.parse().ok()
 }
 
 /// A time, as microseconds since the Unix epoch: RFC 3339, or milliseconds since the Unix epoch.
@@ -105,6 +112,17 @@ mod tests {
         assert!(time("from=yesterday", "from").is_err());
         assert!(span("from=2&to=1").is_err());
         assert_eq!(span("to=7&token=x"), Ok((None, Some(7000))));
+    }
+
+    #[test]
+    fn queries_are_written_and_read() {
+        assert_eq!(parameters([None, None]), "");
+        assert_eq!(
+            parameters([Some(("audio", "true")), None, Some(("token", "a&b"))]),
+            "?audio=true&token=a%26b"
+        );
+        assert_eq!(audio(Some("from=1&audio=false")), Some(false));
+        assert_eq!((audio(None), audio(Some("audio=maybe"))), (None, None));
     }
 
     #[test]

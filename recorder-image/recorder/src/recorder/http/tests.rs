@@ -61,8 +61,10 @@ fn open(shared: &Shared, id: &SegmentId, start_us: i64) -> SegmentFile {
         opened_us: start_us,
         clock: ClockSource::Own,
         hevc: false,
+        audio: None,
     };
     let track = Track {
+        audio: None,
         sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
         width: 1,
         height: 1,
@@ -83,7 +85,7 @@ fn append(file: &mut SegmentFile, start_us: i64, seconds: std::ops::Range<i64>) 
             duration: 90_000,
             wallclock_us: start_us + n * SECOND,
         };
-        file.append(&[sample]).unwrap();
+        file.append(&[sample], &[]).unwrap();
     }
 }
 
@@ -293,6 +295,7 @@ fn feed(stream: &Stream, run: &Arc<Run>, n: i64) {
         cts: 0,
         wallclock_us: n * 40_000,
         received: Duration::from_nanos(boottime_ns()),
+        audio: Vec::new(),
         run: Arc::clone(run),
     };
     stream.lock().push(frame, Some(40_000));
@@ -323,6 +326,7 @@ async fn a_live_answer_begins_at_once_and_goes_on_frame_by_frame() {
         width: 16,
         height: 16,
         hevc: false,
+        audio: None,
         clock: ClockSource::Own,
     });
     let address = server(&shared, &token, Limits::default()).await;

@@ -2,7 +2,7 @@
 
 use segment::catalogue::Stream;
 use segment::timeline::{self, GapState};
-use segment::{Copy, Origin, SealedEntry, SegmentId, State, StreamUid};
+use segment::{AudioCodec, Copy, Origin, SealedEntry, SegmentId, State, StreamUid};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -139,6 +139,8 @@ pub struct Segment {
     pair_epoch: u64,
     stream_epoch: u64,
     owner: bool,
+    /// How its sound is coded.
+    audio: Option<AudioCodec>,
     href: String,
     entry_href: String,
 }
@@ -162,6 +164,7 @@ pub fn segment(stream: &str, copy: &Copy) -> Segment {
         pair_epoch: copy.header.pair_epoch,
         stream_epoch: copy.header.stream_epoch,
         owner: copy.header.owner,
+        audio: copy.header.audio.map(|audio| audio.codec),
         entry_href: format!("{href}/entry"),
         href,
         id: stem,

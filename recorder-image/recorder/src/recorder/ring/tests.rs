@@ -12,6 +12,7 @@ pub(super) fn run() -> Arc<Run> {
         width: 16,
         height: 16,
         hevc: false,
+        audio: None,
         clock: segment::ClockSource::Own,
     })
 }
@@ -27,6 +28,7 @@ pub(super) fn frame(run: &Arc<Run>, n: u64, key: bool, len: usize) -> Frame {
         cts: 0,
         wallclock_us: n as i64 * 40_000,
         received: Duration::from_millis(n * 40),
+        audio: Vec::new(),
         run: Arc::clone(run),
     }
 }

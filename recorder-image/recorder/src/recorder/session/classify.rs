@@ -245,7 +245,7 @@ pub fn unrecorded_tracks(stream: &str, tracks: &[String]) -> StreamError {
     StreamError {
         code: ErrorCode::UnsupportedCodec,
         message: format!(
-            "stream {stream}: only video is recorded, not {}; turn these tracks off in the camera if they are not needed",
+            "stream {stream}: {} is not recorded, only H.264, H.265, AAC and G.711 are; turn it off in the camera if it is not needed",
             tracks.join(", ")
         ),
     }

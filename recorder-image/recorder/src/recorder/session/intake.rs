@@ -11,9 +11,10 @@ use bytes::Bytes;
 use super::cadence::{Cadence, Rhythm};
 use super::clock::{Arrival, Break, MediaClock, Report, Source, Times};
 use super::doubts::{Evidence, Verdict, judge};
+use super::sound::{Heard, Sound};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::stream::{GapNotice, Inner, Notice};
-use segment::{ClockSource, nal};
+use segment::{AudioTrack, ClockSource, nal};
 
 /// An access unit larger than this fits into no fragment, bytes.
 const MAX_UNIT: usize = segment::fmp4::MAX_FRAGMENT / 2;
@@ -87,6 +88,7 @@ pub struct Intake {
     report: Option<Report>,
     pending: Option<Break>,
     cadence: Cadence,
+    sound: Option<Sound>,
     last_us: i64,
     waiting: u64,
     refused: Refused,
@@ -108,11 +110,26 @@ impl Intake {
             report: None,
             pending: None,
             cadence: Cadence::default(),
+            sound: None,
             last_us: 0,
             waiting: 0,
             refused: Refused::default(),
             refusals: 0,
             doubts: 0,
+        }
+    }
+
+    /// A session that begins, with sound.
+    #[must_use]
+    pub fn with_sound(mut self, track: AudioTrack) -> Self {
+        self.sound = Some(Sound::new(track));
+        self
+    }
+
+    /// A packet of sound came.
+    pub fn heard(&mut self, packet: Heard) {
+        if let Some(sound) = &mut self.sound {
+            sound.packet(packet);
         }
     }
 
@@ -198,6 +215,8 @@ impl Intake {
         let run = Arc::clone(run);
         self.note_missing(&times, unit.lost, &refused, inner);
         self.last_us = times.wallclock_us;
+        let mono_us = unit.arrival.mono_us;
+        let audio = self.sound.as_mut().map(|sound| sound.frame(mono_us, times.dts));
         let frame = Frame {
             hash: nal::frame_hash(&unit.data, self.hevc),
             data: unit.data,
@@ -206,6 +225,7 @@ impl Intake {
             cts: times.cts,
             wallclock_us: times.wallclock_us,
             received: unit.received,
+            audio: audio.unwrap_or_default(),
             run,
         };
         inner.push(frame, self.cadence.median().map(|t| t * 100 / 9));
@@ -325,7 +345,11 @@ impl Intake {
             height: p.height,
             hevc: self.hevc,
             clock: source,
+            audio: self.sound.as_ref().map(|sound| sound.track().clone()),
         };
+        if let Some(sound) = &mut self.sound {
+            sound.restart();
+        }
         inner.ring.close_gop();
         inner.notice(Notice::Note(format!(
             "new run {}: {why}; wall clock from {words}",

@@ -7,5 +7,6 @@ pub mod clock;
 pub mod doubts;
 pub mod intake;
 pub mod rtsp;
+pub mod sound;
 pub mod source;
 pub mod supervise;

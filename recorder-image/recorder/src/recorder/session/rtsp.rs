@@ -5,17 +5,20 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use crds::pair::{Audio, Transport};
 use futures::StreamExt;
 use retina::client::{
     Credentials, Demuxed, Described, InitialSequenceNumberPolicy, InitialTimestampPolicy, PlayOptions,
-    Session, SessionOptions, SetupOptions,
+    Session, SessionOptions, SetupOptions, TcpTransportOptions, UdpTransportOptions,
 };
-use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
+use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use retina::rtcp::ReceivedCompoundPacket;
+use segment::{AudioCodec, AudioTrack};
 
 use super::classify::{Fault, unrecorded_tracks};
 use super::clock::{Arrival, Report, ntp_to_unix_us};
 use super::intake::{Intake, Parameters, Taken, Unit};
+use super::sound::Heard;
 use super::source::Source;
 use crate::local::boottime_ns;
 use crate::recorder::stream::Stream;
@@ -28,15 +31,34 @@ const WATCHDOG: Duration = Duration::from_secs(2);
 const WATCHDOG_FRAMES: u32 = 10;
 /// The longest time without a frame that any rhythm can ask for.
 const WATCHDOG_MOST: Duration = Duration::from_mins(1);
+/// For so long no sound is asked for after a session with it that brought no frame, ...
+const QUIET: Duration = Duration::from_mins(10);
+/// ... or one that its sound ended.
+const DEAF: Duration = Duration::from_hours(24);
+/// So many errors of the sound in a row are no packets any more.
+const MAX_ERRORS: u32 = 10_000;
 /// A key frame has to come within this time, or nothing can be recorded.
 const KEY_FRAME: Duration = Duration::from_mins(1);
 
 /// Receives the stream until the session ends; that is always a fault. Frames go to the ring of `stream`.
 pub async fn receive(stream: &Stream, source: &Source) -> Fault {
-    match set_up(stream, source).await {
-        Ok((demuxed, track)) => Reception::new(stream, demuxed, track).run().await,
-        Err(fault) => fault,
+    let mut with_sound = source.audio == Audio::Record && stream.lock().may_hear(now());
+    match set_up(stream, source, &mut with_sound).await {
+        Ok((demuxed, tracks)) => Reception::new(stream, demuxed, tracks).run().await,
+        Err(fault) => {
+            if with_sound {
+                // It may be the sound that the camera is not up to.
+                let why = source.secrets.redact(&format!("{fault:?}"));
+                stream.lock().deafen(now(), QUIET, &why);
+            }
+            fault
+        }
     }
+}
+
+/// This moment, on `CLOCK_BOOTTIME`.
+fn now() -> Duration {
+    Duration::from_nanos(boottime_ns())
 }
 
 /// The track that is recorded.
@@ -47,7 +69,9 @@ struct Track {
     interval: Option<Duration>,
 }
 
-async fn set_up(stream: &Stream, source: &Source) -> Result<(Demuxed, Track), Fault> {
+/// `with_sound` says whether sound is wanted, and then whether it was asked for.
+async fn set_up(stream: &Stream, source: &Source, with_sound: &mut bool) -> Result<(Demuxed, Tracks), Fault> {
+    let wanted = std::mem::take(with_sound);
     resolve(source).await?;
     let options = SessionOptions::default().creds(
         source
@@ -56,15 +80,38 @@ async fn set_up(stream: &Stream, source: &Source) -> Result<(Demuxed, Track), Fa
             .map(|(username, password)| Credentials { username, password }),
     );
     let mut session = step("DESCRIBE", Session::describe(source.url.clone(), options)).await?;
-    let track = choose(stream, &session)?;
-    let setup = SetupOptions::default().frame_format(FrameFormat::MP4);
-    step("SETUP", session.setup(track.index, setup)).await?;
+    let mut tracks = choose(&session, wanted)?;
+    say_unrecorded(stream, &session, &tracks, wanted);
+    let setup = || {
+        SetupOptions::default()
+            .frame_format(FrameFormat::MP4)
+            .transport(transport(source))
+    };
+    step("SETUP", session.setup(tracks.video.index, setup())).await?;
+    if let Some(index) = tracks.sound.as_ref().map(|sound| sound.index) {
+        *with_sound = true;
+        match step("SETUP", session.setup(index, setup())).await {
+            // The connection is as good as before.
+            Err(Fault::Status(status)) => {
+                tracing::warn!(stream = %stream.name, status, "the camera does not give its sound");
+                tracks.sound = None;
+            }
+            other => other?,
+        }
+    }
     let play = PlayOptions::default()
         .initial_seq(InitialSequenceNumberPolicy::Ignore)
         .initial_timestamp(InitialTimestampPolicy::Ignore);
     let playing = step("PLAY", session.play(play)).await?;
     let demuxed = playing.demuxed().map_err(|e| Fault::from(&e))?;
-    Ok((demuxed, track))
+    Ok((demuxed, tracks))
+}
+
+fn transport(source: &Source) -> retina::client::Transport {
+    match source.transport {
+        Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
+        Transport::Udp => retina::client::Transport::Udp(UdpTransportOptions::default()),
+    }
 }
 
 async fn step<T>(
@@ -93,35 +140,99 @@ async fn resolve(source: &Source) -> Result<(), Fault> {
     }
 }
 
-/// The first H.264 or H.265 track. The tracks that are not recorded are said aloud.
-fn choose(stream: &Stream, session: &Session<Described>) -> Result<Track, Fault> {
+/// The first H.264 or H.265 track, and the first of sound that can be recorded beside it.
+fn choose(session: &Session<Described>, with_sound: bool) -> Result<Tracks, Fault> {
     let tracks = session.streams();
-    let name = |i: usize| format!("{}/{}", tracks[i].media(), tracks[i].encoding_name());
     let video: Vec<_> = (0..tracks.len())
         .filter(|i| tracks[*i].media() == "video")
         .collect();
     let supported = |i: &&usize| matches!(tracks[**i].encoding_name(), "h264" | "h265");
     let Some(&index) = video.iter().find(supported) else {
         return Err(video.first().map_or_else(
-            || Fault::NoVideo((0..tracks.len()).map(name).collect()),
+            || Fault::NoVideo((0..tracks.len()).map(|i| name(&tracks[i])).collect()),
             |i| Fault::Codec(tracks[*i].encoding_name().to_owned()),
         ));
     };
-    let others: Vec<_> = (0..tracks.len()).filter(|i| *i != index).map(name).collect();
+    let interval = tracks[index]
+        .framerate()
+        .filter(|f| *f >= 0.1)
+        .map(|f| Duration::from_secs_f32(1.0 / f));
+    let sound = tracks
+        .iter()
+        .enumerate()
+        .filter(|_| with_sound)
+        .find_map(|(index, track)| {
+            Some(SoundTrack {
+                index,
+                track: sound(track)?,
+            })
+        });
+    Ok(Tracks {
+        video: Track {
+            index,
+            hevc: tracks[index].encoding_name() == "h265",
+            interval,
+        },
+        sound,
+    })
+}
+
+fn name(track: &retina::client::Stream) -> String {
+    format!("{}/{}", track.media(), track.encoding_name())
+}
+
+/// The tracks that are not recorded, though they are wanted, are said aloud.
+fn say_unrecorded(stream: &Stream, session: &Session<Described>, tracks: &Tracks, with_sound: bool) {
+    let recorded = |i: usize| i == tracks.video.index || tracks.sound.as_ref().is_some_and(|s| s.index == i);
+    let others: Vec<_> = session
+        .streams()
+        .iter()
+        .enumerate()
+        .filter(|(i, track)| !recorded(*i) && (track.media() != "audio" || with_sound))
+        .map(|(_, track)| name(track))
+        .collect();
     let warning = (!others.is_empty()).then(|| unrecorded_tracks(&stream.name, &others));
     if let Some(w) = &warning {
         tracing::warn!(stream = %stream.name, "{}", w.message);
     }
     stream.lock().set_warning(warning);
-    let interval = tracks[index]
-        .framerate()
-        .filter(|f| *f >= 0.1)
-        .map(|f| Duration::from_secs_f32(1.0 / f));
-    Ok(Track {
-        index,
-        hevc: tracks[index].encoding_name() == "h265",
-        interval,
-    })
+}
+
+/// AAC, or G.711, as it is written; `None` if it is something else, or its parameters are not known beforehand.
+fn sound(track: &retina::client::Stream) -> Option<AudioTrack> {
+    let Some(ParametersRef::Audio(parameters)) = track.parameters() else {
+        return None;
+    };
+    let codec = match track.encoding_name() {
+        "mpeg4-generic" => AudioCodec::Aac,
+        "pcmu" => AudioCodec::Pcmu,
+        "pcma" => AudioCodec::Pcma,
+        _ => return None,
+    };
+    let audio = segment::Audio {
+        codec,
+        rate: parameters.clock_rate(),
+        channels: parameters.channels().get(),
+    };
+    let made = match codec {
+        AudioCodec::Aac if track.clock_rate_hz() == audio.rate => {
+            AudioTrack::new(audio, parameters.mp4_sample_entry().build().ok()?.into())
+        }
+        AudioCodec::Aac => return None,
+        AudioCodec::Pcmu | AudioCodec::Pcma => AudioTrack::g711(audio),
+    };
+    made.ok()
+}
+
+/// The tracks of a session that are recorded.
+struct Tracks {
+    video: Track,
+    sound: Option<SoundTrack>,
+}
+
+struct SoundTrack {
+    index: usize,
+    track: AudioTrack,
 }
 
 /// A session that plays.
@@ -129,6 +240,11 @@ struct Reception<'a> {
     stream: &'a Stream,
     demuxed: Demuxed,
     track: Track,
+    /// The index of the track of sound, and how an error names it.
+    sound: Option<(usize, String)>,
+    /// The newest error of it, if nothing came since, and how many there were since then.
+    unheard: Option<(String, u32)>,
+    errors: u64,
     intake: Intake,
     began: Instant,
     last_frame: Instant,
@@ -136,14 +252,25 @@ struct Reception<'a> {
 }
 
 impl<'a> Reception<'a> {
-    fn new(stream: &'a Stream, demuxed: Demuxed, track: Track) -> Self {
+    fn new(stream: &'a Stream, demuxed: Demuxed, tracks: Tracks) -> Self {
         let now = Instant::now();
-        let intake = Intake::new(track.hevc);
+        let intake = Intake::new(tracks.video.hevc);
+        let context = |index: usize| demuxed.streams()[index].ctx().map(ToString::to_string);
+        let sound = tracks
+            .sound
+            .as_ref()
+            .map(|sound| (sound.index, context(sound.index)));
         Self {
             stream,
+            track: tracks.video,
+            sound: sound.and_then(|(index, context)| Some((index, context?))),
+            unheard: None,
+            errors: 0,
+            intake: match tracks.sound {
+                Some(sound) => intake.with_sound(sound.track),
+                None => intake,
+            },
             demuxed,
-            track,
-            intake,
             began: now,
             last_frame: now,
             recorded: false,
@@ -151,24 +278,82 @@ impl<'a> Reception<'a> {
     }
 
     async fn run(mut self) -> Fault {
+        let fault = self.receive().await;
+        if let Some((why, _)) = self.unheard.take() {
+            // The library ends a session over some packets of sound. That is worth one reconnect, and no second.
+            self.stream.lock().deafen(now(), DEAF, &why);
+            return Fault::Rtsp(format!("a packet of its sound: {why}"));
+        }
+        if self.sound.is_some() && !self.recorded {
+            self.stream
+                .lock()
+                .deafen(now(), QUIET, "no frame came in a session with it");
+        }
+        fault
+    }
+
+    async fn receive(&mut self) -> Fault {
         loop {
             let limit = self.watchdog();
             let deadline = tokio::time::Instant::from_std(self.last_frame + limit);
             let item = match tokio::time::timeout_at(deadline, self.demuxed.next()).await {
                 Err(_) => return Fault::Watchdog(limit.as_millis() as u64),
                 Ok(None) => return Fault::Ended,
+                Ok(Some(Err(e))) if self.is_of_sound(&e) => continue,
                 Ok(Some(Err(e))) => return Fault::from(&e),
                 Ok(Some(Ok(item))) => item,
             };
+            self.unheard = None;
             match item {
                 CodecItem::VideoFrame(frame) if frame.stream_id() == self.track.index => self.video(frame),
                 CodecItem::Rtcp(packet) if packet.stream_id() == self.track.index => self.rtcp(&packet),
+                CodecItem::AudioFrame(frame) => self.heard(&frame),
                 _ => {}
             }
             if !self.recorded && self.began.elapsed() > KEY_FRAME {
                 return Fault::NoKeyFrame(self.intake.waiting());
             }
         }
+    }
+
+    /// Whether an error is of the sound alone: the session goes on, unless the library ends it.
+    fn is_of_sound(&mut self, error: &retina::Error) -> bool {
+        let Some((_, context)) = &self.sound else {
+            return false;
+        };
+        let text = error.to_string();
+        // The library tells of which track an error is in its words only.
+        if !text
+            .lines()
+            .any(|line| line.strip_prefix("stream: ") == Some(context))
+        {
+            return false;
+        }
+        self.errors += 1;
+        let why = text.lines().next().unwrap_or_default().to_owned();
+        let in_a_row = self.unheard.as_ref().map_or(0, |(_, before)| *before) + 1;
+        if self.errors.is_power_of_two() {
+            tracing::warn!(stream = %self.stream.name, errors = self.errors, "a packet of sound cannot be read: {why}");
+        }
+        self.unheard = Some((why, in_a_row));
+        in_a_row < MAX_ERRORS
+    }
+
+    fn heard(&mut self, frame: &AudioFrame) {
+        let data = Bytes::copy_from_slice(frame.data());
+        let duration = match self.demuxed.streams()[frame.stream_id()].parameters() {
+            // The library counts samples of all channels.
+            Some(ParametersRef::Audio(p)) if p.frame_length().is_none() => {
+                frame.frame_length().get() / u32::from(p.channels().get())
+            }
+            _ => frame.frame_length().get(),
+        };
+        self.intake.heard(Heard {
+            data,
+            rtp: frame.timestamp().timestamp(),
+            duration,
+            mono_us: monotonic_us(frame.ctx().received()),
+        });
     }
 
     fn watchdog(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crds::pair::{Audio, Transport};
 use url::Url;
 
 use super::classify::{Fault, Secrets, printable};
@@ -13,6 +14,10 @@ pub struct Source {
     pub url: Url,
     /// User name and password.
     pub credentials: Option<(String, String)>,
+    /// How its packets come.
+    pub transport: Transport,
+    /// What becomes of its sound.
+    pub audio: Audio,
     /// For messages.
     pub address: String,
     /// What must not be in messages.
@@ -28,7 +33,7 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// Reads a URL. Credentials beside it win over those within it.
+    /// Reads a URL. Credentials beside it win over those within it. Packets come within the RTSP connection, sound with them.
     ///
     /// # Errors
     /// [`Fault::BadUrl`] when it is no `rtsp://` URL with a host.
@@ -56,6 +61,8 @@ impl Source {
         Ok(Self {
             url,
             credentials,
+            transport: Transport::default(),
+            audio: Audio::default(),
             address,
             secrets,
         })

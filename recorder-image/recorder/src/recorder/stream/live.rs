@@ -326,7 +326,9 @@ impl Muxer {
     /// # Errors
     /// If the sample entry cannot be kept.
     pub fn init(run: &Run) -> segment::Result<Bytes> {
-        fmp4::write_init(&track(run))
+        // A player waits for sound that it was told of, and browsers play no G.711: pictures come first.
+        let audio = None;
+        fmp4::write_init(&segment::Track { audio, ..track(run) })
     }
 
     /// The frames as whole fragments.
@@ -355,7 +357,7 @@ impl Muxer {
             .zip(&ready.durations)
             .map(|(f, d)| sample(f, *d))
             .collect();
-        out.extend_from_slice(&write_fragment(self.fragments, &samples)?);
+        out.extend_from_slice(&write_fragment(self.fragments, &samples, None)?);
         self.fragments += 1;
         Ok(())
     }

@@ -148,6 +148,7 @@ mod tests {
             width,
             height,
             hevc: false,
+            audio: None,
             clock: segment::ClockSource::Own,
         })
     }
@@ -161,6 +162,7 @@ mod tests {
             cts: 0,
             wallclock_us: 0,
             received: Duration::from_secs(1),
+            audio: Vec::new(),
             run: Arc::clone(run),
         })
     }

@@ -110,6 +110,7 @@ fn run(sample_entry: Bytes) -> Arc<Run> {
         width: 16,
         height: 16,
         hevc: false,
+        audio: None,
         clock: ClockSource::Camera,
     })
 }
@@ -151,6 +152,7 @@ impl Camera {
             cts: 0,
             wallclock_us: 1_800_000_000_000_000 + n as i64 * 40_000,
             received: now(),
+            audio: Vec::new(),
             run: Arc::clone(&self.run),
         };
         let mut inner = self.stream.lock();
@@ -379,6 +381,7 @@ async fn everything_is_written_at_the_end_however_much_it_is() {
             cts: 0,
             wallclock_us: i64::from(n) * 40_000,
             received: now(),
+            audio: Vec::new(),
             run: Arc::clone(&run),
         };
         stream.lock().push(frame, Some(40_000));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use segment::retention::{Candidate, Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
-    Appended, Catalogue, Copy, Error, Finished, Gap, Header, Ledger, Origin, Record, Result, Role, Sample,
-    SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
+    Appended, AudioTrack, Catalogue, Copy, Error, Finished, Gap, Header, Ledger, Origin, Packet, Record,
+    Result, Role, Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
 };
 
 use super::fragment::Ready;
@@ -161,6 +161,7 @@ impl Volume {
             opened_us: opening.first.wallclock_us,
             clock: run.clock,
             hevc: run.hevc,
+            audio: run.audio.as_ref().map(AudioTrack::audio),
         };
         self.sequence += 1;
         let path = self.shared.volume.open_path(&header.id);
@@ -198,7 +199,8 @@ impl Volume {
             .zip(&ready.durations)
             .map(|(f, d)| sample(f, *d))
             .collect();
-        let appended = open.file.append(&samples)?;
+        let sound: Vec<Packet> = ready.frames.iter().flat_map(|f| f.audio.clone()).collect();
+        let appended = open.file.append(&samples, &sound)?;
         self.written += u64::from(appended.fragment.len);
         Ok(appended)
     }
@@ -348,6 +350,7 @@ pub(in crate::recorder) fn track(run: &Run) -> Track {
         sample_entry: run.sample_entry.clone(),
         width: run.width,
         height: run.height,
+        audio: run.audio.clone(),
     }
 }
 

@@ -42,7 +42,7 @@ impl Made {
         let mut file = SegmentFile::create(&volume, header(&id), &track()).unwrap();
         let frames: Vec<Sample> = (0..20).map(|n| sample(sequence * 20 + n)).collect();
         for part in frames.chunks(5) {
-            file.append(part).unwrap();
+            file.append(part, &[]).unwrap();
         }
         let bytes = Bytes::from(std::fs::read(volume.open_path(&id)).unwrap());
         let head = bytes.slice(..file.head_len() as usize);
@@ -85,6 +85,7 @@ fn header(id: &SegmentId) -> Header {
         opened_us: 0,
         clock: ClockSource::Own,
         hevc: false,
+        audio: None,
     }
 }
 
@@ -93,6 +94,7 @@ fn track() -> Track {
         sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
         width: 16,
         height: 16,
+        audio: None,
     }
 }
 
@@ -260,7 +262,7 @@ proptest! {
                 bed.keeper.commit();
             }
             if bed.keeper.replies.is_none() {
-                let longer = |m: &Made| Held { id: m.id.clone(), length: m.bytes.len() as u64, root: None };
+                let longer = |m: &Made| Held { id: m.id.clone(), length: m.bytes.len() as u64, root: None, span_us: None };
                 bed.connect(made.iter().map(longer).collect());
             }
             let after = bed.files();

@@ -353,3 +353,41 @@ fn a_session_does_not_begin_with_a_unit_whose_first_packets_it_missed() {
         Taken::Frame
     );
 }
+
+#[test]
+fn sound_goes_with_the_frames_and_changes_none() {
+    let track = AudioTrack::g711(segment::Audio {
+        codec: segment::AudioCodec::Pcma,
+        rate: 8000,
+        channels: 1,
+    })
+    .unwrap();
+    let (stream, intake) = (stream(), Intake::new(false));
+    let mut intake = intake.with_sound(track.clone());
+    intake.parameters(parameters(160));
+    for n in 0..60 {
+        intake.unit(unit(n), &mut stream.lock());
+        for half in 0..2 {
+            intake.heard(Heard {
+                data: vec![1; 160].into(),
+                rtp: (2 * n + half) * 160,
+                duration: 160,
+                mono_us: n * 40_000 + half * 20_000 + 10_000,
+            });
+        }
+    }
+    let frames = |s: &Stream| -> Vec<_> {
+        let inner = s.lock();
+        inner.ring.frames().map(|f| (f.hash, f.dts, f.key)).collect()
+    };
+    assert_eq!(frames(&stream).len(), 60);
+    assert_eq!(
+        frames(&stream).iter().map(|f| f.0).collect::<Vec<_>>(),
+        frames(&fed(0..60).0).iter().map(|f| f.0).collect::<Vec<_>>()
+    );
+    let inner = stream.lock();
+    let packets: Vec<_> = inner.ring.frames().flat_map(|f| f.audio.clone()).collect();
+    assert!(packets.len() >= 112, "{}", packets.len());
+    assert!(packets.windows(2).all(|w| w[1].time == w[0].time + 160));
+    assert!(inner.ring.frames().all(|f| f.run.audio.as_ref() == Some(&track)));
+}

@@ -12,6 +12,7 @@ fn run(sample_entry: &'static [u8]) -> Arc<Run> {
         width: 16,
         height: 16,
         hevc: false,
+        audio: None,
         clock: segment::ClockSource::Own,
     })
 }
@@ -33,6 +34,7 @@ fn frame(run: &Arc<Run>, n: u64, len: usize) -> Frame {
         cts: 0,
         wallclock_us: n as i64 * 40_000,
         received: now(),
+        audio: Vec::new(),
         run: Arc::clone(run),
     }
 }
@@ -259,7 +261,7 @@ fn fragments_have_every_frame_with_its_time() {
     }
     let (mut at, mut number, mut times) = (0, 0, Vec::new());
     while at < bytes.len() {
-        let parsed = fmp4::fragment(&bytes[at..], false).unwrap();
+        let parsed = fmp4::fragment(&bytes[at..], fmp4::Tracks::default()).unwrap();
         assert_eq!(parsed.number, number);
         let starts = parsed.samples.iter().scan(parsed.dts, |dts, s| {
             let start = *dts;

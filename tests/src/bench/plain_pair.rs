@@ -56,7 +56,7 @@ pub struct Found {
 pub struct PlainPair {
     // The recorders end before their disks do, and the disks before the folder.
     sides: [Vec<Plain>; 2],
-    gate: Gate,
+    gates: [Gate; 2],
     disks: [Disk; 2],
     _folder: TempDir,
 }
@@ -67,14 +67,16 @@ impl PlainPair {
         let folder = TempDir::with_prefix("gapless-plain-")?;
         let volumes = ["first", "second"].map(|name| folder.path().join(name));
         let disks = [Disk::mount(&volumes[0], DISK)?, Disk::mount(&volumes[1], DISK)?];
-        let gate = Gate::to(address(cameras)?).await?;
+        // Both have one, so that they differ in nothing but in what strikes the first.
+        let address = address(cameras)?;
+        let gates = [Gate::to(address).await?, Gate::to(address).await?];
         let sides = [
-            side(cameras, &volumes[0], Some(gate.port()))?,
-            side(cameras, &volumes[1], None)?,
+            side(cameras, &volumes[0], gates[0].port())?,
+            side(cameras, &volumes[1], gates[1].port())?,
         ];
         let mut pair = Self {
             sides,
-            gate,
+            gates,
             disks,
             _folder: folder,
         };
@@ -91,7 +93,7 @@ impl PlainPair {
         match blow {
             Blow::Kill | Blow::Stop | Blow::PowerCut => self.end(blow).await?,
             Blow::Freeze => self.signal(Signal::STOP)?,
-            Blow::Cut => self.gate.cut(),
+            Blow::Cut => self.gates[0].cut(),
         }
         match blow {
             // A supervisor starts them again; a node has to boot first.
@@ -104,7 +106,7 @@ impl PlainPair {
         }
         match blow {
             Blow::Freeze => self.signal(Signal::CONT)?,
-            Blow::Cut => self.gate.mend(),
+            Blow::Cut => self.gates[0].mend(),
             _ => {}
         }
         self.up().await
@@ -158,12 +160,10 @@ impl PlainPair {
     }
 }
 
-fn side(cameras: &Cameras, volume: &Path, port: Option<u16>) -> Result<Vec<Plain>> {
+fn side(cameras: &Cameras, volume: &Path, port: u16) -> Result<Vec<Plain>> {
     let one = |camera: usize| {
         let mut url = Url::parse(&cameras.url(camera))?;
-        if let Some(port) = port {
-            ensure!(url.set_port(Some(port)).is_ok(), "{url} takes no port");
-        }
+        ensure!(url.set_port(Some(port)).is_ok(), "{url} takes no port");
         Plain::new(Maker::Ffmpeg, url.as_str(), &volume.join(format!("cam-{camera}")))
     };
     (0..cameras.streams()).map(one).collect()

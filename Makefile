@@ -95,8 +95,17 @@ demo: cluster-up images ## Cut the power of a primary's node, and count every fr
 	@cargo run -q --bin demo
 
 .PHONY: bench-failover
-bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n
-	@cargo run -q --bin bench_failover -- $(if $(QUICK),--streams 4 --rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
+bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n, LOADED=1
+	@cargo run -q --bin bench_failover -- $(if $(LOADED),--loaded) \
+		$(if $(QUICK),--streams 4 --rounds 1 --plain-rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
+
+.PHONY: bench-ingest
+bench-ingest: setup ## Measure what recording costs beside ffmpeg and GStreamer: QUICK=1 for under 5 minutes
+	@cargo build -q --release --bin recorder --bin replicator
+	@cargo build -q --workspace
+	@# It mounts disks of its own: in a mount namespace, so that none outlives it.
+	@GAPLESS_BIN_DIR=$(BIN:debug=release) unshare --mount --propagation private $(BIN)/bench_ingest \
+		$(if $(QUICK),--streams 10 --streams 20 --rounds 2 --seconds 8)
 
 .PHONY: soak
 soak: cluster-up images ## Random faults on a real cluster, every frame counted: FAULTS=n SEED=s

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 pub mod api;
+pub mod bench;
 pub mod browser;
 pub mod cameras;
 pub mod cluster;

@@ -1,19 +1,31 @@
-//! `make bench-failover`: each kind of failover, again and again on a real cluster: how long until the standby records, how
-//! long until it serves, and how many frames it cost.
+//! `make bench-failover`: each kind of failover, again and again on a real cluster: how long until the standby records, until it
+//! serves, until a viewer sees again, and how many frames it cost. Beside it what a user could build: two ffmpeg recorders of each
+//! camera and a union of their files.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use crds::member::FailoverReport;
 use crds::{RecorderPair, names};
 use e2e::api::MemberApi;
-use e2e::cameras::Options;
+use e2e::bench::load::Load;
+use e2e::bench::plain_pair::{Blow, Found, PlainPair};
+use e2e::bench::spread::Spread;
+use e2e::cameras::{Cameras, Options};
 use e2e::cluster::{Before, Fault, NAMESPACE, PAIR, RETURN, Scene, TAKEOVER, Trouble, Whom};
-use e2e::judge::Start;
+use e2e::judge::{Start, Verdict};
+use e2e::viewer::{Seen, Viewer};
 use e2e::wait::now_ms;
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
+use url::Url;
 
 /// How often the standby is asked whether it records.
 const LOOK: Duration = Duration::from_millis(10);
@@ -21,6 +33,12 @@ const LOOK: Duration = Duration::from_millis(10);
 const BROKEN: Duration = Duration::from_secs(5);
 /// How long is recorded before a fault.
 const BEFORE: Duration = Duration::from_secs(4);
+/// How long all viewers may take to see, and to see again.
+const SEE: Duration = Duration::from_secs(30);
+/// What the line of the result begins with.
+const RESULT: &str = "result: ";
+/// Milliseconds of a frame of the cameras.
+const FRAME_MS: u64 = 40;
 
 /// Measures failovers.
 #[derive(Parser)]
@@ -31,9 +49,18 @@ struct Args {
     /// How often each kind is measured
     #[arg(long, default_value_t = 10)]
     rounds: usize,
+    /// How often ffmpeg's recorders are struck in each way
+    #[arg(long, default_value_t = 3)]
+    plain_rounds: usize,
     /// Which kinds; all without
     #[arg(long)]
     kind: Vec<Kind>,
+    /// While a process that never waits runs on each core
+    #[arg(long)]
+    loaded: bool,
+    /// The two ffmpeg recorders alone: needs no cluster
+    #[arg(long)]
+    plain_only: bool,
 }
 
 /// What ends a primary.
@@ -59,6 +86,12 @@ struct Sample {
     recording_ms: u64,
     /// From the fault until the Service led to the new primary.
     authority_ms: u64,
+    /// What the new primary says of the time between.
+    told: Option<FailoverReport>,
+    /// When the fault began, Unix milliseconds.
+    fault_ms: u64,
+    /// What each viewer missed.
+    viewers: Vec<Seen>,
 }
 
 impl Kind {
@@ -90,6 +123,18 @@ impl Kind {
         Ok(fault)
     }
 
+    /// What comes nearest to it without a pair; nobody can switch over what nobody holds.
+    fn blow(self) -> Option<Blow> {
+        match self {
+            Self::RecorderKill => Some(Blow::Kill),
+            Self::PodDelete => Some(Blow::Stop),
+            Self::NodeOff => Some(Blow::PowerCut),
+            Self::NodeFreeze => Some(Blow::Freeze),
+            Self::LinkCut => Some(Blow::Cut),
+            Self::Switchover => None,
+        }
+    }
+
     async fn mend(self, scene: &Scene, before: &Before) -> Result<()> {
         match self.trouble() {
             Some(trouble) => trouble.mend(scene, before).await,
@@ -111,8 +156,32 @@ fn records(member: MemberApi, streams: usize) -> JoinHandle<u64> {
     })
 }
 
+/// Viewers of every stream on the address of the read Service, which stays what it is. They see when this returns.
+async fn viewers(scene: &Scene) -> Result<Vec<Viewer>> {
+    let service: Option<Service> = scene.kube.get(NAMESPACE, &names::read_service(PAIR)).await?;
+    let address = service.and_then(|service| service.spec?.cluster_ip);
+    let address = address.context("the read Service has no address")?;
+    let (base, token) = (
+        Url::parse(&format!("http://{address}:{}/", names::PORT_HTTP))?,
+        scene.pair.token().await?,
+    );
+    let view = |stream: &String| Viewer::start(base.join(&format!("v1/streams/{stream}/live"))?, &token);
+    let viewers = scene.streams().iter().map(view).collect::<Result<Vec<_>>>()?;
+    seen(scene, &viewers).await?;
+    Ok(viewers)
+}
+
+/// What each saw, when it saw a frame of now.
+async fn seen(scene: &Scene, viewers: &[Viewer]) -> Result<Vec<Seen>> {
+    let counter = scene.cameras.state().await?.counter;
+    try_join_all(viewers.iter().map(|viewer| viewer.saw(counter, SEE))).await
+}
+
 async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
     let before = scene.record(BEFORE).await?;
+    // Cluster addresses are routed by way of a node: by one that stays.
+    scene.bed.route(&before.standby.node).await?;
+    let viewers = viewers(scene).await?;
     let recording = records(before.standby.api.clone(), scene.watched.len());
     let fault = kind.strike(scene, &before).await?;
     let outcome = scene.failed_over(fault, &before).await?;
@@ -120,70 +189,207 @@ async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
         .await
         .context("the standby does not record")??;
     tokio::time::sleep(BROKEN).await;
+    let seen = seen(scene, &viewers).await?;
+    drop(viewers);
+    let view = scene.pair.view(&before.standby.name).await?;
+    let failovers = view.report.map(|report| report.failovers).unwrap_or_default();
     kind.mend(scene, &before).await?;
     let members = scene.settled(RETURN).await?;
     scene.ensure_kept(&before, &members[0].api).await?;
     Ok(Sample {
         recording_ms: recording.saturating_sub(fault.at_ms()),
         authority_ms: outcome.serving_after_ms(),
+        told: failovers
+            .into_iter()
+            .rev()
+            .find(|told| told.epoch == outcome.served.epoch),
+        fault_ms: fault.at_ms(),
+        viewers: seen,
     })
 }
 
-/// The smallest value that is not less than so many percent of all.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
+/// How long a phase took from the fault on, in all rounds of which the new primary says so.
+fn phase(samples: &[Sample], at: fn(&FailoverReport) -> Option<u64>) -> Spread {
+    let after = |sample: &Sample| Some(at(sample.told.as_ref()?)?.saturating_sub(sample.fault_ms));
+    Spread::of(samples.iter().filter_map(after))
+}
+
+/// How long viewers did not see what the cameras sent, counted in frames.
+fn unseen(samples: &[Sample]) -> Spread {
+    let viewers = samples.iter().flat_map(|sample| &sample.viewers);
+    Spread::of(viewers.map(|seen| seen.missed() * FRAME_MS))
 }
 
 async fn measure(scene: &Scene, kind: Kind, rounds: usize) -> Result<Value> {
     let start = Start::now(&scene.cameras).await?;
-    let (mut recording, mut authority) = (Vec::new(), Vec::new());
+    let mut samples = Vec::new();
     for n in 1..=rounds {
         let sample = round(scene, kind)
             .await
             .with_context(|| format!("{} {n}", kind.name()))?;
         println!(
-            "  {:<14} {n:>3}  recording {:>5} ms  authority {:>5} ms",
+            "  {:<14} {n:>3}  recording {:>5} ms  authority {:>5} ms  viewers missed {} ms (p50 / p90 / max)",
             kind.name(),
             sample.recording_ms,
-            sample.authority_ms
+            sample.authority_ms,
+            unseen(std::slice::from_ref(&sample)).cell(),
         );
-        recording.push(sample.recording_ms);
-        authority.push(sample.authority_ms);
+        samples.push(sample);
     }
-    recording.sort_unstable();
-    authority.sort_unstable();
     let members = scene.settled(RETURN).await?;
     let verdict = scene.judge(start, &members).await?;
     println!("{verdict}");
-    Ok(json!({
-        "n": rounds,
-        "recording_p50_ms": percentile(&recording, 50),
-        "authority_p50_ms": percentile(&authority, 50),
-        "authority_p90_ms": percentile(&authority, 90),
-        "authority_max_ms": authority.last(),
+    Ok(account(&samples, &verdict))
+}
+
+fn account(samples: &[Sample], verdict: &Verdict) -> Value {
+    let recording = Spread::of(samples.iter().map(|sample| sample.recording_ms));
+    let authority = Spread::of(samples.iter().map(|sample| sample.authority_ms));
+    let viewer = unseen(samples);
+    let told = json!({
+        "suspected": phase(samples, |told| told.suspected).cell(),
+        "read": phase(samples, |told| told.read).cell(),
+        "taken": phase(samples, |told| told.taken).cell(),
+        "serving": phase(samples, |told| told.serving).cell(),
+    });
+    json!({
+        "n": samples.len(),
+        "recording_p50_ms": recording.p50(),
+        "recording_p90_ms": recording.percentile(90),
+        "recording_max_ms": recording.max(),
+        "authority_p50_ms": authority.p50(),
+        "authority_p90_ms": authority.percentile(90),
+        "authority_max_ms": authority.max(),
+        "viewer_p50_ms": viewer.p50(),
+        "viewer_p90_ms": viewer.percentile(90),
+        "viewer_max_ms": viewer.max(),
+        "phases_ms": told,
         "frames_expected": verdict.expected(),
         "frames_missing": verdict.missing(),
         "frames_doubled": verdict.doubled(),
-    }))
+    })
+}
+
+/// Strikes two ffmpeg recorders of each camera in the same ways.
+async fn measure_plain(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Value>> {
+    let cameras = Cameras::start(Options::loopback(args.streams)?).await?;
+    let mut pair = PlainPair::start(&cameras).await?;
+    let (mut all, mut rows) = (BTreeMap::new(), Vec::new());
+    for (kind, blow) in kinds.iter().filter_map(|kind| Some((*kind, kind.blow()?))) {
+        tokio::time::sleep(BEFORE).await;
+        let (first, n) = (cameras.state().await?.counter, args.plain_rounds);
+        for round in 1..=n {
+            tokio::time::sleep(BEFORE).await;
+            let endured = pair.endure(blow, BROKEN).await;
+            endured.with_context(|| format!("two ffmpeg recorders, {} {round}", kind.name()))?;
+        }
+        let Found {
+            expected,
+            missing,
+            single,
+        } = pair.count(&cameras, first).await?;
+        println!(
+            "  {:<14} {n:>3}  two ffmpeg recorders: {missing} of {expected} frames missing",
+            kind.name()
+        );
+        rows.push(format!(
+            "| `{}` | {n} | {expected} | {missing} | {single} |",
+            kind.name()
+        ));
+        let found =
+            json!({"n": n, "frames_expected": expected, "frames_missing": missing, "frames_single": single});
+        all.insert(kind, found);
+    }
+    rows.iter().for_each(|row| println!("{row}"));
+    drop(pair);
+    cameras.stop().await?;
+    Ok(all)
+}
+
+/// A row of the table of failovers in docs/benchmarks.md.
+fn row(kind: Kind, found: &Value) -> String {
+    let spread = |name: &str| {
+        let part = |which: &str| found[format!("{name}_{which}_ms")].to_string();
+        ["p50", "p90", "max"].map(part).join(" / ")
+    };
+    let phases =
+        ["suspected", "read", "taken"].map(|phase| found["phases_ms"][phase].as_str().unwrap_or("–"));
+    let frames =
+        ["frames_expected", "frames_missing", "frames_doubled"].map(|field| found[field].to_string());
+    let cells = [
+        format!("`{}`", kind.name()),
+        found["n"].to_string(),
+        phases.join(" | "),
+        spread("recording"),
+        spread("authority"),
+        spread("viewer"),
+        frames.join(" | "),
+    ];
+    format!("| {} |", cells.join(" | "))
+}
+
+/// [`measure_plain`] in a process with mounts of its own, so that no disk outlives it. This process has to share the mounts of
+/// the machine, for the test bed does.
+async fn measure_plain_apart() -> Result<Value> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]);
+    command
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1));
+    command
+        .arg("--plain-only")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().context("cannot run unshare")?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let mut result = None;
+    while let Some(line) = lines.next_line().await? {
+        match line.strip_prefix(RESULT) {
+            Some(text) => result = Some(serde_json::from_str::<Value>(text)?),
+            None => println!("{line}"),
+        }
+    }
+    let status = child.wait().await?;
+    let result = result.with_context(|| format!("two ffmpeg recorders: {status}, without a result"))?;
+    Ok(result["two_ffmpeg"].clone())
+}
+
+async fn measure_pair(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Value>> {
+    let scene = Scene::with(Options::test_bed(args.streams), |_| {}).await?;
+    let mut all = BTreeMap::new();
+    for kind in kinds {
+        all.insert(*kind, measure(&scene, *kind, args.rounds).await?);
+    }
+    all.iter()
+        .for_each(|(kind, found)| println!("{}", row(*kind, found)));
+    Ok(all)
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Args {
-        streams,
-        rounds,
-        mut kind,
-    } = Args::parse();
-    ensure!(rounds > 0 && streams > 0, "nothing to measure");
-    if kind.is_empty() {
-        kind = Kind::value_variants().to_vec();
-    }
-    let scene = Scene::with(Options::test_bed(streams), |_| {}).await?;
-    let mut kinds = BTreeMap::new();
-    for kind in kind {
-        kinds.insert(kind.name(), measure(&scene, kind, rounds).await?);
-    }
-    println!("result: {}", json!({ "streams": streams, "kinds": kinds }));
+    let args = Args::parse();
+    ensure!(
+        args.rounds > 0 && args.plain_rounds > 0 && args.streams > 0,
+        "nothing to measure"
+    );
+    let kinds = match &args.kind[..] {
+        [] => Kind::value_variants(),
+        some => some,
+    };
+    let result = if args.plain_only {
+        let _load = args.loaded.then(Load::start).transpose()?;
+        let found = measure_plain(&args, kinds).await?;
+        let named = |(kind, found): (&Kind, &Value)| (kind.name(), found.clone());
+        let found: BTreeMap<_, _> = found.iter().map(named).collect();
+        json!({"two_ffmpeg": found})
+    } else {
+        let plain = measure_plain_apart().await?;
+        let _load = args.loaded.then(Load::start).transpose()?;
+        let found = measure_pair(&args, kinds).await?;
+        let named = |(kind, found): (Kind, Value)| (kind.name(), found);
+        let found: BTreeMap<_, _> = found.into_iter().map(named).collect();
+        json!({"streams": args.streams, "loaded": args.loaded, "kinds": found, "two_ffmpeg": plain})
+    };
+    println!("{RESULT}{result}");
     Ok(())
 }

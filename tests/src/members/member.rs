@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::TOKEN;
 use super::pki::Authority;
 use crate::api::MemberApi;
+use crate::bench::usage;
 use crate::net::free_port;
 
 /// One of a member's two processes.
@@ -41,6 +42,7 @@ pub struct Member {
     status: u16,
     peer: u16,
     control: u16,
+    kubeconfig: Option<PathBuf>,
     children: [Option<Child>; 2],
 }
 
@@ -65,6 +67,7 @@ impl Member {
             status,
             peer,
             control,
+            kubeconfig: None,
             children,
         })
     }
@@ -76,7 +79,11 @@ impl Member {
 
     /// Its volume.
     pub fn media(&self) -> PathBuf {
-        self.folder.join("media")
+        media_in(&self.folder)
+    }
+
+    pub(super) fn set_kubeconfig(&mut self, path: &Path) {
+        self.kubeconfig = Some(path.to_owned());
     }
 
     /// Its API.
@@ -126,10 +133,11 @@ impl Member {
                 command.args(["--listen", &format!("127.0.0.1:{}", self.http)]);
             }
             Program::Replicator => {
-                command
-                    .arg("--no-lease")
-                    .arg("--tls")
-                    .arg(self.folder.join("tls"));
+                match &self.kubeconfig {
+                    Some(path) => command.env("KUBECONFIG", path).args(["--pod-ip", "127.0.0.1"]),
+                    None => command.arg("--no-lease"),
+                };
+                command.arg("--tls").arg(self.folder.join("tls"));
                 let ports = [
                     ("peer", self.peer),
                     ("control", self.control),
@@ -157,18 +165,15 @@ impl Member {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// The process of a program that runs.
+    pub fn pid(&self, program: Program) -> Result<u32> {
+        let child = self.children[program as usize].as_ref().and_then(Child::id);
+        child.with_context(|| format!("the {} of {} does not run", program.name(), self.name))
+    }
+
     /// Memory that the recorder has, bytes.
     pub fn memory(&self) -> Result<u64> {
-        let recorder = self.children[Program::Recorder as usize].as_ref();
-        let pid = recorder
-            .and_then(Child::id)
-            .context("the recorder does not run")?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.trim().strip_suffix(" kB"))
-            .context("no VmRSS")?;
-        Ok(kib.trim().parse::<u64>()? << 10)
+        Ok(usage::of(self.pid(Program::Recorder)?)?.memory)
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -206,6 +211,11 @@ impl Member {
     fn log_path(&self, program: Program) -> PathBuf {
         self.folder.join(format!("{}.log", program.name()))
     }
+}
+
+/// The volume of the member whose files are in a folder.
+pub(super) fn media_in(folder: &Path) -> PathBuf {
+    folder.join("media")
 }
 
 /// Where a program under test is: in `GAPLESS_BIN_DIR`, or beside this test's own program.

@@ -1,10 +1,11 @@
 //! Two members as plain processes on loopback, without a cluster: recorder and replicator twice, with real certificates
 //! and a rendered configuration, and nobody to arbitrate, so that both record (I7).
 
+mod arbiter;
 mod member;
 mod pki;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ use crds::pair::{Audio, Transport};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use self::arbiter::Arbiter;
 use crate::api::MemberApi;
 use crate::cameras::Cameras;
 use crate::judge::{Watched, watched};
@@ -25,6 +27,8 @@ use crate::wait::until;
 
 pub use member::{Member, Program};
 
+/// The name of the pair.
+const NAME: &str = "front";
 /// The token of viewers.
 pub const TOKEN: &str = "viewer-token-of-the-tests";
 /// How long two members may take until they record.
@@ -37,6 +41,7 @@ pub struct Pair {
     /// What both are told.
     pub config: RenderedConfig,
     operator: Operator,
+    arbiter: Option<Arbiter>,
     folder: Option<TempDir>,
 }
 
@@ -44,10 +49,17 @@ impl Pair {
     /// Makes folders, certificates and ports for two members that record these cameras; starts nothing.
     pub fn prepare(cameras: &Cameras) -> Result<Self> {
         let folder = TempDir::with_prefix("gapless-")?;
+        let mut pair = Self::prepare_in(folder.path(), cameras)?;
+        pair.folder = Some(folder);
+        Ok(pair)
+    }
+
+    /// As [`Pair::prepare`], in a folder of the caller's. Volumes may be mounted there before: [`Pair::volumes_in`].
+    pub fn prepare_in(folder: &Path, cameras: &Cameras) -> Result<Self> {
         let uid = Uuid::new_v4().to_string();
         let authority = pki::Authority::new()?;
-        let names = crds::names::members("front");
-        let members = [0, 1].map(|i| Member::prepare(folder.path(), &names[i], &authority, &uid));
+        let names = crds::names::members(NAME);
+        let members = [0, 1].map(|i| Member::prepare(folder, &names[i], &authority, &uid));
         let [first, second] = members;
         let members = [first?, second?];
         let config = rendered(&members, uid.clone(), cameras);
@@ -57,10 +69,27 @@ impl Pair {
             members,
             config,
             operator,
-            folder: Some(folder),
+            arbiter: None,
+            folder: None,
         };
         pair.write_config()?;
         Ok(pair)
+    }
+
+    /// Where both members' volumes are, or will be.
+    pub fn volumes_in(folder: &Path) -> [PathBuf; 2] {
+        crds::names::members(NAME).map(|name| member::media_in(&folder.join(name)))
+    }
+
+    /// Lets one of the members be primary, as on a cluster: gives both somebody to ask for the Lease. To be called before they
+    /// are started; without it nobody holds authority, and both record (I7).
+    pub async fn arbitrate(&mut self, folder: &Path) -> Result<()> {
+        let arbiter = Arbiter::start(folder, &self.config).await?;
+        for member in &mut self.members {
+            member.set_kubeconfig(arbiter.kubeconfig());
+        }
+        self.arbiter = Some(arbiter);
+        Ok(())
     }
 
     /// [`Pair::prepare`], then starts all four programs and waits until both members receive every stream.
@@ -183,11 +212,11 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
         version: RenderedConfig::VERSION,
         pair: PairIdentity {
             namespace: "cams".to_owned(),
-            name: "front".to_owned(),
+            name: NAME.to_owned(),
             uid,
         },
-        lease: crds::names::lease("front"),
-        primary_slice: crds::names::primary_service("front"),
+        lease: crds::names::lease(NAME),
+        primary_slice: crds::names::primary_service(NAME),
         members: members
             .iter()
             .map(|member| MemberAddress {

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub viewers_dropped: Family<StreamLabel, Counter>,
     /// Duration of a group commit.
     pub commit_seconds: Histogram,
+    /// Syncs of the volume.
+    pub syncs: Counter,
     /// Group commits that failed, and writes that the volume refused.
     pub disk_errors: Counter,
     /// Size of the volume.
@@ -133,6 +135,7 @@ impl Metrics {
             viewers: Family::default(),
             viewers_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            syncs: Counter::default(),
             disk_errors: Counter::default(),
             disk_total: Gauge::default(),
             disk_free: Gauge::default(),
@@ -224,6 +227,11 @@ impl Metrics {
             "Duration of a group commit",
             Unit::Seconds,
             self.commit_seconds.clone(),
+        );
+        r.register(
+            "syncs",
+            "Syncs of the volume, all streams together",
+            self.syncs.clone(),
         );
         r.register(
             "disk_errors",

@@ -259,7 +259,7 @@ impl Writer {
     /// The commit group: one sync for everything written (I10); one more if segments were sealed (I2).
     fn commit(&mut self, at: Duration) {
         let began = Instant::now();
-        if let Err(e) = self.volume.store().sync() {
+        if let Err(e) = self.volume.sync() {
             tracing::error!("the volume does not sync: {e}");
             self.guard.refused(at, &e.to_string());
             self.shared.metrics.disk_errors.inc();
@@ -286,7 +286,7 @@ impl Writer {
 
     fn seal(&mut self, ended: Vec<Finished>) {
         let sealed = self.volume.seal(ended);
-        if let Err(e) = self.volume.store().sync() {
+        if let Err(e) = self.volume.sync() {
             // Not named to anyone; the next start finds them.
             tracing::error!("the volume does not sync: {e}");
             return;

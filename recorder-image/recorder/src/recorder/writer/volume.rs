@@ -131,6 +131,15 @@ impl Volume {
         self.written
     }
 
+    /// Makes everything written so far durable, for all streams at once (I10).
+    ///
+    /// # Errors
+    /// When the volume refuses; then nothing may be taken for durable.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.metrics.syncs.inc();
+        self.shared.volume.sync()
+    }
+
     /// Persists the retention clock; durable with the next commit.
     ///
     /// # Errors
@@ -328,7 +337,7 @@ impl Volume {
         if leaving.is_empty() {
             return Ok(leaving);
         }
-        self.shared.volume.sync()?;
+        self.sync()?;
         let mut catalogue = self.shared.catalogue();
         for (id, end_us) in &leaving {
             let left = catalogue.evict(id, *end_us);

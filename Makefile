@@ -64,7 +64,6 @@ gen-check: gen
 unit: ## Run the tests that need nothing but this machine's memory and disk
 	GAPLESS_SIM_SECONDS=$(SIM_SECONDS) $(TESTS)
 	cd tests/cluster && go test ./...
-	@$(MAKE) sabotage
 
 .PHONY: sabotage
 sabotage: ## Break each invariant on purpose: the tests must turn red

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::time::BootTime;
 
-/// A rule that is broken on purpose. The simulation or the model has to find every one of them.
+/// A rule that is broken on purpose. The simulation or the model has to find every one of them, but for the last two, which the
+/// tests of one member find.
 #[cfg(feature = "sabotage")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {

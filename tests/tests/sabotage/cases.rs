@@ -10,7 +10,7 @@ pub(crate) struct Case {
 /// A test that turns red: the target that it is in, its name, and what it says then.
 pub(crate) type Red = (&'static str, &'static str, &'static str);
 
-pub(crate) const CASES: [Case; 12] = [
+pub(crate) static CASES: [Case; 12] = [
     Case {
         invariant: "I1",
         breaks: "a suspected peer is trusted to write; a copy with fewer frames is played; gaps are not noted",

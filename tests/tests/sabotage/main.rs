@@ -14,7 +14,7 @@ use programs::Program;
 /// The tests that notice `invariant` turn red for it.
 fn turns_red(invariant: &str) {
     let case = CASES.iter().find(|case| case.invariant == invariant).unwrap();
-    for (target, test, says) in case.noticed_by {
+    for &(target, test, says) in case.noticed_by {
         let outcome = Program::of(target).run(&[test], invariant);
         let failed = outcome.failure(test);
         let words =

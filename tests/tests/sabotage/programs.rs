@@ -51,7 +51,7 @@ impl Program {
             .current_dir(&self.package)
             .env("CARGO_MANIFEST_DIR", &self.package)
             .env("GAPLESS_SABOTAGE", switch)
-            .env("GAPLESS_POWER_CUTS", "5")
+            .env("GAPLESS_POWER_CUTS", "20")
             .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
             .env("PROPTEST_MAX_SHRINK_ITERS", "50")
             .output()

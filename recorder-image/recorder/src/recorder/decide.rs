@@ -131,14 +131,14 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn i1_a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
+        fn i1_a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..1000) {
             let peer = PeerView { heard: false, owns_stream: claims, fit, stream_broken: broken };
             let backlog = Backlog { bytes, ..NOTHING };
             proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());
         }
 
         #[test]
-        fn i7_a_stream_that_nobody_owns_is_written(heard: bool, fit: bool, broken: bool, bytes in 0usize..10_000) {
+        fn i7_a_stream_that_nobody_owns_is_written(heard: bool, fit: bool, broken: bool, bytes in 0usize..1000) {
             let peer = PeerView { heard, owns_stream: false, fit, stream_broken: broken };
             let backlog = Backlog { bytes, ..NOTHING };
             proptest::prop_assert!(should_write(peer, &backlog, NOW, 1000).is_some());

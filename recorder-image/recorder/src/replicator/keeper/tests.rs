@@ -1,7 +1,6 @@
 //! What a peer can do to this volume, and what it cannot: message by message, over a real folder.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -256,9 +255,9 @@ proptest! {
             ]
         });
         let mut before = bed.files();
-        for message in said {
-            bed.keeper.take(work(&made, message));
-            if message.0 >= 2 {
+        for word in said {
+            bed.keeper.take(work(&made, word));
+            if word.0 >= 2 {
                 bed.keeper.commit();
             }
             if bed.keeper.replies.is_none() {
@@ -269,9 +268,9 @@ proptest! {
             for (path, bytes) in &before {
                 let found = after.get(path).or_else(|| after.get(&path.with_extension("mp4")));
                 let kept = found.is_some_and(|now| now.starts_with(bytes));
-                prop_assert!(kept, "I3: {message:?} took bytes of {}", path.display());
+                prop_assert!(kept, "I3: {word:?} took bytes of {}", path.display());
                 let sealed = path.extension().is_some_and(|e| e == "mp4");
-                prop_assert!(!sealed || found == Some(bytes), "I2: {message:?} changed {}", path.display());
+                prop_assert!(!sealed || found == Some(bytes), "I2: {word:?} changed {}", path.display());
             }
             before = after;
         }
@@ -346,7 +345,7 @@ fn i10_what_is_acknowledged_survives_a_power_cut() {
         let end = made.entry.fragments[n].end();
         assert_eq!(bed.acknowledged(), [(made.id.clone(), end)]);
         let after = disk.as_if_the_power_failed();
-        let left = std::fs::read(bed.volume.open_path(&made.id).moved(&disk, &after));
+        let left = std::fs::read(after.place_of(&bed.volume.open_path(&made.id), &disk));
         let left = left.unwrap_or_default();
         assert!(
             left.get(..end as usize) == Some(&made.bytes[..end as usize]),
@@ -360,7 +359,7 @@ fn i10_what_is_acknowledged_survives_a_power_cut() {
         Some(&(made.id.clone(), made.entry.length))
     );
     let after = disk.as_if_the_power_failed();
-    let left = std::fs::read(bed.volume.sealed_path(&made.id).moved(&disk, &after));
+    let left = std::fs::read(after.place_of(&bed.volume.sealed_path(&made.id), &disk));
     assert!(
         left.is_ok_and(|bytes| bytes == made.bytes),
         "I10: the seal is gone"
@@ -398,6 +397,11 @@ impl Disk {
         self.mounted().join("media")
     }
 
+    /// Where something of another disk is on this one.
+    fn place_of(&self, path: &Path, of: &Self) -> PathBuf {
+        self.mounted().join(path.strip_prefix(of.mounted()).unwrap())
+    }
+
     fn mount(&self) {
         std::fs::create_dir(self.mounted()).unwrap();
         run("mount", &[Path::new("-oloop"), &self.image(), &self.mounted()]);
@@ -418,17 +422,6 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // Lazy, also after a failed assertion: the loop device is detached with its last user.
         let _ = Command::new("umount").arg("-l").arg(self.mounted()).status();
-    }
-}
-
-/// The same place on another disk.
-trait Moved {
-    fn moved(&self, from: &Disk, to: &Disk) -> PathBuf;
-}
-
-impl Moved for PathBuf {
-    fn moved(&self, from: &Disk, to: &Disk) -> PathBuf {
-        to.mounted().join(self.strip_prefix(from.mounted()).unwrap())
     }
 }
 

@@ -48,6 +48,8 @@ func init() {
 		{"link mend", "NODE [api|peer:NODE|cameras|camera:N|all]", "let them pass again; without a link, on every link", cmdLink("mend")},
 		{"disk fill", "NODE PV [--leave BYTES]", "fill a volume until no byte is left", cmdDiskFill},
 		{"disk free", "NODE PV", "give the space back", cmdDiskFree},
+		{"faulty mount", "--backing DIR --at DIR [--stdin]", "show a folder through a file system that fails on demand, until it ends", cmdFaultyMount},
+		{"faulty set", "--at DIR [--fail KINDS] [--stall TIME] [--share X] [--count N] [--for TIME]", "make calls fail or syncs stall there; without flags, nothing does", cmdFaultySet},
 		{"control stop", "PROGRAM", "SIGKILL a part of the control plane", cmdControl("stop")},
 		{"control start", "PROGRAM", "start it again", cmdControl("start")},
 		{"control freeze", "PROGRAM", "stop it from running", cmdControl("freeze")},

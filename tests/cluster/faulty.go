@@ -49,6 +49,7 @@ func cmdFaultyMount(_ Config, args []string) error {
 	select {
 	case <-stop:
 	case err = <-m.ended: // unmounted by someone else
+		m.mounted = false
 	}
 	return errors.Join(err, m.close())
 }

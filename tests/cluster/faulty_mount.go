@@ -28,6 +28,7 @@ type faultyMount struct {
 	gate     *gate
 	listener net.Listener
 	device   *os.File
+	mounted  bool
 	ended    chan error
 }
 
@@ -40,7 +41,7 @@ func mountFaulty(backing, at string) (*faultyMount, error) {
 	if at, err = filepath.Abs(at); err != nil {
 		return nil, err
 	}
-	if err := clearFaulty(at); err != nil {
+	if err := clearDead(at); err != nil {
 		return nil, err
 	}
 	folder, err := os.Open(backing)
@@ -56,7 +57,7 @@ func mountFaulty(backing, at string) (*faultyMount, error) {
 		device.Close()
 		return nil, err
 	}
-	m := &faultyMount{at: at, device: device, ended: make(chan error, 2)}
+	m := &faultyMount{at: at, device: device, mounted: true, ended: make(chan error, 2)}
 	if err := m.serve(kernel, folder); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -110,7 +111,8 @@ func (m *faultyMount) serve(kernel, folder *os.File) error {
 	m.gate = newGate(kernel, os.NewFile(uintptr(pair[0]), "gate"), folder)
 	go func() { m.ended <- m.gate.fromKernel() }()
 	go func() { m.ended <- m.gate.fromInner() }()
-	root, err := fs.NewLoopbackRoot(folder.Name())
+	// By its descriptor: the mount may hide the folder's own path.
+	root, err := fs.NewLoopbackRoot(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()))
 	if err != nil {
 		return err
 	}
@@ -154,16 +156,33 @@ func (m *faultyMount) close() error {
 	if m.listener != nil {
 		m.listener.Close()
 	}
-	err := clearFaulty(m.at)
 	m.device.Close()
-	return err
+	if !m.mounted {
+		return nil
+	}
+	if err := unix.Unmount(m.at, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount %s: %w", m.at, err)
+	}
+	return removeControl(m.at)
 }
 
-// clearFaulty takes away a faulty mount, also one whose process was killed.
-func clearFaulty(at string) error {
-	if err := unmount(at); err != nil {
-		return err
+// clearDead takes away faulty mounts whose process was killed.
+func clearDead(at string) error {
+	for {
+		m := mountedAt(at)
+		if m == nil || m.kind != fuseKind {
+			return removeControl(at)
+		}
+		if _, err := os.Stat(at); !errors.Is(err, unix.ENOTCONN) {
+			return fmt.Errorf("%s is a faulty mount already", at)
+		}
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
 	}
+}
+
+func removeControl(at string) error {
 	if err := os.Remove(controlName(at)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -265,15 +267,75 @@ func TestFaultsAreSetFromOutside(t *testing.T) {
 	}
 }
 
-func TestAKilledMountIsCleared(t *testing.T) {
-	m, _, at := onFaulty(t)
-	m.gate.kernel.Close() // what a SIGKILL does
-	if err := clearFaulty(at); err != nil || mountedAt(at) != nil {
+// TestMain is also the process behind a mount that a test kills.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("TESTBED_FAULTY"); dir != "" {
+		if err := run([]string{"faulty", "mount", "--backing", dir, "--at", dir}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestAKilledMountIsReplaced(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts")
+	}
+	dir := t.TempDir()
+	killed := exec.Command(os.Args[0])
+	killed.Env = append(os.Environ(), "TESTBED_FAULTY="+dir)
+	killed.Stderr = os.Stderr
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := waitFaulty(dir, 10*time.Second); err != nil {
+		t.Error(err)
+	}
+	if _, err := mountFaulty(dir, dir); err == nil {
+		t.Error("mounted twice")
+	}
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	killed.Wait()
+	m, err := mountFaulty(dir, dir)
+	if err != nil {
+		t.Fatal("the dead mount is in the way:", err)
+	}
+	if err := m.syncfs(t); err != nil {
+		t.Error(err)
+	}
+	if err := m.close(); err != nil || mountedAt(dir) != nil {
 		t.Error("the mount is left:", err)
 	}
-	loops, err := loopsOf(func(file string) bool { return within(file, filepath.Dir(at)) })
-	if err != nil || len(loops) > 1 { // ours is open in this process until close
-		t.Error(loops, err)
+}
+
+func TestAMountMayHideItsOwnFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts")
+	}
+	dir := filepath.Join(t.TempDir(), "volume")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := mountFaulty(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "f"))
+	if err != nil || string(content) != "x" {
+		t.Errorf("%q %v", content, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "g"), []byte("y"), 0o644); err != nil {
+		t.Error(err)
+	}
+	if err := m.close(); err != nil || mountedAt(dir) != nil {
+		t.Error("the mount is left:", err)
+	}
+	if content, _ := os.ReadFile(filepath.Join(dir, "g")); string(content) != "y" {
+		t.Errorf("behind it: %q", content)
 	}
 }
 

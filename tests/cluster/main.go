@@ -36,6 +36,8 @@ func init() {
 		{"env", "", "print shell exports: KUBECONFIG and PATH", cmdEnv},
 		{"load-image", "FILE.tar...", "import images on every node, now and on nodes to come", cmdLoadImage},
 		{"volumes reset", "[--all] [PV...]", "make released (or all, or the named) volumes anew", cmdVolumesReset},
+		{"volume faulty", "NODE PV [the flags of faulty set]", "put a file system that fails on demand over a volume that no pod uses yet", cmdVolumeFaulty},
+		{"volume sound", "NODE PV", "take it away", cmdVolumeSound},
 		{"container kill", "--pod NS/NAME --container C", "SIGKILL every process of a container", cmdContainer("kill")},
 		{"container freeze", "--pod NS/NAME --container C", "stop a container's processes from running", cmdContainer("freeze")},
 		{"container thaw", "--pod NS/NAME --container C", "let them run again", cmdContainer("thaw")},

@@ -64,10 +64,14 @@ func (v volume) makeSound() error {
 	return errors.Join(removeControl(v.disk().point), stopDaemon(v.node.cfg, v.faultyName()))
 }
 
-// lift ends the faults of a faulty volume; one whose program died is made sound.
+// lift ends the faults of a faulty volume; one that no pod uses, or whose
+// program died, is made sound.
 func (v volume) lift() error {
 	if !v.isFaulty() {
 		return nil
+	}
+	if v.waitUnused(0) == nil {
+		return v.makeSound()
 	}
 	if _, err := askFaulty(controlName(v.disk().point), faults{Share: 1}); err != nil {
 		return v.makeSound()

@@ -9,6 +9,7 @@ pub mod api;
 pub mod browser;
 pub mod cameras;
 pub mod cluster;
+pub mod faulty;
 pub mod judge;
 pub mod members;
 pub mod net;

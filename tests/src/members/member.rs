@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::TOKEN;
 use super::pki::Authority;
 use crate::api::MemberApi;
+use crate::faulty::Faulty;
 use crate::net::free_port;
 
 /// One of a member's two processes.
@@ -42,6 +43,7 @@ pub struct Member {
     peer: u16,
     control: u16,
     children: [Option<Child>; 2],
+    faulty: Option<Faulty>,
 }
 
 impl Member {
@@ -66,7 +68,21 @@ impl Member {
             peer,
             control,
             children,
+            faulty: None,
         })
+    }
+
+    /// Puts its volume on a disk that fails on demand. To be done before its programs start.
+    pub async fn put_on_faulty_disk(&mut self) -> Result<()> {
+        let disk = self.folder.join("disk");
+        fs::create_dir(&disk)?;
+        self.faulty = Some(Faulty::mount(&disk, &self.media()).await?);
+        Ok(())
+    }
+
+    /// The disk that fails on demand.
+    pub fn disk(&self) -> Result<&Faulty> {
+        self.faulty.as_ref().context("the volume is on no faulty disk")
     }
 
     /// Its name.
@@ -195,6 +211,12 @@ impl Member {
             program.name()
         );
         Ok(())
+    }
+
+    /// The processes that run, by their ids.
+    pub fn pids(&self) -> Vec<Option<u32>> {
+        let pid = |child: &Option<Child>| child.as_ref().and_then(Child::id);
+        self.children.iter().map(pid).collect()
     }
 
     /// Both programs' logs.

@@ -5,6 +5,7 @@
 mod adoption;
 mod bad_input;
 mod corruption;
+mod disks;
 mod failback;
 mod failover;
 mod faults;

@@ -166,8 +166,11 @@ async fn a_disk_that_fails_for_ten_seconds_loses_no_frame() {
     let disk = trial.pair.members[FAILING].disk().unwrap();
     disk.set(&["--fail", "writes,syncs"]).await.unwrap();
     trial.told().await.unwrap();
-    let report = trial.report().await.unwrap();
-    assert!(!report.fit, "a primary would hand over: {report:?}");
+    until("a primary would hand over", TOLD, async || {
+        Ok((!trial.report().await?.fit).then_some(()))
+    })
+    .await
+    .unwrap();
     assert!(trial.pair.report(WELL).await.unwrap().fit);
     seconds(10).await;
     let did = disk.lift().await.unwrap();

@@ -77,7 +77,7 @@ sim: ## Search schedules for two holders of authority: SIM_SECONDS=n
 e2e: process testbed-test promises soak-short ## Prove the promises: as plain processes, and on a real cluster (takes it for itself)
 
 .PHONY: process
-process: setup build browser ## Two members as plain processes: kills, lost volumes, bad input
+process: setup build browser $(TESTBED) ## Two members as plain processes: kills, failing disks, lost volumes, bad input
 	$(TESTS) --test process -- --test-threads=1
 
 .PHONY: testbed-test

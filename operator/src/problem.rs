@@ -14,6 +14,8 @@ pub enum Reason {
     ApplyFailed,
     /// A volume is gone.
     VolumeLost,
+    /// A member's volume fails.
+    DiskFailing,
     /// A member's volume takes no more.
     DiskFull,
     /// A segment was refused: the two copies differ.
@@ -39,6 +41,7 @@ impl Reason {
             Self::InvalidSpec => "InvalidSpec",
             Self::ApplyFailed => "ApplyFailed",
             Self::VolumeLost => "VolumeLost",
+            Self::DiskFailing => "DiskFailing",
             Self::DiskFull => "DiskFull",
             Self::ReplicaRefused => "ReplicaRefused",
             Self::StreamFailed => "StreamFailed",

@@ -251,7 +251,7 @@ func (n Node) halt() error {
 // unmountDisks unmounts all disks of a node that does not run. A file that is
 // open on one of them is no failure: the next mount works on a copy.
 func (n Node) unmountDisks() error {
-	var errs []error
+	errs := []error{n.makeSound()}
 	for _, d := range n.disks() {
 		err := d.unmount()
 		if errors.Is(err, errHeld) {

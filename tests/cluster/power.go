@@ -55,6 +55,10 @@ func cmdPowerOff(cfg Config, args []string) error {
 // does not have: mounts, cgroups, network.
 func (n Node) powerOff(killOnly bool) (powerCutReport, error) {
 	report := powerCutReport{Node: n.Name()}
+	// What is on top of a disk hides it: a moment before the cut, its pods lose such a volume.
+	if err := n.makeSound(); err != nil {
+		return report, err
+	}
 	roots, err := n.openDisks()
 	if err != nil {
 		return report, err

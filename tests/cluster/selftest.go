@@ -28,6 +28,7 @@ var selftests = []struct {
 	{"link-directions", testDirections},
 	{"all-links", testAllLinks},
 	{"disk-full", testDiskFull},
+	{"disk-faulty", testDiskFaulty},
 	{"control-plane-faults", testControlFaults},
 	{"faults-in-sequence", testSequence},
 	{"destroy-and-create", testDestroy},

@@ -295,6 +295,56 @@ func testDiskFull(b *bench) error {
 	return nil
 }
 
+// testDiskFaulty: a pod that starts on a faulty volume feels its faults, no other
+// does, and a power cut and the end of the cluster leave nothing of it.
+func testDiskFaulty(b *bench) error {
+	n, other := b.cfg.node(1), b.cfg.node(2)
+	if _, err := b.tb("volume", "faulty", "n1", "small"); err == nil {
+		return errors.New("a volume that a pod uses was made faulty under it")
+	}
+	if _, err := kubectl(b.cfg, "", "delete", "pod", "-n", "selftest", "probe-n1", "--timeout=60s"); err != nil {
+		return err
+	}
+	if err := b.do("volume faulty n1 small"); err != nil {
+		return err
+	}
+	if err := b.addProbe(n); err != nil {
+		return err
+	}
+	if err := b.waitProbe(n, 30*time.Second); err != nil {
+		return err
+	}
+	write := func(n Node) error {
+		_, err := b.ask(n, "/write", "/media/file")
+		return err
+	}
+	if err := write(n); err != nil {
+		return fmt.Errorf("healthy: %w", err)
+	}
+	if err := b.do("volume faulty n1 small --fail all"); err != nil {
+		return err
+	}
+	if err := write(n); err == nil {
+		return errors.New("a write to a failing disk succeeds")
+	}
+	if err := write(other); err != nil {
+		return fmt.Errorf("another node's disk: %w", err)
+	}
+	if err := b.do("volume faulty n1 small"); err != nil {
+		return err
+	}
+	if err := write(n); err != nil {
+		return fmt.Errorf("healthy again: %w", err)
+	}
+	if err := b.do("node power-off n1", "node power-on n1"); err != nil {
+		return err
+	}
+	if v, err := n.volume("small"); err != nil || v.isFaulty() {
+		return fmt.Errorf("after a power cut the volume is still faulty: %v", err)
+	}
+	return b.waitProbe(n, 60*time.Second)
+}
+
 // testControlFaults: a frozen or killed API server does not answer, and the nodes go on.
 func testControlFaults(b *bench) error {
 	n := b.cfg.node(1)

@@ -156,7 +156,7 @@ func prepareHost(cfg Config) error {
 	return os.WriteFile(cfg.pki("complete"), nil, 0o644)
 }
 
-// revive turns a node on, thaws its containers, mends its links and frees its disks.
+// revive turns a node on, thaws its containers, mends its links, frees its disks and lifts their faults.
 func revive(n Node) error {
 	unlock, err := lock(n.Name())
 	if err != nil {
@@ -175,7 +175,7 @@ func revive(n Node) error {
 		}
 	}
 	for _, v := range n.volumes() {
-		if err := v.disk().free(); err != nil {
+		if err := errors.Join(v.lift(), v.disk().free()); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -136,7 +137,7 @@ func (v volume) reset(a *api) error {
 	if err := v.waitUnused(10 * time.Second); err != nil {
 		return err
 	}
-	if err := a.remove(v.apiPath()); err != nil {
+	if err := errors.Join(a.remove(v.apiPath()), v.makeSound()); err != nil {
 		return err
 	}
 	d := v.disk()

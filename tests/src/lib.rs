@@ -10,6 +10,7 @@ pub mod bench;
 pub mod browser;
 pub mod cameras;
 pub mod cluster;
+pub mod faulty;
 pub mod judge;
 pub mod members;
 pub mod net;

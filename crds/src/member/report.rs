@@ -163,8 +163,11 @@ pub struct DiskReport {
     pub total_bytes: u64,
     /// What is free of it.
     pub free_bytes: u64,
-    /// Whether it takes no more media.
+    /// Whether it has no room for more media.
     pub full: bool,
+    /// Whether it takes no more media for another reason: I/O errors, or it became read-only.
+    #[serde(default)]
+    pub failing: bool,
 }
 
 /// One configured stream on this member.
@@ -247,8 +250,10 @@ pub enum StreamErrorCode {
     Malformed,
     /// The stream's task failed; it is held off.
     TaskFailed,
-    /// The volume takes no more.
+    /// The volume has no room.
     DiskFull,
+    /// The volume fails.
+    DiskFailing,
     /// A code of a newer member.
     #[serde(other)]
     Unknown,
@@ -268,6 +273,7 @@ impl StreamErrorCode {
             Self::Malformed => "Malformed",
             Self::TaskFailed => "TaskFailed",
             Self::DiskFull => "DiskFull",
+            Self::DiskFailing => "DiskFailing",
             Self::Unknown => "Unknown",
         }
     }

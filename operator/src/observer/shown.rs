@@ -139,13 +139,14 @@ mod tests {
     #[test]
     fn what_status_tells_asks_for_a_reconcile() {
         let rest = shown(&view(|_| ()));
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 8] = [
             ("another epoch", |w| lease(w).epoch = failover::Epoch(8)),
             ("another holder", |w| lease(w).holder = None),
             ("another role", |w| said(w, STANDBY).role = Role::None),
             ("much lag", |w| flow(w).lag_ms = 1_000),
             ("no connection", |w| flow(w).connected = false),
             ("a full disk", |w| said(w, STANDBY).disk.full = true),
+            ("a failing disk", |w| said(w, STANDBY).disk.failing = true),
             ("a silent member", |w| silence(w, STANDBY)),
         ];
         for (what, change) in changes {

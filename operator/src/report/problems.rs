@@ -84,6 +84,14 @@ fn unrecorded(world: &World, name: &str) -> Option<Problem> {
 fn of_report(report: &MemberReport) -> Vec<Problem> {
     let member = &report.member;
     let mut problems = Vec::new();
+    if report.disk.failing {
+        let message = format!(
+            "the volume of member {member:?} ({}) fails: it records nothing, and its peer records all. Check the disk of its \
+             node; if it lasts, replace the volume",
+            names::claim(member)
+        );
+        problems.push(Problem::new(Reason::DiskFailing, member, message));
+    }
     if report.disk.full {
         let message = format!(
             "the volume of member {member:?} ({}) is full: it records no more. Raise storage.size, lower \

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use segment::Error;
+
 use crate::local::Disk;
 
 /// The reserve that frames never use: ledgers, epochs and seals must always fit. 1/200 of the volume, within these
@@ -10,12 +12,25 @@ const RESERVE: (u64, u64) = (16 << 20, 1 << 30);
 /// How long to wait before the next attempt after a refusal.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The cures.
+const FULL: &str = "free space, or lower spec.storage.retention";
+const FAILING: &str = "check the disk of its node, and replace the volume if this lasts";
+
+/// A write or a sync that failed.
+#[derive(Debug)]
+struct Refusal {
+    at: Duration,
+    why: String,
+    /// The disk does not work, rather than having no room.
+    failing: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Guard {
     total: u64,
     free: u64,
-    refused: Option<(Duration, String)>,
+    refused: Option<Refusal>,
     low: bool,
 }
 
@@ -33,8 +48,12 @@ impl Guard {
     }
 
     /// A write or a sync failed at `now`.
-    pub fn refused(&mut self, now: Duration, why: &str) {
-        self.refused = Some((now, why.to_owned()));
+    pub fn refused(&mut self, now: Duration, error: &Error) {
+        self.refused = Some(Refusal {
+            at: now,
+            why: error.to_string(),
+            failing: !error.is_volume_full(),
+        });
     }
 
     /// A group of writes was synced: the volume works.
@@ -54,34 +73,42 @@ impl Guard {
     pub fn is_to_prove(&self, now: Duration) -> bool {
         self.refused
             .as_ref()
-            .is_some_and(|(at, _)| now.saturating_sub(*at) >= RETRY)
+            .is_some_and(|r| now.saturating_sub(r.at) >= RETRY)
+    }
+
+    /// Whether there was a refusal, and it is too early for another attempt at `now`.
+    pub fn holds_off(&self, now: Duration) -> bool {
+        self.refused.is_some() && !self.is_to_prove(now)
     }
 
     /// Whether frames may be written now. After a refusal there is an attempt each second.
     pub fn takes(&self, now: Duration) -> bool {
-        !self.low && (self.refused.is_none() || self.is_to_prove(now))
+        !self.low && !self.holds_off(now)
     }
 
-    /// Why frames are refused, for people.
+    /// Why frames are refused, and the cure, for people.
     pub fn why(&self) -> Option<String> {
         let low = || {
             format!(
-                "the volume has {} MiB left, which is its reserve",
+                "the volume has {} MiB left, which is its reserve; {FULL}",
                 self.free >> 20
             )
         };
-        self.refused
-            .as_ref()
-            .map(|(_, why)| format!("the volume refuses writes: {why}"))
-            .or(self.low.then(low))
+        let refused = |r: &Refusal| {
+            let cure = if r.failing { FAILING } else { FULL };
+            format!("the volume refuses writes: {}; {cure}", r.why)
+        };
+        self.refused.as_ref().map(refused).or(self.low.then(low))
     }
 
     /// For the ticket.
     pub fn report(&self) -> Disk {
+        let failing = self.refused.as_ref().is_some_and(|r| r.failing);
         Disk {
             total_bytes: self.total,
             free_bytes: self.free,
-            full: self.low || self.refused.is_some(),
+            full: self.low || (self.refused.is_some() && !failing),
+            failing,
         }
     }
 }
@@ -92,6 +119,37 @@ mod tests {
 
     const GB: u64 = 1 << 30;
     const S: Duration = Duration::from_secs(1);
+
+    fn error(code: rustix::io::Errno) -> Error {
+        Error::io("/media", code)
+    }
+
+    fn no_space() -> Error {
+        error(rustix::io::Errno::NOSPC)
+    }
+
+    #[test]
+    fn a_full_disk_and_a_failing_one_are_told_apart() {
+        use rustix::io::Errno;
+        let table = [
+            (Errno::NOSPC, (true, false), FULL),
+            (Errno::DQUOT, (true, false), FULL),
+            (Errno::IO, (false, true), FAILING),
+            (Errno::ROFS, (false, true), FAILING),
+        ];
+        for (code, (full, failing), cure) in table {
+            let mut guard = Guard::default();
+            guard.measured(20 * GB, 10 * GB);
+            guard.refused(S, &error(code));
+            let disk = guard.report();
+            assert_eq!((disk.full, disk.failing), (full, failing), "{code}");
+            let why = guard.why().unwrap();
+            assert!(why.contains("/media") && why.ends_with(cure), "{why}");
+            guard.worked();
+            let disk = guard.report();
+            assert_eq!((disk.full, disk.failing, guard.why()), (false, false, None));
+        }
+    }
 
     #[test]
     fn the_reserve_has_hysteresis() {
@@ -110,7 +168,7 @@ mod tests {
     fn a_refusal_is_retried_and_forgotten_after_success() {
         let mut guard = Guard::default();
         guard.measured(20 * GB, 10 * GB);
-        guard.refused(S, "No space left on device");
+        guard.refused(S, &no_space());
         assert!(!guard.takes(S) && guard.report().full);
         assert!(guard.takes(S * 2));
         assert!(guard.report().full, "until it worked");
@@ -122,11 +180,11 @@ mod tests {
     fn a_sync_right_after_a_refusal_proves_nothing() {
         let mut guard = Guard::default();
         guard.measured(20 * GB, 10 * GB);
-        guard.refused(S, "No space left on device");
+        guard.refused(S, &no_space());
         guard.synced(S + S / 20);
         assert!(guard.report().full && !guard.takes(S + S / 10));
         assert!(guard.takes(S * 2) && guard.is_to_prove(S * 2));
-        guard.refused(S * 2, "No space left on device");
+        guard.refused(S * 2, &no_space());
         guard.synced(S * 2);
         assert!(guard.report().full, "refused again");
         guard.synced(S * 3);

@@ -59,6 +59,14 @@ pub enum Error {
         /// The most, bytes.
         most: usize,
     },
+    /// Records were written, and no sync succeeded since.
+    #[error("{path}: {bytes} bytes wait for a sync that does not succeed: check the volume's disk")]
+    NotSynced {
+        /// The ledger.
+        path: PathBuf,
+        /// What waits, bytes.
+        bytes: usize,
+    },
     /// Media that cannot be written as MP4.
     #[error("{0}")]
     Media(String),
@@ -91,18 +99,19 @@ impl Error {
 
     /// Whether the volume had no room or refused bytes, rather than being wrong.
     pub fn is_volume_refusal(&self) -> bool {
+        self.is_volume_full() || self.is_one_of(&[rustix::io::Errno::IO, rustix::io::Errno::ROFS])
+    }
+
+    /// Whether the volume had no room.
+    pub fn is_volume_full(&self) -> bool {
+        self.is_one_of(&[rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT])
+    }
+
+    fn is_one_of(&self, codes: &[rustix::io::Errno]) -> bool {
         let Self::Io { source, .. } = self else {
             return false;
         };
-        source.raw_os_error().is_some_and(|code| {
-            [
-                rustix::io::Errno::NOSPC,
-                rustix::io::Errno::DQUOT,
-                rustix::io::Errno::IO,
-                rustix::io::Errno::ROFS,
-            ]
-            .iter()
-            .any(|e| e.raw_os_error() == code)
-        })
+        let code = source.raw_os_error();
+        codes.iter().any(|e| Some(e.raw_os_error()) == code)
     }
 }

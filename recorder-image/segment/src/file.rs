@@ -51,11 +51,17 @@ impl SegmentFile {
     /// [`Error::Exists`], [`Error::Media`] for a track that cannot be written, [`Error::Io`].
     pub fn create(volume: &Volume, header: Header, track: &Track) -> Result<Self> {
         let head = fmp4::write_head(&header, track)?;
-        Self::create_with_head(volume, header, &head)
+        Self::create_with_head(volume, header, &head, false)
     }
 
-    /// Opens a new segment with a head that was already proven to be that of `header`.
-    pub(crate) fn create_with_head(volume: &Volume, header: Header, head: &[u8]) -> Result<Self> {
+    /// Opens a new segment with a head that was already proven to be that of `header`; with `again` also over what is
+    /// left of an attempt of which nothing became durable.
+    pub(crate) fn create_with_head(
+        volume: &Volume,
+        header: Header,
+        head: &[u8],
+        again: bool,
+    ) -> Result<Self> {
         volume.create_stream_dir(header.id.stream)?;
         let (path, sealed_path) = (volume.open_path(&header.id), volume.sealed_path(&header.id));
         if sealed_path.exists() && !breaks(I2) {
@@ -64,7 +70,9 @@ impl SegmentFile {
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(true)
+            .create_new(!again)
+            .create(again)
+            .truncate(again)
             .open(&path);
         let file = opened.map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => Error::Exists(header.id.clone()),
@@ -115,6 +123,21 @@ impl SegmentFile {
             chain: found.chain,
             hasher: found.hasher,
         })
+    }
+
+    /// As [`Self::resume`], after a sync failed: what lies behind the first `durable` bytes may be gone from the disk
+    /// although it can still be read, so it is cut. The rest is read again.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub fn resume_durable(volume: &Volume, id: &SegmentId, durable: u64) -> Result<Self> {
+        let path = volume.open_path(id);
+        let io = |e| Error::io(&path, e);
+        let file = OpenOptions::new().write(true).open(&path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() > durable {
+            file.set_len(durable).map_err(io)?;
+        }
+        Self::resume(volume, id)
     }
 
     /// Writes frames as one fragment, and the packets of sound that were received with them. After an error the file is as before.
@@ -241,6 +264,7 @@ impl SegmentFile {
         };
         Finished {
             entry,
+            file: self.file,
             path: self.path,
             sealed_path: self.sealed_path,
         }
@@ -252,6 +276,7 @@ impl SegmentFile {
 #[must_use = "a finished segment is to be synced and renamed"]
 pub struct Finished {
     entry: SealedEntry,
+    file: File,
     path: PathBuf,
     sealed_path: PathBuf,
 }
@@ -266,8 +291,17 @@ impl Finished {
     /// last append, and before the one that makes the name durable.
     ///
     /// # Errors
-    /// [`Error::Exists`] if it is sealed already, [`Error::Io`].
+    /// [`Error::Exists`] if it is sealed already, [`Error::Damaged`] if a refused write left bytes behind its end,
+    /// [`Error::Io`].
     pub fn rename(self) -> Result<SealedEntry> {
+        let length = self.file.metadata().map_err(|e| Error::io(&self.path, e))?.len();
+        if length != self.entry.length {
+            let what = format!(
+                "has {length} bytes, not the {} that were proven",
+                self.entry.length
+            );
+            return Err(Error::damaged(self.path, what));
+        }
         match rename_new(&self.path, &self.sealed_path) {
             Ok(()) => Ok(self.entry),
             Err(rustix::io::Errno::EXIST) => Err(Error::Exists(self.entry.header.id)),

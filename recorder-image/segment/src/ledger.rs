@@ -17,6 +17,8 @@ use crate::volume::{Role, Volume, file_names};
 
 /// A file is followed by a new one when it has this many bytes.
 pub const ROTATE_BYTES: u64 = 16 << 20;
+/// The most bytes that wait for a sync. More are refused: a volume that takes bytes and syncs none must not fill memory.
+const MAX_UNSYNCED: usize = 2 * MAX_RECORD;
 /// The most bytes of one record's payload.
 pub const MAX_RECORD: usize = 16 << 20;
 /// The first bytes of a ledger file; then the chain that it continues.
@@ -123,6 +125,8 @@ pub struct Ledger {
     file: File,
     end: u64,
     chain: Chain,
+    /// The bytes before `end` of which no sync is known.
+    unsynced: Vec<u8>,
 }
 
 impl Ledger {
@@ -176,6 +180,7 @@ impl Ledger {
                 file,
                 end: found.end,
                 chain: found.chain,
+                unsynced: Vec::new(),
             },
             cut,
         ))
@@ -208,6 +213,7 @@ impl Ledger {
             file,
             end: FILE_HEAD,
             chain,
+            unsynced: head,
         })
     }
 
@@ -226,7 +232,14 @@ impl Ledger {
                 most: MAX_RECORD,
             });
         }
-        if self.end >= ROTATE_BYTES {
+        if self.unsynced.len() > MAX_UNSYNCED {
+            return Err(Error::NotSynced {
+                path: self.path.clone(),
+                bytes: self.unsynced.len(),
+            });
+        }
+        // Not while bytes of this file wait: they would be out of reach of `rewrite`.
+        if self.end >= ROTATE_BYTES && self.unsynced.is_empty() {
             *self = Self::begin(self.dir.clone(), self.role, self.number + 1, self.chain)?;
         }
         let chain = *blake3::Hasher::new()
@@ -241,7 +254,26 @@ impl Ledger {
         }
         self.end += bytes.len() as u64;
         self.chain = chain;
+        self.unsynced.extend(bytes);
         Ok(())
+    }
+
+    /// A `Volume::sync` succeeded after the last record was written.
+    pub fn synced(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// Writes again what no sync covered: to be called before the sync that follows a failed one. The page cache may have
+    /// dropped those bytes, and would then not write them again; the next sync would succeed all the same, and all later
+    /// records would lie behind a hole.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn rewrite(&self) -> Result<()> {
+        let offset = self.end - self.unsynced.len() as u64;
+        self.file
+            .write_all_at(&self.unsynced, offset)
+            .map_err(|e| Error::io(&self.path, e))
     }
 }
 

@@ -85,6 +85,18 @@ impl Receiving {
     /// # Errors
     /// [`Refusal`].
     pub fn create(volume: &Volume, id: &SegmentId, head: &[u8]) -> Result<Self, Refusal> {
+        Self::begin(volume, id, head, false)
+    }
+
+    /// As [`Self::create`], where a file may be left of an attempt of which nothing became durable.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn create_again(volume: &Volume, id: &SegmentId, head: &[u8]) -> Result<Self, Refusal> {
+        Self::begin(volume, id, head, true)
+    }
+
+    fn begin(volume: &Volume, id: &SegmentId, head: &[u8], again: bool) -> Result<Self, Refusal> {
         let malformed = |what: &str| Refusal::Malformed {
             id: id.clone(),
             what: what.to_owned(),
@@ -96,7 +108,7 @@ impl Receiving {
         if found.len != head.len() || head.len() > fmp4::MAX_HEAD {
             return Err(malformed("bytes after the head, or a head too large"));
         }
-        match SegmentFile::create_with_head(volume, found.header, head) {
+        match SegmentFile::create_with_head(volume, found.header, head, again) {
             Ok(file) => Ok(Self { file }),
             Err(Error::Exists(id)) => Err(Refusal::SecondContent(id)),
             Err(e) => Err(e.into()),
@@ -110,6 +122,16 @@ impl Receiving {
     pub fn resume(volume: &Volume, id: &SegmentId) -> Result<Self, Refusal> {
         Ok(Self {
             file: SegmentFile::resume(volume, id)?,
+        })
+    }
+
+    /// As [`Self::resume`], after a sync failed: only the first `durable` bytes count, the peer sends the others again.
+    ///
+    /// # Errors
+    /// [`Refusal::Volume`].
+    pub fn resume_durable(volume: &Volume, id: &SegmentId, durable: u64) -> Result<Self, Refusal> {
+        Ok(Self {
+            file: SegmentFile::resume_durable(volume, id, durable)?,
         })
     }
 

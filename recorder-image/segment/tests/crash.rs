@@ -74,6 +74,7 @@ fn write_for_ever(dir: &Path) -> ! {
             sealed.push(entry);
         }
         volume.sync().unwrap();
+        ledgers.iter_mut().for_each(Ledger::synced);
         for entry in sealed {
             say(&format!("sealed {} {}", entry.header.id, hex::encode(entry.root)));
         }

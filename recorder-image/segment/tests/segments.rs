@@ -319,6 +319,7 @@ fn a_ledger_is_read_as_it_grows_over_rotations() {
                 what: "x".repeat(1 << 20),
             })
             .unwrap();
+        ledger.synced();
         for record in reader.poll().unwrap() {
             assert!(matches!(record, Record::Note { at_us, .. } if at_us == read));
             read += 1;
@@ -562,6 +563,7 @@ fn a_rotation_that_failed_is_tried_again() {
         std::fs::write(&next, vec![7; left]).unwrap();
         for at_us in 0..20 {
             ledger.append(&note(at_us)).unwrap();
+            ledger.synced();
         }
         drop(ledger);
         let (mut ledger, cut) = Ledger::open(&volume, uid, Role::Recorder).unwrap();

@@ -150,6 +150,13 @@ impl Testbed {
         self.run(&["disk", "free", node, volume]).await.map(drop)
     }
 
+    /// Puts a node's volume on a disk that fails on demand, if no pod uses it yet, and begins faults there in place of those
+    /// before: flags of `testbed faulty set`; none: it works.
+    pub async fn disk_faults(&self, node: &str, volume: &str, faults: &[&str]) -> Result<Fault> {
+        let args = [&["volume", "faulty", node, volume], faults].concat();
+        self.fault(&args).await
+    }
+
     /// Makes all volumes that nobody claims new and empty.
     pub async fn reset_volumes(&self) -> Result<()> {
         self.run(&["volumes", "reset"]).await.map(drop)

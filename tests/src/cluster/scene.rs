@@ -16,6 +16,8 @@ use crate::api::{Hashes, MemberApi};
 use crate::cameras::{Cameras, Options, end_detached};
 use crate::judge::{Start, Verdict, Watched, judge, watched};
 
+/// The nodes of the test bed.
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken.
 const UP: Duration = Duration::from_mins(1);
 /// Until a pair whose member came back has caught up: a node boots, a kubelet restarts its pods.
@@ -124,6 +126,20 @@ impl Scene {
         let (bed, kube, kubeconfig) = stage().await?;
         let cameras = Cameras::start(options).await?;
         Self::play(bed, kube, kubeconfig, cameras, change).await
+    }
+
+    /// As [`Scene::start`], with every volume that a member may get on a disk that fails on demand.
+    pub async fn on_faulty_disks(streams: usize) -> Result<Self> {
+        let (bed, kube, kubeconfig) = stage().await?;
+        let cameras = Cameras::start(Options::test_bed(streams)).await?;
+        // Its pods would go on with the disks as they are.
+        PairUnderTest::new(&kube).delete(&bed).await?;
+        for node in NODES {
+            for volume in ["d1", "d2"] {
+                bed.disk_faults(node, volume, &[]).await?;
+            }
+        }
+        Self::play(bed, kube, kubeconfig, cameras, |_| {}).await
     }
 
     /// Makes the pair anew for cameras that play.

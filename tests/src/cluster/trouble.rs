@@ -59,6 +59,14 @@ pub enum Trouble {
     CutAll(Whom),
     /// The volume takes no byte.
     FillDisk(Whom),
+    /// Writes and syncs of the volume fail. This and the three below need [`Scene::on_faulty_disks`].
+    FailDisk(Whom),
+    /// Every third sync of the volume fails and loses what it was to make durable.
+    FailSyncs(Whom),
+    /// Nothing can be read of the volume.
+    FailReads(Whom),
+    /// Every sync of the volume is 300 ms late.
+    StallDisk(Whom),
     /// The API server stands still, then goes on.
     FreezeApi,
     /// There is no operator.
@@ -72,7 +80,7 @@ pub enum Trouble {
 const API: &str = "kube-apiserver";
 
 impl Trouble {
-    /// Every fault, in the order of the list of promises.
+    /// Every fault that needs no special pair, in the order of the list of promises.
     pub const ALL: [Self; 34] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
@@ -148,6 +156,7 @@ impl Trouble {
             Self::DeleteLease | Self::WipeStatus => 5,
             Self::FreezePod(_) => 30,
             Self::FreezeApi => 45,
+            Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => 10,
             _ => 6,
         };
         Duration::from_secs(seconds)
@@ -168,7 +177,11 @@ impl Trouble {
             | Self::CutCameras(whom)
             | Self::CutCamera(whom)
             | Self::CutAll(whom)
-            | Self::FillDisk(whom) => match whom {
+            | Self::FillDisk(whom)
+            | Self::FailDisk(whom)
+            | Self::FailSyncs(whom)
+            | Self::FailReads(whom)
+            | Self::StallDisk(whom) => match whom {
                 Whom::Primary => &before.primary,
                 Whom::Standby => &before.standby,
             },
@@ -184,6 +197,17 @@ impl Trouble {
             Self::CutCamera(_) => format!("camera:{}", scene.watched[0].camera),
             Self::CutAll(_) => "all".to_owned(),
             _ => format!("peer:{}", before.standby.node),
+        }
+    }
+
+    /// What happens to its disk: flags of `testbed faulty set`.
+    fn disk_faults(self) -> &'static [&'static str] {
+        match self {
+            Self::FailDisk(_) => &["--fail", "writes,syncs"],
+            Self::FailSyncs(_) => &["--fail", "syncs", "--share", "0.33"],
+            Self::FailReads(_) => &["--fail", "reads"],
+            Self::StallDisk(_) => &["--stall", "300ms"],
+            _ => &[],
         }
     }
 
@@ -225,6 +249,10 @@ impl Trouble {
             Self::FillDisk(_) => {
                 bed.fill(node, &scene.volume_of(member).await?).await?;
             }
+            Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {
+                let volume = scene.volume_of(member).await?;
+                return bed.disk_faults(node, &volume, self.disk_faults()).await;
+            }
             Self::FreezeApi => bed.control("freeze", API).await?,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await?,
             Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await?,
@@ -257,6 +285,10 @@ impl Trouble {
             | Self::CutCamera(_)
             | Self::CutAll(_) => bed.mend_link(node, &self.link(scene, before)).await,
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
+            Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {
+                let volume = scene.volume_of(member).await?;
+                bed.disk_faults(node, &volume, &[]).await.map(drop)
+            }
             Self::FreezeApi => bed.control("thaw", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,
             _ => Ok(()),

@@ -14,6 +14,7 @@ use super::TOKEN;
 use super::pki::Authority;
 use crate::api::MemberApi;
 use crate::bench::usage;
+use crate::faulty::Faulty;
 use crate::net::free_port;
 
 /// One of a member's two processes.
@@ -44,6 +45,7 @@ pub struct Member {
     control: u16,
     kubeconfig: Option<PathBuf>,
     children: [Option<Child>; 2],
+    faulty: Option<Faulty>,
 }
 
 impl Member {
@@ -69,7 +71,21 @@ impl Member {
             control,
             kubeconfig: None,
             children,
+            faulty: None,
         })
+    }
+
+    /// Puts its volume on a disk that fails on demand. To be done before its programs start.
+    pub async fn put_on_faulty_disk(&mut self) -> Result<()> {
+        let disk = self.folder.join("disk");
+        fs::create_dir(&disk)?;
+        self.faulty = Some(Faulty::mount(&disk, &self.media()).await?);
+        Ok(())
+    }
+
+    /// The disk that fails on demand.
+    pub fn disk(&self) -> Result<&Faulty> {
+        self.faulty.as_ref().context("the volume is on no faulty disk")
     }
 
     /// Its name.
@@ -200,6 +216,12 @@ impl Member {
             program.name()
         );
         Ok(())
+    }
+
+    /// The processes that run, by their ids.
+    pub fn pids(&self) -> Vec<Option<u32>> {
+        let pid = |child: &Option<Child>| child.as_ref().and_then(Child::id);
+        self.children.iter().map(pid).collect()
     }
 
     /// Both programs' logs.

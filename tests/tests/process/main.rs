@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cameras;
+mod disks;
 mod kills;
 mod live;
 mod record;

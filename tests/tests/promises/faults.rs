@@ -5,9 +5,12 @@ use e2e::cluster::{Scene, Trouble, Whom};
 
 use crate::STREAMS;
 
-/// One after the other on one pair: that a fault leaves nothing behind which makes the next one worse is part of the promise.
 async fn endures(troubles: &[Trouble]) {
-    let scene = Scene::start(STREAMS).await.unwrap();
+    bears(&Scene::start(STREAMS).await.unwrap(), troubles).await;
+}
+
+/// One after the other on one pair: that a fault leaves nothing behind which makes the next one worse is part of the promise.
+pub(crate) async fn bears(scene: &Scene, troubles: &[Trouble]) {
     for trouble in troubles {
         let began = std::time::Instant::now();
         let verdict = scene.endure(&[*trouble]).await;

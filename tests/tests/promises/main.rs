@@ -8,6 +8,7 @@ mod bad_input;
 mod cameras;
 mod clocks;
 mod corruption;
+mod disks;
 mod drain;
 mod failback;
 mod failover;

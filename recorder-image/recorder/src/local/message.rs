@@ -87,8 +87,11 @@ pub struct Disk {
     pub total_bytes: u64,
     /// Free for this process, bytes.
     pub free_bytes: u64,
-    /// The volume refuses frames (ENOSPC, EIO, or the reserve is reached).
+    /// The volume has no room for frames: it said so, or its reserve is reached.
     pub full: bool,
+    /// The volume fails for another reason: I/O errors, or it became read-only.
+    #[serde(default)]
+    pub failing: bool,
 }
 
 /// One stream as this member receives it.
@@ -150,7 +153,7 @@ pub struct StreamError {
     pub message: String,
 }
 
-/// The reasons a stream is not received (or, for [`ErrorCode::DiskFull`], not recorded).
+/// The reasons a stream is not received (or, for [`ErrorCode::DiskFull`] and [`ErrorCode::DiskFailing`], not recorded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ErrorCode {
     /// The host name does not resolve.
@@ -172,8 +175,10 @@ pub enum ErrorCode {
     Malformed,
     /// The task of this stream panicked.
     TaskFailed,
-    /// The volume refuses frames.
+    /// The volume has no room for frames.
     DiskFull,
+    /// The volume fails.
+    DiskFailing,
 }
 
 /// What the replicator says.

@@ -93,8 +93,10 @@ pub struct Metrics {
     pub disk_total: Gauge,
     /// Free space of the volume.
     pub disk_free: Gauge,
-    /// 1 while the volume refuses frames.
+    /// 1 while the volume has no room for frames.
     pub disk_full: Gauge,
+    /// 1 while the volume fails.
+    pub disk_failing: Gauge,
     /// Segments sealed.
     pub sealed: Counter,
     /// Segments that retention removed.
@@ -140,6 +142,7 @@ impl Metrics {
             disk_total: Gauge::default(),
             disk_free: Gauge::default(),
             disk_full: Gauge::default(),
+            disk_failing: Gauge::default(),
             sealed: Counter::default(),
             evicted: Counter::default(),
             refused: Counter::default(),
@@ -252,8 +255,13 @@ impl Metrics {
         );
         r.register(
             "disk_full",
-            "1 while the volume refuses frames",
+            "1 while the volume has no room for frames",
             self.disk_full.clone(),
+        );
+        r.register(
+            "disk_failing",
+            "1 while the volume fails: I/O errors, or it became read-only",
+            self.disk_failing.clone(),
         );
         r.register("segments_sealed", "Segments sealed", self.sealed.clone());
         r.register(

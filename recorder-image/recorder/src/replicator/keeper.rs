@@ -28,6 +28,8 @@ const COMMIT_PERIOD: Duration = Duration::from_millis(50);
 /// Bytes that are synced before the period is over.
 const COMMIT_BYTES: u64 = 8 << 20;
 
+/// The most copies of which it is remembered how much is durable, after the volume failed.
+const MAX_DOUBTFUL: usize = 4096;
 /// How often the volume is measured.
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
 
@@ -81,6 +83,18 @@ struct Growing {
     /// Frames of fragments that are not synced yet.
     frames: Vec<FrameMark>,
     dirty: bool,
+    /// Bytes that are synced.
+    durable: u64,
+}
+
+/// A copy that has its sealed name.
+#[derive(Debug)]
+struct Renamed {
+    entry: SealedEntry,
+    received_s: i64,
+    from: String,
+    /// Whether the ledger has it.
+    recorded: bool,
 }
 
 /// See the module.
@@ -91,7 +105,13 @@ pub struct Keeper {
     recorder: mpsc::UnboundedSender<ToRecorder>,
     ledgers: BTreeMap<StreamUid, Ledger>,
     growing: BTreeMap<SegmentId, Growing>,
+    /// Copies of which a sync failed, and how much of them is durable all the same, bytes.
+    doubtful: BTreeMap<SegmentId, u64>,
+    /// Whether the last sync failed.
+    failed: bool,
     finished: Vec<Finished>,
+    /// Copies that have their sealed name: a sync has to make that durable before anyone is told (I2).
+    renamed: Vec<Renamed>,
     /// What the peer held of this volume's own segments when it connected, bytes.
     theirs: BTreeMap<SegmentId, u64>,
     /// Own segments of dead incarnations, and how long they will get.
@@ -125,7 +145,10 @@ impl Keeper {
             recorder,
             ledgers: BTreeMap::new(),
             growing: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            failed: false,
             finished: Vec::new(),
+            renamed: Vec::new(),
             theirs: BTreeMap::new(),
             tails: BTreeMap::new(),
             early: false,
@@ -154,7 +177,8 @@ impl Keeper {
                 // Nothing is taken, so the peer's credit ends: what comes waits there, and none of it is lost.
                 std::thread::sleep(COMMIT_PERIOD);
             }
-            if self.last_commit.elapsed() >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES {
+            let due = self.last_commit.elapsed() >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES;
+            if due && !self.guard.holds_off(now()) {
                 self.commit();
             }
         }
@@ -180,7 +204,7 @@ impl Keeper {
         self.measured = Some(Instant::now());
         match self.volume.space() {
             Ok(space) => self.guard.measured(space.total, space.free),
-            Err(e) => self.guard.refused(now(), &e.to_string()),
+            Err(e) => self.guard.refused(now(), &e),
         }
     }
 
@@ -227,8 +251,13 @@ impl Keeper {
         if self.ignores(id) || self.growing.contains_key(id) || self.hub.get(id).is_some() {
             return;
         }
-        match Receiving::create(&self.volume, id, head) {
+        let created = match self.doubtful.get(id) {
+            Some(_) => Receiving::create_again(&self.volume, id, head),
+            None => Receiving::create(&self.volume, id, head),
+        };
+        match created {
             Ok(copy) => {
+                self.doubtful.remove(id);
                 self.tell(ToRecorder::ReceivedOpened {
                     id: id.clone(),
                     head_len: head.len() as u64,
@@ -239,6 +268,7 @@ impl Keeper {
                         copy,
                         frames: Vec::new(),
                         dirty: true,
+                        durable: 0,
                     },
                 );
                 self.dirty_bytes += head.len() as u64;
@@ -250,7 +280,8 @@ impl Keeper {
     /// Whether bytes for this segment mean nothing here: there is no connection (any more), it is sealed, it was refused, or
     /// this member's own recorder writes it (I2). Then what is here is all there is.
     fn ignores(&mut self, id: &SegmentId) -> bool {
-        if self.replies.is_none() || self.hub.declined().contains(id) {
+        let is_renamed = self.renamed.iter().any(|r| &r.entry.header.id == id);
+        if self.replies.is_none() || is_renamed || self.hub.declined().contains(id) {
             return true;
         }
         let here = self.hub.get(id);
@@ -290,13 +321,19 @@ impl Keeper {
     /// The copy, also one that was interrupted.
     fn grow(&mut self, id: &SegmentId) -> Result<&mut Growing, Refusal> {
         if !self.growing.contains_key(id) {
-            let copy = Receiving::resume(&self.volume, id)?;
+            let copy = match self.doubtful.get(id) {
+                Some(durable) => Receiving::resume_durable(&self.volume, id, *durable)?,
+                None => Receiving::resume(&self.volume, id)?,
+            };
+            self.doubtful.remove(id);
+            let durable = copy.file().end();
             self.growing.insert(
                 id.clone(),
                 Growing {
                     copy,
                     frames: Vec::new(),
                     dirty: false,
+                    durable,
                 },
             );
         }
@@ -327,10 +364,12 @@ impl Keeper {
     /// What fails goes to quarantine, is counted, and is not asked for again for a while (I4). What was proven stays.
     fn refuse(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
         tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
-        self.growing.remove(id);
+        if let Some(growing) = self.growing.remove(id) {
+            self.doubt(id, &growing);
+        }
         if !refusal.blames_peer() {
             if let Refusal::Volume(why) = refusal {
-                self.guard.refused(now(), &why.to_string());
+                self.guard.refused(now(), why);
             }
             return self.again("this side lost its place in a segment");
         }
@@ -369,14 +408,14 @@ impl Keeper {
             .map_or(Ok(()), |ledger| ledger.append(record))
     }
 
-    /// One sync for all that was received, one more where segments were sealed; then it is acknowledged.
+    /// One sync for all that was received; then it is acknowledged. Copies that are complete are renamed, which is durable
+    /// and acknowledged with the next sync (I2).
     fn commit(&mut self) {
         self.last_commit = Instant::now();
-        if self.dirty_bytes > 0 || !self.finished.is_empty() {
-            if let Err(e) = self.volume.sync() {
+        if self.dirty_bytes > 0 || !self.finished.is_empty() || !self.renamed.is_empty() {
+            if let Err(e) = self.sync() {
                 tracing::error!("the volume does not sync: {e}");
-                // Nothing of it may be taken for durable: the copies are read again from what is.
-                self.guard.refused(now(), &e.to_string());
+                self.guard.refused(now(), &e);
                 return self.again("the volume does not sync");
             }
             self.guard.worked();
@@ -384,6 +423,7 @@ impl Keeper {
             let mut acks = self.durable();
             acks.extend(self.sealed());
             self.hub.received(clock::wall_ms());
+            self.rename();
             self.reply(Reply::Ack(acks));
         }
         let done = std::mem::take(&mut self.done_bytes);
@@ -392,11 +432,25 @@ impl Keeper {
         }
     }
 
+    /// After an error nothing that was written since the last sync may be taken for durable, also when the next one
+    /// succeeds: the page cache may have dropped it. The ledgers write it again.
+    fn sync(&mut self) -> segment::Result<()> {
+        if self.failed {
+            self.ledgers.values().try_for_each(Ledger::rewrite)?;
+        }
+        let synced = self.volume.sync();
+        self.failed = synced.is_err();
+        synced?;
+        self.ledgers.values_mut().for_each(Ledger::synced);
+        Ok(())
+    }
+
     fn durable(&mut self) -> Vec<(SegmentId, u64)> {
         let mut acks = Vec::new();
         for (id, growing) in self.growing.iter_mut().filter(|(_, g)| g.dirty) {
             let end = growing.copy.file().end();
             growing.dirty = false;
+            growing.durable = end;
             self.hub.grew(id, end, true);
             let frames = std::mem::take(&mut growing.frames);
             let _ = self.recorder.send(ToRecorder::ReceivedDurable {
@@ -419,40 +473,51 @@ impl Keeper {
         acks
     }
 
-    fn sealed(&mut self) -> Vec<(SegmentId, u64)> {
-        if self.finished.is_empty() {
-            return Vec::new();
-        }
+    /// Gives complete copies their sealed names. Their bytes are synced.
+    fn rename(&mut self) {
         let received_s = self.clock.advance(clock::wall_s(), clock::boot_s());
-        let mut entries = Vec::new();
         for finished in std::mem::take(&mut self.finished) {
             let id = finished.entry().header.id.clone();
-            let from = self.peer.clone();
-            let renamed = finished.rename().and_then(|entry| {
-                let record = Record::Received {
-                    entry: Box::new(entry.clone()),
+            match finished.rename() {
+                Ok(entry) => self.renamed.push(Renamed {
+                    entry,
                     received_s,
-                    from,
-                };
-                self.record(id.stream, &record).map(|()| entry)
-            });
-            match renamed {
-                Ok(entry) => entries.push(entry),
-                Err(e) => {
-                    tracing::error!(segment = %id, "cannot seal: {e}");
-                    self.guard.refused(now(), &e.to_string());
-                    self.again("a segment could not be sealed");
-                }
+                    from: self.peer.clone(),
+                    recorded: false,
+                }),
+                Err(e) => self.not_sealed(&id, &e),
             }
         }
-        if let Err(e) = self.volume.sync() {
-            tracing::error!("the volume does not sync: {e}");
-            self.guard.refused(now(), &e.to_string());
-            self.again("the volume does not sync");
-            return Vec::new();
+        let mut renamed = std::mem::take(&mut self.renamed);
+        for copy in renamed.iter_mut().filter(|copy| !copy.recorded) {
+            let id = copy.entry.header.id.clone();
+            let record = Record::Received {
+                entry: Box::new(copy.entry.clone()),
+                received_s: copy.received_s,
+                from: copy.from.clone(),
+            };
+            match self.record(id.stream, &record) {
+                Ok(()) => copy.recorded = true,
+                Err(e) => self.not_sealed(&id, &e),
+            }
         }
+        self.renamed = renamed;
+    }
+
+    fn not_sealed(&mut self, id: &SegmentId, error: &segment::Error) {
+        tracing::error!(segment = %id, "cannot seal: {error}");
+        self.guard.refused(now(), error);
+        self.again("a segment could not be sealed");
+    }
+
+    /// A sync succeeded: what was renamed and noted before it is sealed.
+    fn sealed(&mut self) -> Vec<(SegmentId, u64)> {
+        let (sealed, rest): (Vec<Renamed>, _) = std::mem::take(&mut self.renamed)
+            .into_iter()
+            .partition(|copy| copy.recorded);
+        self.renamed = rest;
         let mut acks = Vec::new();
-        for entry in entries {
+        for Renamed { entry, .. } in sealed {
             acks.push((entry.header.id.clone(), entry.length));
             self.hub.sealed(entry.clone());
             self.tell(ToRecorder::ReceivedSealed {
@@ -480,8 +545,16 @@ impl Keeper {
 
     fn close(&mut self) {
         for (id, growing) in std::mem::take(&mut self.growing) {
-            let len = growing.copy.file().end();
+            let len = growing.durable;
+            self.doubt(&id, &growing);
             self.tell(ToRecorder::ReceivedPartial { id, len });
+        }
+    }
+
+    /// What is not durable of a copy that is closed does not count: the peer sends it again.
+    fn doubt(&mut self, id: &SegmentId, growing: &Growing) {
+        if growing.copy.file().end() > growing.durable && self.doubtful.len() < MAX_DOUBTFUL {
+            self.doubtful.insert(id.clone(), growing.durable);
         }
     }
 

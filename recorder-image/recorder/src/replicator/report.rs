@@ -151,6 +151,7 @@ fn disk(ticket: Option<&Ticket>) -> api::DiskReport {
         total_bytes: t.disk.total_bytes,
         free_bytes: t.disk.free_bytes,
         full: t.disk.full,
+        failing: t.disk.failing,
     })
 }
 
@@ -189,5 +190,6 @@ fn code(code: ErrorCode) -> api::StreamErrorCode {
         ErrorCode::Malformed => api::StreamErrorCode::Malformed,
         ErrorCode::TaskFailed => api::StreamErrorCode::TaskFailed,
         ErrorCode::DiskFull => api::StreamErrorCode::DiskFull,
+        ErrorCode::DiskFailing => api::StreamErrorCode::DiskFailing,
     }
 }

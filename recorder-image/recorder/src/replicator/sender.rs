@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use segment::catalogue::{Held, missing};
@@ -116,6 +116,9 @@ struct Progress {
     sealed: bool,
 }
 
+/// How long a segment waits that could not be read.
+const READ_RETRY: Duration = Duration::from_secs(10);
+
 /// The state of one connection.
 struct Sending<T> {
     to: Writer<T>,
@@ -127,6 +130,8 @@ struct Sending<T> {
     /// The live segment that had the last turn.
     turn: Option<SegmentId>,
     backfill: Vec<SegmentId>,
+    /// Segments that could not be read, and when they are tried again: the disk may have failed for a moment only.
+    unreadable: BTreeMap<SegmentId, Instant>,
     credit: u64,
     /// Payload bytes that were sent.
     bytes: u64,
@@ -159,6 +164,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         live: BTreeSet::new(),
         turn: None,
         backfill: Vec::new(),
+        unreadable: BTreeMap::new(),
         credit: 0,
         bytes: 0,
         pace: Pace::default(),
@@ -184,6 +190,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             while let Ok(id) = changes.try_recv() {
                 sending.changed(id);
             }
+            sending.look_again(Instant::now());
             tokio::task::yield_now().await;
             continue;
         }
@@ -199,7 +206,9 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
                 Err(RecvError::Closed) => break Ok(()),
             },
             () = tokio::time::sleep(sending.pause()) => {}
+            () = tokio::time::sleep(READ_RETRY), if !sending.unreadable.is_empty() => {}
         }
+        sending.look_again(Instant::now());
     };
     hub.disconnected(connection);
     listening.abort();
@@ -307,6 +316,16 @@ impl<T: AsyncWrite> Sending<T> {
         self.declined.insert(id);
     }
 
+    /// What could not be read a while ago has another turn; what left meanwhile is unknown to the hub by then.
+    fn look_again(&mut self, now: Instant) {
+        let due = |(id, at): (&SegmentId, &Instant)| (*at <= now).then(|| id.clone());
+        let due: Vec<SegmentId> = self.unreadable.iter().filter_map(due).collect();
+        for id in due {
+            self.unreadable.remove(&id);
+            self.backfill.push(id);
+        }
+    }
+
     /// The live segment after the one that had the last turn, round and round: no stream starves another.
     fn next_live(&mut self) -> Option<SegmentId> {
         let after = |last: &SegmentId| self.live.range((Bound::Excluded(last), Bound::Unbounded)).next();
@@ -380,7 +399,7 @@ impl<T: AsyncWrite> Sending<T> {
         let mut turn = 0;
         loop {
             let progress = self.sent.entry(id.clone()).or_insert_with(Progress::new);
-            if progress.sealed || self.declined.contains(id) {
+            if progress.sealed || self.declined.contains(id) || self.unreadable.contains_key(id) {
                 return Ok(true);
             }
             if progress.offset >= known.end && (progress.offset > 0 || known.end == 0) {
@@ -406,9 +425,13 @@ impl<T: AsyncWrite> Sending<T> {
                     self.to.send_with(message, payload).await?;
                 }
                 Err(what) => {
-                    // It may have been evicted, or be damaged; it is never repaired in place.
+                    // It may have been evicted, or be damaged (it is never repaired in place), or the disk fails.
                     tracing::error!(segment = %id, "cannot be sent: {what}");
-                    self.give_up(id.clone());
+                    if let Some(progress) = self.sent.get_mut(id) {
+                        progress.file = None;
+                    }
+                    self.live.remove(id);
+                    self.unreadable.insert(id.clone(), Instant::now() + READ_RETRY);
                     return Ok(true);
                 }
             }

@@ -138,6 +138,7 @@ fn cure(code: ErrorCode) -> &'static str {
         ErrorCode::Malformed => "check the network, and the camera's firmware",
         ErrorCode::TaskFailed => "please report it with the log of this container",
         ErrorCode::DiskFull => "free space on the volume, or make it larger",
+        ErrorCode::DiskFailing => "check the disk of the member's node",
     }
 }
 

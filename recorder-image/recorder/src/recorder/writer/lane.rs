@@ -217,7 +217,7 @@ impl Lane {
     /// Something was not written: what was appended so far stays, the rest goes into another segment.
     fn give_up(&mut self, failed: &Failed, step: &mut Step<'_>) {
         match self.active.take().map(|a| a.file) {
-            Some(file) if file.is_empty() => step.volume.remove_empty(&file),
+            Some(file) if file.is_empty() => step.volume.doubt(&file),
             file => self.ended.extend(file),
         }
         let mut inner = self.stream.lock();
@@ -244,7 +244,7 @@ impl Lane {
                 Duration::ZERO,
             ),
             _ => (
-                ErrorCode::DiskFull,
+                ErrorCode::DiskFailing,
                 "check the stream's folder on the volume",
                 HOLD_OFF,
             ),
@@ -277,12 +277,14 @@ impl Lane {
             .collect()
     }
 
-    /// A sync failed: what was not synced before may be lost, so it is written again. The files are left as they
-    /// are; the next start finds out what of them is whole.
-    pub fn lost(&mut self) {
-        self.active = None;
+    /// A sync failed: what was not synced before may be lost, also when the next sync succeeds. It is written again, into
+    /// other files.
+    pub fn lost(&mut self, volume: &mut Volume) {
+        let active = self.active.take().map(|a| a.file);
+        for file in self.ended.drain(..).chain(active) {
+            volume.doubt(&file);
+        }
         self.unsynced = None;
-        self.ended.clear();
         self.stream.lock().ring.rewind();
     }
 }

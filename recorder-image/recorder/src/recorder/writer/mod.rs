@@ -1,5 +1,5 @@
 //! The one loop that does all work on the volume, in a thread of its own: fragments, group commits, seals, ledger,
-//! retention. It proves that it is alive by the ticket it sends each [`TICKET_PERIOD`]: a hung disk stops the tickets,
+//! retention. There is one sync at most in each turn, so that a slow one does not make the loop look hung. It proves that it is alive by the ticket it sends each [`TICKET_PERIOD`]: a hung disk stops the tickets,
 //! and through them this member's authority. It never makes a session wait: the rings absorb a slow disk.
 
 pub mod fragment;
@@ -38,6 +38,10 @@ const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
 /// How long notices wait after the volume refused one.
 const NOTES_RETRY: Duration = Duration::from_secs(1);
+/// How long syncs wait after one failed, and files that it left open after they could not be closed.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
+/// The most syncs at the end: of the last frames, of the names of their segments, and the same for what was in doubt.
+const LAST_COMMITS: usize = 4;
 /// How often retention is looked at, and its clock persisted.
 const EVICT_PERIOD: Duration = Duration::from_secs(10);
 
@@ -78,6 +82,7 @@ struct Due {
     health: Duration,
     measure: Duration,
     evict: Duration,
+    doubtful: Duration,
     /// Before this no notice is written.
     notes: Duration,
 }
@@ -155,12 +160,15 @@ impl Writer {
             self.dirty |= self.guard.is_to_prove(at);
         }
         self.report_disk();
-        let due = at.saturating_sub(self.due.commit) >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES;
-        if self.dirty && (due || last) {
-            self.due.commit = at;
+        if passed(&mut self.due.evict, at, EVICT_PERIOD) {
+            // It syncs as well: the commit is for the next turn.
+            self.evict();
+        } else if self.dirty && self.is_commit_due(at) {
             self.commit(at);
         }
-        self.evict(at);
+        if last {
+            self.commit_all(at);
+        }
         self.ticket(at);
         for message in self.outbox.drain(..) {
             // Without a replicator nobody listens; it gets a snapshot when it comes.
@@ -174,12 +182,13 @@ impl Writer {
         }
         match self.volume.store().space() {
             Ok(space) => self.guard.measured(space.total, space.free),
-            Err(e) => self.guard.refused(at, &e.to_string()),
+            Err(e) => self.guard.refused(at, &e),
         }
         let (disk, metrics) = (self.guard.report(), &self.shared.metrics);
         metrics.disk_total.set(disk.total_bytes.cast_signed());
         metrics.disk_free.set(disk.free_bytes.cast_signed());
         metrics.disk_full.set(i64::from(disk.full));
+        metrics.disk_failing.set(i64::from(disk.failing));
     }
 
     /// A lane for each configured stream; the lane of one that left stays until nothing of it waits, also where a
@@ -232,7 +241,7 @@ impl Writer {
                     }
                     if e.is_volume_refusal() {
                         tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
-                        self.guard.refused(at, &e.to_string());
+                        self.guard.refused(at, &e);
                     }
                 }
             }
@@ -242,11 +251,16 @@ impl Writer {
     /// Streams say of themselves that their frames are not written.
     fn report_disk(&self) {
         let why = self.guard.why();
+        let code = if self.guard.report().failing {
+            ErrorCode::DiskFailing
+        } else {
+            ErrorCode::DiskFull
+        };
         for lane in self.lanes.values() {
             let error = why.as_ref().map(|why| StreamError {
-                code: ErrorCode::DiskFull,
+                code,
                 message: format!(
-                    "stream '{}' is not recorded on {}: {why}; free space, or lower spec.storage.retention",
+                    "stream '{}' is not recorded on {}: {why}",
                     lane.stream.name, self.shared.member
                 ),
             });
@@ -256,15 +270,26 @@ impl Writer {
         }
     }
 
-    /// The commit group: one sync for everything written (I10); one more if segments were sealed (I2).
+    fn is_commit_due(&self, at: Duration) -> bool {
+        at.saturating_sub(self.due.commit) >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES
+    }
+
+    /// At the end nothing waits for another turn, unless the volume refuses it.
+    fn commit_all(&mut self, at: Duration) {
+        for _ in 0..LAST_COMMITS {
+            if self.dirty {
+                self.commit(at);
+            }
+        }
+    }
+
+    /// The commit group: one sync for everything written, renamed and let go since the last one (I10). What was written
+    /// is durable then; ended segments are renamed, and named to others after the next sync (I2).
     fn commit(&mut self, at: Duration) {
+        self.due.commit = at;
         let began = Instant::now();
         if let Err(e) = self.volume.sync() {
-            tracing::error!("the volume does not sync: {e}");
-            self.guard.refused(at, &e.to_string());
-            self.shared.metrics.disk_errors.inc();
-            self.lanes.values_mut().for_each(Lane::lost);
-            return;
+            return self.not_synced(at, &e);
         }
         self.shared
             .metrics
@@ -272,6 +297,7 @@ impl Writer {
             .observe(began.elapsed().as_secs_f64());
         self.guard.synced(at);
         (self.dirty, self.dirty_bytes) = (false, 0);
+        self.tell_sealed();
         let mut ended = std::mem::take(&mut self.tails);
         {
             let mut catalogue = self.shared.catalogue();
@@ -279,21 +305,40 @@ impl Writer {
                 ended.extend(lane.committed(&mut catalogue, &mut self.outbox));
             }
         }
-        if !ended.is_empty() {
-            self.seal(ended);
+        if let Err(e) = self.volume.rename(ended) {
+            self.refused(at, &e);
         }
+        if passed(&mut self.due.doubtful, at, SYNC_RETRY) {
+            self.tails = self.volume.close_doubtful();
+        }
+        self.dirty = self.volume.waits() || !self.tails.is_empty();
     }
 
-    fn seal(&mut self, ended: Vec<Finished>) {
-        let sealed = self.volume.seal(ended);
-        if let Err(e) = self.volume.sync() {
-            // Not named to anyone; the next start finds them.
-            tracing::error!("the volume does not sync: {e}");
-            return;
+    /// Nothing that was written since the last sync may be taken for durable.
+    fn not_synced(&mut self, at: Duration, error: &Error) {
+        tracing::error!("the volume does not sync: {error}");
+        self.refused(at, error);
+        for lane in self.lanes.values_mut() {
+            lane.lost(&mut self.volume);
         }
+        self.dirty_bytes = 0;
+    }
+
+    fn refused(&mut self, at: Duration, error: &Error) {
+        self.shared.metrics.disk_errors.inc();
+        self.guard.refused(at, error);
+        self.due.commit = at + SYNC_RETRY;
+    }
+
+    /// What was renamed and let go before the sync that succeeded now.
+    fn tell_sealed(&mut self) {
+        let sealed = self.volume.sealed();
         self.shared.metrics.sealed.inc_by(sealed.len() as u64);
+        let sealed = sealed.into_iter().map(|entry| ToReplicator::Sealed { entry });
+        self.outbox.extend(sealed);
+        let left = self.volume.leave().into_iter();
         self.outbox
-            .extend(sealed.into_iter().map(|entry| ToReplicator::Sealed { entry }));
+            .extend(left.map(|(id, end_us)| ToReplicator::Evicted { id, end_us }));
     }
 
     /// The segment of a dead incarnation got what the peer had of it: it is sealed with the next commit.
@@ -312,10 +357,7 @@ impl Writer {
         }
     }
 
-    fn evict(&mut self, at: Duration) {
-        if !passed(&mut self.due.evict, at, EVICT_PERIOD) {
-            return;
-        }
+    fn evict(&mut self) {
         let retention = self.shared.settings().retention;
         let policy = Policy {
             min_age: retention.min_age,
@@ -326,13 +368,10 @@ impl Writer {
             // Retention is what makes room; the clock is behind after a restart, so media then stays longer.
             tracing::warn!("the retention clock is not persisted: {e}");
         }
-        match self.volume.evict(&policy) {
-            Ok(left) => self.outbox.extend(
-                left.into_iter()
-                    .map(|(id, end_us)| ToReplicator::Evicted { id, end_us }),
-            ),
-            Err(e) => tracing::error!("retention cannot work: {e}"),
+        if let Err(e) = self.volume.let_go(&policy) {
+            tracing::error!("retention cannot work: {e}");
         }
+        self.dirty |= self.volume.waits();
     }
 
     fn ticket(&mut self, at: Duration) {
@@ -357,7 +396,7 @@ impl Writer {
         self.tickets += 1;
         let ticket = Ticket {
             n: self.tickets,
-            fit: !disk.full,
+            fit: !(disk.full || disk.failing),
             disk,
             ledger_truncations: self.shared.metrics.ledger_truncations.get(),
             streams,

@@ -1,6 +1,8 @@
 //! The loop over a real folder, tick by tick; streams get their frames by hand.
 #![allow(clippy::unwrap_used)]
 
+pub(super) mod disks;
+
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -416,6 +418,6 @@ async fn media_leaves_although_the_retention_clock_cannot_be_written() {
     std::fs::create_dir(bed.dir.path().join("media/.retention-clock")).unwrap();
     assert!(bed.shared.store_clock().is_err());
     bed.writer.due.evict = Duration::ZERO;
-    bed.writer.tick(false);
+    bed.run(WHILE);
     assert!(bed.files(GOOD, "mp4").is_empty());
 }

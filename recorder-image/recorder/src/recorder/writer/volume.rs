@@ -73,6 +73,12 @@ impl OpenFile {
         });
     }
 
+    /// Where the fragments end that a sync covered, bytes; 0 if there are none.
+    fn durable_end(&self) -> u64 {
+        let told = self.file.fragments()[..self.told].last();
+        told.map_or(0, segment::Fragment::end)
+    }
+
     /// No more frames; it may be sealed after the next commit.
     pub fn finish(self) -> Finished {
         self.file.finish()
@@ -101,6 +107,25 @@ fn copy_of(file: &SegmentFile) -> Copy {
     }
 }
 
+/// The most files that wait to be closed after the volume failed; the next start closes the others.
+const MAX_DOUBTFUL: usize = 1024;
+
+/// A file of which nothing counts behind `durable` bytes, because the volume refused a write or a sync.
+#[derive(Debug)]
+struct Doubtful {
+    id: SegmentId,
+    durable: u64,
+}
+
+/// A segment that has its sealed name.
+#[derive(Debug)]
+struct Renamed {
+    entry: Box<SealedEntry>,
+    received_s: i64,
+    /// Whether the ledger has it.
+    recorded: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Volume {
@@ -108,6 +133,15 @@ pub struct Volume {
     ledgers: BTreeMap<StreamUid, Ledger>,
     sequence: u64,
     written: u64,
+    /// Whether the last sync failed.
+    failed: bool,
+    doubtful: Vec<Doubtful>,
+    /// Segments that nobody was told of yet: a sync has to make their names durable (I2).
+    renamed: Vec<Renamed>,
+    /// What retention lets go as soon as that is durable.
+    leaving: Vec<(SegmentId, i64)>,
+    #[cfg(test)]
+    pub(super) faults: super::tests::disks::Faults,
 }
 
 impl Volume {
@@ -118,7 +152,36 @@ impl Volume {
             ledgers: BTreeMap::new(),
             sequence: 0,
             written: 0,
+            failed: false,
+            doubtful: Vec::new(),
+            renamed: Vec::new(),
+            leaving: Vec::new(),
+            #[cfg(test)]
+            faults: super::tests::disks::Faults::default(),
         }
+    }
+
+    /// Makes everything written so far durable, for all streams at once (I10). After an error nothing of it is, also when the next sync succeeds: the page
+    /// cache may have dropped it. The ledgers then write it again by themselves.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.failed {
+            self.ledgers.values().try_for_each(Ledger::rewrite)?;
+        }
+        let synced = self.sync_store();
+        self.failed = synced.is_err();
+        synced?;
+        self.ledgers.values_mut().for_each(Ledger::synced);
+        Ok(())
+    }
+
+    fn sync_store(&mut self) -> Result<()> {
+        #[cfg(test)]
+        self.faults.sync(self.shared.volume.root())?;
+        self.shared.metrics.syncs.inc();
+        self.shared.volume.sync()
     }
 
     /// Its size.
@@ -129,15 +192,6 @@ impl Volume {
     /// Bytes of fragments written since the start.
     pub fn written(&self) -> u64 {
         self.written
-    }
-
-    /// Makes everything written so far durable, for all streams at once (I10).
-    ///
-    /// # Errors
-    /// When the volume refuses; then nothing may be taken for durable.
-    pub fn sync(&self) -> Result<()> {
-        self.shared.metrics.syncs.inc();
-        self.shared.volume.sync()
     }
 
     /// Persists the retention clock; durable with the next commit.
@@ -173,13 +227,13 @@ impl Volume {
             audio: run.audio.as_ref().map(AudioTrack::audio),
         };
         self.sequence += 1;
-        let path = self.shared.volume.open_path(&header.id);
-        let file = SegmentFile::create(&self.shared.volume, header, &track(run)).inspect_err(|e| {
-            if !matches!(e, Error::Exists(_)) {
-                // Its head is not whole.
-                let _ = std::fs::remove_file(&path);
-            }
-        })?;
+        let id = header.id.clone();
+        let created = SegmentFile::create(&self.shared.volume, header, &track(run));
+        if !matches!(created, Ok(_) | Err(Error::Exists(_))) {
+            // Its head is not whole.
+            self.doubt_file(id, 0);
+        }
+        let file = created?;
         Ok(OpenFile {
             file,
             told: 0,
@@ -187,14 +241,54 @@ impl Volume {
         })
     }
 
-    /// Removes a segment that this process began and that holds no frame; nobody was told of it.
-    pub fn remove_empty(&self, open: &OpenFile) {
-        let path = self.shared.volume.open_path(&open.file.header().id);
-        if open.is_empty()
-            && let Err(e) = std::fs::remove_file(&path)
-        {
-            tracing::warn!(path = %path.display(), "a segment without frames stays: {e}");
+    /// A file that takes no more frames because the volume refused some, or a sync: it is closed as what is durable of it.
+    pub fn doubt(&mut self, open: &OpenFile) {
+        self.doubt_file(open.file.header().id.clone(), open.durable_end());
+    }
+
+    fn doubt_file(&mut self, id: SegmentId, durable: u64) {
+        let doubtful = Doubtful { id, durable };
+        // What holds no frame that anyone was told of needs no sync to be removed.
+        if durable == 0 && self.close(&doubtful).is_ok() {
+            return;
         }
+        if self.doubtful.len() < MAX_DOUBTFUL {
+            self.doubtful.push(doubtful);
+        }
+    }
+
+    /// Closes the files that the volume's failures left open, now that it works again. They may be sealed after the next
+    /// sync.
+    pub fn close_doubtful(&mut self) -> Vec<Finished> {
+        let mut closed = Vec::new();
+        for doubtful in std::mem::take(&mut self.doubtful) {
+            match self.close(&doubtful) {
+                Ok(finished) => closed.extend(finished),
+                Err(e) => {
+                    tracing::warn!(segment = %doubtful.id, "cannot be closed yet: {e}");
+                    self.doubtful.push(doubtful);
+                }
+            }
+        }
+        closed
+    }
+
+    fn close(&self, doubtful: &Doubtful) -> Result<Option<Finished>> {
+        let (id, durable) = (&doubtful.id, doubtful.durable);
+        if durable == 0 {
+            let path = self.shared.volume.open_path(id);
+            return match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+                _ => Ok(None),
+            };
+        }
+        let file = SegmentFile::resume_durable(&self.shared.volume, id, durable)?;
+        if file.end() < durable {
+            // The peer may have the rest: the next start asks it, and seals then.
+            tracing::error!(segment = %id, end = file.end(), durable, "bytes that were synced are gone");
+            return Ok(None);
+        }
+        Ok(Some(file.finish()))
     }
 
     /// Writes a fragment.
@@ -233,38 +327,74 @@ impl Volume {
         ledger.append(record)
     }
 
-    /// Renames what was synced, and notes it in the ledgers. To be followed by one more sync.
-    pub fn seal(&mut self, ended: Vec<Finished>) -> Vec<Box<SealedEntry>> {
+    /// Renames what was synced, and notes it in the ledgers. The next sync makes that durable; then they are
+    /// [`Self::sealed`].
+    ///
+    /// # Errors
+    /// When the volume refuses; it is tried again when the volume works.
+    pub fn rename(&mut self, ended: Vec<Finished>) -> Result<()> {
         let received_s = self.shared.now_s();
-        let mut sealed = Vec::with_capacity(ended.len());
+        let mut refused = Ok(());
         for finished in ended {
-            let id = finished.entry().header.id.clone();
-            let renamed = finished.rename().and_then(|entry| {
-                let entry = Box::new(entry);
-                self.record(
-                    id.stream,
-                    &Record::Sealed {
-                        entry: entry.clone(),
-                        received_s,
-                    },
-                )?;
-                Ok(entry)
-            });
-            match renamed {
-                Ok(entry) => sealed.push(entry),
-                // The file is whole either way: the next start indexes it from its bytes (I8).
-                Err(e) => tracing::error!(segment = %id, "cannot seal: {e}"),
+            let (id, length) = (finished.entry().header.id.clone(), finished.entry().length);
+            match finished.rename() {
+                Ok(entry) => self.renamed.push(Renamed {
+                    entry: Box::new(entry),
+                    received_s,
+                    recorded: false,
+                }),
+                Err(e) => {
+                    tracing::error!(segment = %id, "cannot seal: {e}");
+                    if !matches!(e, Error::Exists(_)) {
+                        self.doubt_file(id, length);
+                    }
+                    refused = Err(e);
+                }
             }
         }
+        self.record_renamed().and(refused)
+    }
+
+    fn record_renamed(&mut self) -> Result<()> {
+        let mut renamed = std::mem::take(&mut self.renamed);
+        let mut todo = renamed.iter_mut().filter(|r| !r.recorded);
+        let recorded = todo.try_for_each(|r| self.record_one(r));
+        self.renamed = renamed;
+        recorded
+    }
+
+    fn record_one(&mut self, renamed: &mut Renamed) -> Result<()> {
+        let record = Record::Sealed {
+            entry: renamed.entry.clone(),
+            received_s: renamed.received_s,
+        };
+        self.record(renamed.entry.header.id.stream, &record)?;
+        renamed.recorded = true;
+        Ok(())
+    }
+
+    /// Whether a sync has something to do although no frame was written.
+    pub fn waits(&self) -> bool {
+        !(self.renamed.is_empty() && self.leaving.is_empty())
+    }
+
+    /// A sync succeeded: what was renamed and noted before it is sealed, and may be named.
+    pub fn sealed(&mut self) -> Vec<Box<SealedEntry>> {
+        let (sealed, rest): (Vec<Renamed>, _) = std::mem::take(&mut self.renamed)
+            .into_iter()
+            .partition(|r| r.recorded);
+        self.renamed = rest;
         let mut catalogue = self.shared.catalogue();
-        for entry in &sealed {
-            catalogue.upsert(Copy::from_entry(
-                SealedEntry::clone(entry),
-                Origin::Live,
-                received_s,
-            ));
+        let mut entries = Vec::new();
+        for Renamed {
+            entry, received_s, ..
+        } in sealed
+        {
+            let copy = Copy::from_entry(SealedEntry::clone(&entry), Origin::Live, received_s);
+            catalogue.upsert(copy);
+            entries.push(entry);
         }
-        sealed
+        entries
     }
 
     /// Writes down what a stream has to say. Returns whether anything was written.
@@ -308,11 +438,11 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes what its own policy lets go (I11). Returns what left.
+    /// Notes what its own policy lets go (I11). It leaves after the next sync: see [`Self::leave`].
     ///
     /// # Errors
     /// When the volume refuses the record of it; then nothing is removed.
-    pub fn evict(&mut self, policy: &Policy) -> Result<Vec<(SegmentId, i64)>> {
+    pub fn let_go(&mut self, policy: &Policy) -> Result<()> {
         let now_s = self.shared.now_s();
         let candidate = |c: &Copy| Candidate {
             id: c.id().clone(),
@@ -330,14 +460,18 @@ impl Volume {
             };
             leaving.into_iter().filter_map(end).collect()
         };
+        self.leaving.clear();
         for (id, end_us) in &leaving {
             let (id, end_us) = (id.clone(), *end_us);
             self.record(id.stream, &Record::Evicted { id, end_us })?;
         }
-        if leaving.is_empty() {
-            return Ok(leaving);
-        }
-        self.sync()?;
+        self.leaving = leaving;
+        Ok(())
+    }
+
+    /// A sync succeeded: removes what was noted before it. Returns what left.
+    pub fn leave(&mut self) -> Vec<(SegmentId, i64)> {
+        let leaving = std::mem::take(&mut self.leaving);
         let mut catalogue = self.shared.catalogue();
         for (id, end_us) in &leaving {
             let left = catalogue.evict(id, *end_us);
@@ -350,7 +484,7 @@ impl Volume {
             }
             self.shared.metrics.evicted.inc();
         }
-        Ok(leaving)
+        leaving
     }
 }
 

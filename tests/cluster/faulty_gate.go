@@ -69,6 +69,7 @@ type call struct {
 	op   uint32
 	id   uint64
 	node uint64
+	pid  uint32 // the thread that made it
 	body []byte
 }
 
@@ -77,7 +78,8 @@ func parseCall(message []byte) (call, error) {
 		return call{}, fmt.Errorf("a call of %d bytes", len(message))
 	}
 	le := binary.LittleEndian
-	return call{op: le.Uint32(message[4:]), id: le.Uint64(message[8:]), node: le.Uint64(message[16:]), body: message[inHead:]}, nil
+	return call{op: le.Uint32(message[4:]), id: le.Uint64(message[8:]), node: le.Uint64(message[16:]),
+		pid: le.Uint32(message[32:]), body: message[inHead:]}, nil
 }
 
 // handle is the open file that a read, write, sync or release is about.
@@ -139,7 +141,7 @@ func (g *gate) take(message []byte) error {
 func (g *gate) sync(c call, message []byte, v verdict) {
 	time.Sleep(v.stall)
 	g.mu.Lock()
-	writes, releases := g.unsynced.take(c)
+	writes, releases := g.unsynced.take(c, v.fail)
 	g.mu.Unlock()
 	if v.fail {
 		g.drop(writes)
@@ -244,6 +246,7 @@ func (g *gate) reply(message []byte) error {
 
 // written is a piece of a file that no sync has covered yet.
 type written struct {
+	pid    uint32
 	node   uint64
 	handle uint64
 	offset uint64
@@ -270,7 +273,7 @@ func (u unsynced) note(c call, message []byte) bool {
 			u[c.node] = f
 		}
 		le := binary.LittleEndian
-		f.writes = append(f.writes, written{c.node, c.handle(), le.Uint64(c.body[8:]), le.Uint32(c.body[16:])})
+		f.writes = append(f.writes, written{c.pid, c.node, c.handle(), le.Uint64(c.body[8:]), le.Uint32(c.body[16:])})
 	case c.op == opRelease && f != nil:
 		f.releases = append(f.releases, message)
 		return true
@@ -278,11 +281,24 @@ func (u unsynced) note(c call, message []byte) bool {
 	return false
 }
 
-// take returns, and forgets, what a sync covers: of one file, or of all.
-func (u unsynced) take(c call) (writes []written, releases [][]byte) {
+// take returns, and forgets, what a sync covers: of one file, or of all. One
+// that fails covers only what the same thread wrote: every other one would be
+// told by a sync of its own, which here succeeds.
+func (u unsynced) take(c call, failed bool) (writes []written, releases [][]byte) {
 	for node, f := range u {
-		if c.op == opSyncfs || c.op == opFsync && c.node == node {
-			writes, releases = append(writes, f.writes...), append(releases, f.releases...)
+		if c.op != opSyncfs && (c.op != opFsync || c.node != node) {
+			continue
+		}
+		var rest []written
+		for _, w := range f.writes {
+			if failed && w.pid != c.pid {
+				rest = append(rest, w)
+			} else {
+				writes = append(writes, w)
+			}
+		}
+		if f.writes = rest; len(rest) == 0 {
+			releases = append(releases, f.releases...)
 			delete(u, node)
 		}
 	}

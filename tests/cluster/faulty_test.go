@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -205,6 +206,8 @@ func TestASyncStallsAsLongAsItIsTold(t *testing.T) {
 }
 
 func TestAFailedSyncLosesWhatWasNotSynced(t *testing.T) {
+	runtime.LockOSThread() // a sync that fails loses what its own thread wrote
+	defer runtime.UnlockOSThread()
 	m, backing, at := onFaulty(t)
 	open, err := os.Create(filepath.Join(at, "open"))
 	if err != nil {

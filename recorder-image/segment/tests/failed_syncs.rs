@@ -42,16 +42,16 @@ fn a_ledger_writes_again_what_a_failed_sync_lost() {
     };
     let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
     // Not even the head was synced.
-    ledger.append(&note(0)).unwrap();
+    ledger.append(&note(0, &[])).unwrap();
     forget(&file, 0);
     ledger.rewrite().unwrap();
     assert_eq!(records(), [note(0)]);
     ledger.synced();
     let durable = length();
-    ledger.append(&note(1)).unwrap();
-    ledger.append(&note(2)).unwrap();
+    ledger.append(&note(1, &[])).unwrap();
+    ledger.append(&note(2, &[])).unwrap();
     forget(&file, durable);
-    ledger.append(&note(3)).unwrap();
+    ledger.append(&note(3, &[])).unwrap();
     assert_eq!(records(), [note(0)], "the others lie behind a hole");
     ledger.rewrite().unwrap();
     assert_eq!(records(), [note(0), note(1), note(2), note(3)]);
@@ -67,7 +67,7 @@ fn a_ledger_that_is_never_synced_stays_within_memory() {
     let (mut ledger, _) = Ledger::open(&volume, Uuid::from_u128(1), Role::Recorder).unwrap();
     let mut note = || {
         let what = "x".repeat(8 << 20);
-        ledger.append(&Record::Note { at_us: 0, what })
+        ledger.append(&Record::Note { at_us: 0, what }, &[])
     };
     let refused = (0..8).find_map(|_| note().err());
     assert!(matches!(refused, Some(Error::NotSynced { .. })), "{refused:?}");
@@ -81,9 +81,9 @@ fn i2_a_segment_is_closed_as_what_was_durable_before_a_failed_sync() {
         SegmentFile::create(&volume, header(1, volume.store(), "a", 1, 0, 0), &clip().track).unwrap();
     let id = file.header().id.clone();
     let path = volume.open_path(&id);
-    file.append(&pictures(0..25)).unwrap();
+    file.append(&pictures(0..25), &[]).unwrap();
     let (durable, chain) = (file.end(), file.chain());
-    file.append(&pictures(25..50)).unwrap();
+    file.append(&pictures(25..50), &[]).unwrap();
     drop(file);
     // It can still be read; nobody may count on it.
     let resumed = SegmentFile::resume_durable(&volume, &id, durable).unwrap();
@@ -95,7 +95,7 @@ fn i2_a_segment_is_closed_as_what_was_durable_before_a_failed_sync() {
     let mut file =
         SegmentFile::create(&volume, header(1, volume.store(), "a", 1, 1, 0), &clip().track).unwrap();
     let id = file.header().id.clone();
-    file.append(&pictures(0..25)).unwrap();
+    file.append(&pictures(0..25), &[]).unwrap();
     let (head, durable) = (file.head_len(), file.end());
     forget(&volume.open_path(&id), head as usize);
     let resumed = SegmentFile::resume_durable(&volume, &id, durable).unwrap();
@@ -109,7 +109,7 @@ fn i2_bytes_behind_the_end_of_a_segment_are_not_sealed() {
     let mut file =
         SegmentFile::create(&volume, header(1, volume.store(), "a", 1, 0, 0), &clip().track).unwrap();
     let id = file.header().id.clone();
-    file.append(&pictures(0..25)).unwrap();
+    file.append(&pictures(0..25), &[]).unwrap();
     // A refused write that could not be cut off again.
     let open = volume.open_path(&id);
     let mut torn = std::fs::read(&open).unwrap();

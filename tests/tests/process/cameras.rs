@@ -320,9 +320,18 @@ async fn five_lost_packets(transport: Transport) -> Result<State> {
     );
     for api in pair.apis() {
         let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
-        let real = |gap: &e2e::api::Gap| gap.cause == "PacketLoss" && gap.state == "open";
+        let real = |gap: &e2e::api::Gap| gap.cause == "PacketLoss" && gap.state != "refilled";
         let frames: Option<u64> = gaps.iter().map(|gap| gap.frames).sum();
         ensure!(gaps.iter().all(real) && frames == Some(5), "{gaps:?}");
+    }
+    // When neither member can still have them in memory, they are lost.
+    for api in pair.apis() {
+        until("the frames are lost", Duration::from_secs(60), async || {
+            let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
+            ensure!(gaps.iter().all(|gap| gap.state == "lost"), "{gaps:?}");
+            Ok(Some(()))
+        })
+        .await?;
     }
     Ok(state)
 }

@@ -1,7 +1,8 @@
 //! A volume is lost; a byte on a volume goes bad.
 
 use std::fs;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::api::MemberApi;
@@ -47,6 +48,87 @@ async fn a_lost_volume_is_filled_again() {
         .unwrap();
     println!("{alone}");
     alone.ensure_perfect().unwrap();
+}
+
+/// What the sender of a refill said at a moment.
+struct Said {
+    at: Instant,
+    lacks: u64,
+    lag_ms: u64,
+    remaining: Option<u64>,
+}
+
+/// Asks the first member until its peer lacks nothing more. Begins when the peer is connected.
+async fn refilled(pair: &Pair) -> anyhow::Result<Vec<Said>> {
+    let mut said = Vec::new();
+    until("the refill is over", Duration::from_mins(2), async || {
+        let told = pair.report(0).await?.replication;
+        if !told.connected || said.is_empty() && told.backfill_bytes == 0 {
+            return Ok(None);
+        }
+        said.push(Said {
+            at: Instant::now(),
+            lacks: told.backfill_bytes,
+            lag_ms: told.lag_ms,
+            remaining: told.backfill_seconds,
+        });
+        Ok((told.backfill_bytes == 0).then_some(()))
+    })
+    .await?;
+    Ok(said)
+}
+
+#[tokio::test]
+async fn a_refill_uses_what_it_is_allowed_and_leaves_live_media_alone() {
+    const SECONDS: u64 = 12;
+    let (_cameras, mut pair) = recording(4).await.unwrap();
+    seconds(20).await;
+    let lost = &mut pair.members[1];
+    lost.kill(Program::Recorder).await.unwrap();
+    lost.kill(Program::Replicator).await.unwrap();
+    fs::remove_dir_all(lost.media()).unwrap();
+    fs::create_dir(lost.media()).unwrap();
+    let size = sealed_bytes(&pair.members[0].media()).unwrap();
+    assert!(size > 1 << 20, "{size} bytes");
+    let limit = size / SECONDS;
+    pair.config.replication.backfill_bytes_per_second = Some(limit);
+    pair.write_config().unwrap();
+    // The file is read once a second.
+    seconds(3).await;
+
+    pair.start_all().unwrap();
+    let said = refilled(&pair).await.unwrap();
+    let (first, last) = (&said[0], &said[said.len() - 1]);
+    let began = said.iter().find(|next| next.lacks < first.lacks).unwrap();
+    assert!(began.at - first.at < Duration::from_secs(10));
+    let share = (first.lacks - last.lacks) as f64 / (last.at - first.at).as_secs_f64() / limit as f64;
+    let mut lags: Vec<u64> = said.iter().map(|said| said.lag_ms).collect();
+    lags.sort_unstable();
+    let (median, most) = (lags[lags.len() / 2], lags[lags.len() - 1]);
+    println!(
+        "{} of {size} bytes in {:?}, {share:.2} of the limit; live lag {median} ms, at most {most} ms",
+        first.lacks,
+        last.at - first.at
+    );
+    assert!((0.8..1.1).contains(&share), "{share}");
+    assert!(median < 500, "{lags:?}");
+    let told: Vec<u64> = said.iter().filter_map(|said| said.remaining).collect();
+    assert!(told.iter().all(|left| *left <= 2 * SECONDS), "{told:?}");
+    assert!(told.first() > told.last(), "{told:?}");
+}
+
+/// Bytes of all sealed segments of a volume.
+fn sealed_bytes(folder: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            bytes += sealed_bytes(&entry.path())?;
+        } else if entry.path().extension().is_some_and(|kind| kind == "mp4") {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
 }
 
 /// Waits until the peer of `writer` has acknowledged what was written of each stream up to a moment, Unix milliseconds.

@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -74,10 +74,13 @@ impl SegmentFile {
             .create(again)
             .truncate(again)
             .open(&path);
-        let file = opened.map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::Exists(header.id.clone()),
-            _ => Error::io(&path, e),
-        })?;
+        let file = match opened {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                begun(&path, head)?.ok_or_else(|| Error::Exists(header.id.clone()))?
+            }
+            Err(e) => return Err(Error::io(&path, e)),
+        };
         file.write_all_at(head, 0).map_err(|e| Error::io(&path, e))?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(head);
@@ -269,6 +272,20 @@ impl SegmentFile {
             sealed_path: self.sealed_path,
         }
     }
+}
+
+/// The file that is at `path` already, where it holds no more than the beginning of this very head: a power cut left it when it
+/// was begun. It can be gone on with, and no byte of it is replaced (I3).
+fn begun(path: &Path, head: &[u8]) -> Result<Option<File>> {
+    let io = |e| Error::io(path, e);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length >= head.len() as u64 {
+        return Ok(None);
+    }
+    let mut held = vec![0; length as usize];
+    file.read_exact_at(&mut held, 0).map_err(io)?;
+    Ok(head.starts_with(&held).then_some(file))
 }
 
 /// A segment that takes no more fragments.

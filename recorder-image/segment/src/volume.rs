@@ -57,6 +57,20 @@ pub struct Volume {
     store: Uuid,
     folder: File,
     _lock: File,
+    #[cfg(feature = "sabotage")]
+    observer: std::sync::Mutex<Observer>,
+}
+
+/// Who is told of each sync of a volume in a test build.
+#[cfg(feature = "sabotage")]
+#[derive(Default)]
+struct Observer(Option<Box<dyn Fn() + Send>>);
+
+#[cfg(feature = "sabotage")]
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Volume {
@@ -77,6 +91,8 @@ impl Volume {
             store,
             folder,
             _lock: lock,
+            #[cfg(feature = "sabotage")]
+            observer: std::sync::Mutex::default(),
         })
     }
 
@@ -98,8 +114,36 @@ impl Volume {
         if breaks(I10) {
             return Ok(());
         }
-        sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))
+        sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))?;
+        self.synced();
+        Ok(())
     }
+
+    /// Calls `observer` after each sync, so that a simulated power cut knows what is durable.
+    #[cfg(feature = "sabotage")]
+    #[doc(hidden)]
+    pub fn observe(&self, observer: impl Fn() + Send + 'static) {
+        let mut known = self
+            .observer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.0 = Some(Box::new(observer));
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn synced(&self) {
+        let known = self
+            .observer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(observer) = &known.0 {
+            observer();
+        }
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[allow(clippy::unused_self, reason = "the same call as in a test build")]
+    const fn synced(&self) {}
 
     /// How full it is.
     ///

@@ -42,16 +42,16 @@ fn a_ledger_writes_again_what_a_failed_sync_lost() {
     };
     let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
     // Not even the head was synced.
-    ledger.append(&note(0, &[])).unwrap();
+    ledger.append(&note(0)).unwrap();
     forget(&file, 0);
     ledger.rewrite().unwrap();
     assert_eq!(records(), [note(0)]);
     ledger.synced();
     let durable = length();
-    ledger.append(&note(1, &[])).unwrap();
-    ledger.append(&note(2, &[])).unwrap();
+    ledger.append(&note(1)).unwrap();
+    ledger.append(&note(2)).unwrap();
     forget(&file, durable);
-    ledger.append(&note(3, &[])).unwrap();
+    ledger.append(&note(3)).unwrap();
     assert_eq!(records(), [note(0)], "the others lie behind a hole");
     ledger.rewrite().unwrap();
     assert_eq!(records(), [note(0), note(1), note(2), note(3)]);
@@ -67,7 +67,7 @@ fn a_ledger_that_is_never_synced_stays_within_memory() {
     let (mut ledger, _) = Ledger::open(&volume, Uuid::from_u128(1), Role::Recorder).unwrap();
     let mut note = || {
         let what = "x".repeat(8 << 20);
-        ledger.append(&Record::Note { at_us: 0, what }, &[])
+        ledger.append(&Record::Note { at_us: 0, what })
     };
     let refused = (0..8).find_map(|_| note().err());
     assert!(matches!(refused, Some(Error::NotSynced { .. })), "{refused:?}");

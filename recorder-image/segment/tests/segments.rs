@@ -173,6 +173,31 @@ fn i3_no_message_takes_away_a_byte_of_a_copy() {
     }
 }
 
+/// A power cut leaves a copy without its head, or with a part of it: the peer's media is not refused for that, and nothing is replaced.
+#[test]
+fn i1_i3_a_copy_that_was_only_begun_is_gone_on_with() {
+    let ((_d1, p1), (_d2, p2)) = (folder(), folder());
+    let (writer, keeper) = (volume(&p1), volume(&p2));
+    let file = write(&writer, header(1, writer.store(), "a", 1, 0, 0), 0..5);
+    let id = file.header().id.clone();
+    let head = file.read_at(0, file.head_len() as usize).unwrap();
+    keeper.create_stream_dir(id.stream).unwrap();
+    for kept in [0, 1, 100, head.len() - 1] {
+        std::fs::write(keeper.open_path(&id), &head[..kept]).unwrap();
+        let copy = Receiving::create(&keeper, &id, &head).unwrap();
+        assert_eq!(copy.file().end(), head.len() as u64);
+        assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), head);
+    }
+    let refused = |bytes: &[u8]| {
+        std::fs::write(keeper.open_path(&id), bytes).unwrap();
+        let refusal = Receiving::create(&keeper, &id, &head).unwrap_err();
+        assert!(matches!(refusal, Refusal::SecondContent(_)), "{refusal}");
+        assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), bytes);
+    };
+    refused(&head);
+    refused(b"something else");
+}
+
 #[test]
 fn i8_the_index_is_rebuilt_from_the_media_alone() {
     let (_dir, path) = folder();

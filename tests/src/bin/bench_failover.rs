@@ -300,7 +300,9 @@ async fn measure_plain(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Val
             json!({"n": n, "frames_expected": expected, "frames_missing": missing, "frames_single": single});
         all.insert(kind, found);
     }
-    rows.iter().for_each(|row| println!("{row}"));
+    for row in rows {
+        println!("{row}");
+    }
     drop(pair);
     cameras.stop().await?;
     Ok(all)
@@ -360,8 +362,9 @@ async fn measure_pair(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Valu
     for kind in kinds {
         all.insert(*kind, measure(&scene, *kind, args.rounds).await?);
     }
-    all.iter()
-        .for_each(|(kind, found)| println!("{}", row(*kind, found)));
+    for (kind, found) in &all {
+        println!("{}", row(*kind, found));
+    }
     Ok(all)
 }
 

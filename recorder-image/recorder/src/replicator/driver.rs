@@ -130,6 +130,20 @@ fn now() -> BootTime {
     BootTime(boottime_ns())
 }
 
+/// Makes sure that `epoch` or a higher one is durable. Check and write are one step: of those who fence at once, none undoes what
+/// another was told.
+///
+/// # Errors
+/// When it cannot be made durable.
+pub fn fence(slots: &Mutex<EpochSlots>, epoch: Epoch) -> segment::Result<()> {
+    let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+    if slots.epoch() >= epoch.0 {
+        return Ok(());
+    }
+    // I5
+    slots.raise(epoch.0)
+}
+
 impl<A: LeaseApi> Driver<A> {
     /// A driver of `member`. `own` leads to `inputs`.
     pub fn new(
@@ -267,19 +281,11 @@ impl<A: LeaseApi> Driver<A> {
     /// I5: an epoch counts once it is synced. A member that cannot sync must not go on.
     fn persist(&self, epoch: Epoch) {
         let (slots, own) = (Arc::clone(&self.slots), self.own.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = if slots.epoch() >= epoch.0 {
-                Ok(())
-            } else {
-                slots.raise(epoch.0)
-            };
-            match done {
-                Ok(()) => drop(own.blocking_send(Input::Event(Event::EpochPersisted(epoch)))),
-                Err(e) => {
-                    tracing::error!(%epoch, "cannot make an epoch durable, ending: {e}");
-                    std::process::exit(1);
-                }
+        tokio::task::spawn_blocking(move || match fence(&slots, epoch) {
+            Ok(()) => drop(own.blocking_send(Input::Event(Event::EpochPersisted(epoch)))),
+            Err(e) => {
+                tracing::error!(%epoch, "cannot make an epoch durable, ending: {e}");
+                std::process::exit(1);
             }
         });
     }

@@ -409,19 +409,31 @@ fn chain_at(file: &File, head: &[u8], offset: u64) -> Result<Chain, String> {
     Ok(chain)
 }
 
-/// The four boxes of the fragment at `offset`.
+/// The bytes of the fragment at `offset`.
 fn next_fragment(file: &File, offset: u64, end: u64) -> Result<Bytes, String> {
     let mut size = READ;
     loop {
         let data = read(file, offset, size, end)?;
-        let boxes: Vec<_> = fmp4::boxes(&data).take(4).collect();
-        if let [_, _, _, last] = boxes[..] {
-            return Ok(data.slice(..last.offset + last.bytes.len()));
+        if let Some(len) = fragment_len(&data, offset + data.len() as u64 == end) {
+            return Ok(data.slice(..len));
         }
         if data.len() < size || size > fmp4::MAX_FRAGMENT {
             return Err(format!("no whole fragment at byte {offset}"));
         }
         size *= 4;
+    }
+}
+
+/// How long the fragment is that begins with `data`, if all of it is here: four boxes, and with sound another `moof` and `mdat`.
+/// `last` says that nothing follows `data`.
+fn fragment_len(data: &[u8], last: bool) -> Option<usize> {
+    let boxes: Vec<_> = fmp4::boxes(data).take(6).collect();
+    let end = |index: usize| boxes.get(index).map(|b| b.offset + b.bytes.len());
+    let video = end(3)?;
+    match data.get(video + 4..video + 8) {
+        Some(b"moof") => end(5),
+        Some(_) => Some(video),
+        None => last.then_some(video),
     }
 }
 

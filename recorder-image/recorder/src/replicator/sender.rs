@@ -495,14 +495,13 @@ fn chain_at(file: &File, head: &[u8], offset: u64) -> Result<Chain, String> {
     Ok(chain)
 }
 
-/// The four boxes of the fragment at `offset`.
+/// The bytes of the fragment at `offset`.
 fn next_fragment(file: &File, offset: u64, end: u64) -> Result<Bytes, String> {
     let mut size = READ;
     loop {
         let data = read(file, offset, size, end)?;
-        let boxes: Vec<_> = fmp4::boxes(&data).take(4).collect();
-        if let [_, _, _, last] = boxes[..] {
-            return Ok(data.slice(..last.offset + last.bytes.len()));
+        if let Some(len) = fragment_len(&data, offset + data.len() as u64 == end) {
+            return Ok(data.slice(..len));
         }
         if data.len() < size || size > fmp4::MAX_FRAGMENT {
             return Err(format!("no whole fragment at byte {offset}"));
@@ -511,8 +510,48 @@ fn next_fragment(file: &File, offset: u64, end: u64) -> Result<Bytes, String> {
     }
 }
 
+/// How long the fragment is that begins with `data`, if all of it is here: four boxes, and with sound another `moof` and `mdat`.
+/// `last` says that nothing follows `data`.
+fn fragment_len(data: &[u8], last: bool) -> Option<usize> {
+    let boxes: Vec<_> = fmp4::boxes(data).take(6).collect();
+    let end = |index: usize| boxes.get(index).map(|b| b.offset + b.bytes.len());
+    let video = end(3)?;
+    match data.get(video + 4..video + 8) {
+        Some(b"moof") => end(5),
+        Some(_) => Some(video),
+        None => last.then_some(video),
+    }
+}
+
 fn read(file: &File, offset: u64, most: usize, end: u64) -> Result<Bytes, String> {
     let mut data = vec![0; most.min(end.saturating_sub(offset) as usize)];
     file.read_exact_at(&mut data, offset).map_err(|e| e.to_string())?;
     Ok(data.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Boxes of 12 bytes each.
+    fn boxes(kinds: &[&[u8; 4]]) -> Vec<u8> {
+        let one = |kind: &&[u8; 4]| [&12u32.to_be_bytes()[..], &kind[..], &[0; 4]].concat();
+        kinds.iter().flat_map(one).collect()
+    }
+
+    #[test]
+    fn a_fragment_is_four_boxes_and_with_sound_six() {
+        let plain = boxes(&[b"prft", b"uuid", b"moof", b"mdat"]);
+        let sound = [&plain[..], &boxes(&[b"moof", b"mdat"])].concat();
+        let next = boxes(&[b"prft"]);
+        assert_eq!(fragment_len(&plain, true), Some(48));
+        assert_eq!(fragment_len(&plain, false), None, "sound may follow");
+        assert_eq!(fragment_len(&[&plain[..], &next].concat(), false), Some(48));
+        for last in [true, false] {
+            assert_eq!(fragment_len(&sound, last), Some(72));
+            assert_eq!(fragment_len(&[&sound[..], &next].concat(), last), Some(72));
+            assert_eq!(fragment_len(&sound[..71], last), None, "torn");
+            assert_eq!(fragment_len(&plain[..47], last), None, "torn");
+        }
+    }
 }

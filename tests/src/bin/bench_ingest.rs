@@ -211,7 +211,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
         .get((values.len().max(1) - 1) / 2)
         .copied()
         .unwrap_or_default();
-    (low + values.get(middle).copied().unwrap_or_default()) / 2.0
+    low.midpoint(values.get(middle).copied().unwrap_or_default())
 }
 
 fn rounded(value: f64) -> f64 {
@@ -307,7 +307,9 @@ async fn main() -> Result<()> {
                 .with_context(|| format!("{streams} streams"))?,
         );
     }
-    each.iter().for_each(|found| println!("{}", row(found)));
+    for found in &each {
+        println!("{}", row(found));
+    }
     let mut result = each.last().cloned().context("nothing was measured")?;
     result["each"] = each.into();
     println!("result: {result}");

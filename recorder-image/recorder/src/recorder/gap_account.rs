@@ -151,11 +151,11 @@ fn cut((from, to): Ended, (start, end): Ended) -> Vec<Ended> {
 /// Keeps the accounts of the configured streams. Never returns.
 pub async fn follow(shared: Arc<Shared>) {
     let mut accounts = BTreeMap::new();
-    loop {
+    for n in 0_usize.. {
         tokio::time::sleep(PERIOD).await;
         let shared = Arc::clone(&shared);
         let round = tokio::task::spawn_blocking(move || {
-            round(&shared, &mut accounts);
+            round(&shared, &mut accounts, n);
             accounts
         });
         match round.await {
@@ -168,8 +168,11 @@ pub async fn follow(shared: Arc<Shared>) {
     }
 }
 
-fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>) {
-    let (streams, begun) = (shared.registry.streams(), Instant::now());
+/// Another stream is the first in each round `n`, so that none is always left out.
+fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>, n: usize) {
+    let (mut streams, begun) = (shared.registry.streams(), Instant::now());
+    let first = n.checked_rem(streams.len()).unwrap_or(0);
+    streams.rotate_left(first);
     accounts.retain(|uid, _| streams.iter().any(|stream| stream.uid == *uid));
     for stream in streams {
         let account = accounts.entry(stream.uid).or_default();

@@ -157,6 +157,7 @@ impl Keeping {
             id: id.clone(),
             length,
             root: None,
+            span_us: None,
         };
         let connected = Work::Connected {
             peer: "front-1".into(),
@@ -201,8 +202,8 @@ fn recover_beside_a_late_append(fenced: bool) -> (u64, u64) {
     let mut keeping = Keeping::start(dir.path());
     let mut late = file(&writing, 1);
     let id = late.header().id.clone();
-    late.append(&[sample(0, true)]).unwrap();
-    let first = late.append(&[sample(1, false)]).unwrap().end;
+    late.append(&[sample(0, true)], &[]).unwrap();
+    let first = late.append(&[sample(1, false)], &[]).unwrap().end;
     writing.sync().unwrap();
     keeping.hub.grew(&id, first, !fenced);
     keeping.hub.acknowledge(&id, first);
@@ -215,7 +216,7 @@ fn recover_beside_a_late_append(fenced: bool) -> (u64, u64) {
     let second = Volume::open(dir.path(), Role::Recorder);
     assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
 
-    let acknowledged = late.append(&[sample(2, false)]).unwrap().end;
+    let acknowledged = late.append(&[sample(2, false)], &[]).unwrap().end;
     writing.sync().unwrap();
     keeping.hub.grew(&id, acknowledged, false);
     keeping.hub.acknowledge(&id, acknowledged);
@@ -269,7 +270,7 @@ fn bookkeeper_a_closed_copy_takes_no_late_append() {
     keeping.work.send(Work::Opened(id.clone(), head)).unwrap();
     let mut ends = Vec::new();
     let mut append = |live: &mut SegmentFile, n: u64| {
-        let added = live.append(&[sample(n, n == 0)]).unwrap();
+        let added = live.append(&[sample(n, n == 0)], &[]).unwrap();
         let bytes = live
             .read_at(added.fragment.offset, added.fragment.len as usize)
             .unwrap();

@@ -22,12 +22,14 @@ pub fn file(volume: &Volume, incarnation: u64) -> SegmentFile {
         opened_us: 0,
         clock: ClockSource::Own,
         hevc: false,
+        audio: None,
     };
     let sample_entry = [&8u32.to_be_bytes()[..], b"test"].concat().into();
     let track = Track {
         sample_entry,
         width: 1,
         height: 1,
+        audio: None,
     };
     SegmentFile::create(volume, header, &track).unwrap()
 }

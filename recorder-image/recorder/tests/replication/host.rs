@@ -92,14 +92,14 @@ impl Host {
             let mut new = file(&self.recording, incarnation);
             let id = new.header().id.clone();
             promised.chains.insert((id.clone(), new.end()), new.chain());
-            new.append(&[sample(self.frames, true)]).unwrap();
+            new.append(&[sample(self.frames, true)], &[]).unwrap();
             promised.chains.insert((id, new.end()), new.chain());
             new
         });
         let id = open.header().id.clone();
         for _ in 0..=rng.below(4) {
             self.frames += 1;
-            open.append(&[sample(self.frames, false)]).unwrap();
+            open.append(&[sample(self.frames, false)], &[]).unwrap();
             promised.chains.insert((id.clone(), open.end()), open.chain());
         }
         if rng.below(3) > 0 {

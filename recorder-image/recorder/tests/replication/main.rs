@@ -213,7 +213,7 @@ fn i2_i10_hold_in_every_schedule_of_cuts_and_power_cuts() {
 fn i10_a_volume_that_does_not_sync_is_found() {
     let found = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["i2_i10_hold_in_every_schedule_of_cuts_and_power_cuts", "--exact"])
-        .env("GAPLESS_SABOTAGE", "no-sync")
+        .env("GAPLESS_SABOTAGE", "I10")
         .env("GAPLESS_SIM_SECONDS", "60")
         .output()
         .unwrap();

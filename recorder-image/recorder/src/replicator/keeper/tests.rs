@@ -354,6 +354,8 @@ fn i10_what_is_acknowledged_survives_a_power_cut() {
     }
     bed.keeper.take(Work::Seal(Box::new(made.entry.clone())));
     bed.keeper.commit();
+    assert_eq!(bed.acknowledged(), [], "renamed, and not synced since");
+    bed.keeper.commit();
     assert_eq!(
         bed.acknowledged().last(),
         Some(&(made.id.clone(), made.entry.length))

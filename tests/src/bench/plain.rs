@@ -109,7 +109,8 @@ impl Plain {
         Ok(())
     }
 
-    /// Asks it to end as a user would, so that its last file is whole, and waits until it has.
+    /// Asks it to end as a user would, so that its last file is whole, and waits until it has. One that does not is killed, as a
+    /// supervisor does it.
     pub async fn stop(&mut self) -> Result<()> {
         if self.running() {
             self.signal(Signal::INT)?;
@@ -117,8 +118,10 @@ impl Plain {
         let Some(mut child) = self.child.take() else {
             return Ok(());
         };
-        let ended = tokio::time::timeout(END, child.wait()).await;
-        ensure!(ended.is_ok(), "the recorder of {} does not end", self.url);
+        if tokio::time::timeout(END, child.wait()).await.is_err() {
+            eprintln!("  the recorder of {} does not end and is killed", self.url);
+            child.kill().await?;
+        }
         Ok(())
     }
 

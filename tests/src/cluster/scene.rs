@@ -18,8 +18,9 @@ use crate::judge::{Start, Verdict, Watched, judge, watched};
 
 /// The nodes of the test bed.
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
-/// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken.
-const UP: Duration = Duration::from_mins(1);
+/// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken. A kubelet that lost the API
+/// server asks for its pods again up to a minute later.
+const UP: Duration = Duration::from_mins(2);
 /// Until a pair whose member came back has caught up: a node boots, a kubelet restarts its pods.
 pub const RETURN: Duration = Duration::from_mins(2);
 /// Until somebody serves after a fault. The promise is about a second; a busy machine is given more.

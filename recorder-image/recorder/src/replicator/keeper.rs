@@ -233,6 +233,7 @@ impl Keeper {
             return;
         }
         if std::mem::take(&mut self.early) {
+            self.commit();
             return self.again("bytes came before the recorder");
         }
         self.tails.clear();
@@ -288,8 +289,11 @@ impl Keeper {
         let live = self.hub.is_live_here(id);
         self.early |= live.is_none();
         let ignored = live != Some(false) || here.as_ref().is_some_and(|k| k.entry.is_some());
-        if let (true, Some(known)) = (ignored, here) {
-            self.reply(Reply::Ack(vec![(id.clone(), known.end)]));
+        match here {
+            Some(known) if ignored => self.reply(Reply::Ack(vec![(id.clone(), known.end)])),
+            // Its writer lives here and gave it up before a frame of it was durable. Else the peer would wait for ever.
+            None if live == Some(true) => self.reply(Reply::Declined(id.clone())),
+            _ => {}
         }
         ignored
     }
@@ -364,6 +368,8 @@ impl Keeper {
     /// What fails goes to quarantine, is counted, and is not asked for again for a while (I4). What was proven stays.
     fn refuse(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
         tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
+        // I3: what was proven before stays, so it is made durable before a copy is closed.
+        self.commit();
         if let Some(growing) = self.growing.remove(id) {
             self.doubt(id, &growing);
         }

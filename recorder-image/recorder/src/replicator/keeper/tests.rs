@@ -234,7 +234,7 @@ fn work(made: &[Made], (what, which, n, twist): Message) -> Work {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     /// I3: whatever a peer says, in whatever order, of segments that are sealed, cut off, unknown or its own business here:
     /// every byte that was on this volume is there.
     #[test]
@@ -324,6 +324,16 @@ fn i4_what_fails_is_kept_as_evidence_counted_and_not_acknowledged() {
     );
     let here = scan::scan(&bed.volume.open_path(&made.id)).unwrap();
     assert_eq!((here.end, here.torn), (good, None), "what was proven stays");
+}
+
+#[test]
+fn what_the_own_recorder_gave_up_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, made) = Bed::over(dir.path(), |own| vec![(Made::new(own, ALIVE, 0), 0)]);
+    bed.keeper
+        .take(Work::Opened(made[0].id.clone(), made[0].head.clone()));
+    assert_eq!(bed.replies(), [Reply::Declined(made[0].id.clone())]);
+    assert_eq!(bed.hub.figures().refused, 0, "nobody is blamed");
 }
 
 /// Needs root and loop devices.

@@ -31,6 +31,23 @@ async fn none_is_away(scene: &Scene, limit: Duration) -> Result<()> {
     .await
 }
 
+/// The member that had the stream writes it no more, and the other one has the last of it. Before, the newest second of its playlist
+/// is still on the way.
+async fn gave_it_back(scene: &Scene, member: &MemberView, stream: &str) -> Result<()> {
+    until("the stream is given back", RETURN, async || {
+        let view = scene.pair.view(&member.name).await?;
+        let report = view.report.context("it does not answer")?;
+        let writes = report
+            .streams
+            .iter()
+            .any(|told| told.name == stream && told.writing);
+        let lag = report.replication.lag_bytes;
+        ensure!(!writes && lag == 0, "writes: {writes}, {lag} bytes on the way");
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// When the primary says that the stream moved, Unix milliseconds (in whole seconds beyond the move).
 async fn told(scene: &Scene, primary: &MemberView) -> Result<u64> {
     until(
@@ -68,6 +85,7 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     scene.bed.mend_link(node, &link).await.unwrap();
     none_is_away(&scene, RETURN).await.unwrap();
+    gave_it_back(&scene, &before.standby, &bad).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
     let verdict = scene.judge(before.start, &members).await.unwrap();

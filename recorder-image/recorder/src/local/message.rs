@@ -259,7 +259,7 @@ pub struct Authority {
     pub epoch: u64,
     /// The role under it.
     pub role: Role,
-    /// The end of authority on `CLOCK_BOOTTIME`, see [`super::boottime_ns`]; 0 when there is none.
+    /// The end of authority on `CLOCK_BOOTTIME`, see [`crate::clock::boottime_ns`]; 0 when there is none.
     pub deadline_boottime_ns: u64,
 }
 

@@ -11,7 +11,6 @@ mod message;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::clock::boottime_ns;
 pub use codec::{LocalError, MAX_MESSAGE, Receiver, Sender, dial, listen, split};
 pub use message::{
     Authority, Disk, ErrorCode, FrameMark, GapLengths, Owned, Peer, Role, Share, StreamError, StreamHealth,

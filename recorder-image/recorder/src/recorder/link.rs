@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::state::Shared;
-use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator, boottime_ns};
+use crate::clock::boottime_ns;
+use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator};
 
 /// Why a connection of the replicator ended.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,8 @@ use super::pair::Pair;
 use super::registry::Registry;
 use super::writer::Command;
 use crate::clock;
-use crate::local::{FrameMark, ToRecorder, ToReplicator, boottime_ns};
+use crate::clock::boottime_ns;
+use crate::local::{FrameMark, ToRecorder, ToReplicator};
 
 /// How many messages to the replicator may wait before it is given a new snapshot instead.
 pub const EVENTS: usize = 4096;

@@ -29,7 +29,8 @@ use super::report::{Reporter, known_streams};
 use super::server::{self, Control};
 use super::slice;
 use crate::clock;
-use crate::local::{ToRecorder, boottime_ns};
+use crate::clock::boottime_ns;
+use crate::local::ToRecorder;
 use crate::wire::Message;
 
 /// How often the configuration is looked at.

@@ -17,8 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::hub::Hub;
 use super::phases::Phases;
 use super::readers::Sight;
+use crate::clock::boottime_ns;
 use crate::clock::wall_ms;
-use crate::local::{self, Share, ToRecorder, boottime_ns};
+use crate::local::{self, Share, ToRecorder};
 use crate::wire::Message;
 
 /// How often the recorder is told of the peer, at least.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::pace::{self, Rate};
 use crate::clock;
-use crate::local::boottime_ns;
+use crate::clock::boottime_ns;
 
 /// Changes that a connection may be behind before it looks at everything again.
 const CHANGES: usize = 8192;

@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use crate::clock;
+use crate::clock::boottime_ns;
 use crate::disk::Guard;
-use crate::local::{FrameMark, ToRecorder, boottime_ns};
+use crate::local::{FrameMark, ToRecorder};
 
 /// The longest time that received bytes wait for their sync.
 const COMMIT_PERIOD: Duration = Duration::from_millis(50);

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::hub::{Hub, Known};
 use super::pace::Pace;
 use crate::clock;
-use crate::local::boottime_ns;
+use crate::clock::boottime_ns;
 use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
 
 /// The most segments of an inventory: a year of minutes of fifty streams.

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::error::ApiError;
-use crate::local::boottime_ns;
+use crate::clock::boottime_ns;
 use crate::recorder::stream::live::{MAX_VIEWERS, Muxer, Refused, Viewer};
 
 /// The most live viewers of a member, whatever they watch: the other connections are for everything else.

@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::*;
-use crate::local::{ToRecorder, boottime_ns};
+use crate::clock::boottime_ns;
+use crate::local::ToRecorder;
 use crate::recorder::config::{Retention, Settings, StreamSpec};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::metrics::Metrics;

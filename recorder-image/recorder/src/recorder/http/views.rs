@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::local::boottime_ns;
+use crate::clock::boottime_ns;
 use crate::recorder::state::Shared;
 
 /// A time.

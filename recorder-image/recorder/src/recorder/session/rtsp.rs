@@ -20,7 +20,7 @@ use super::clock::{Arrival, Report, ntp_to_unix_us};
 use super::intake::{Intake, Parameters, Taken, Unit};
 use super::sound::Heard;
 use super::source::Source;
-use crate::local::boottime_ns;
+use crate::clock::boottime_ns;
 use crate::recorder::stream::Stream;
 
 /// How long each step of setting up may take.

@@ -70,7 +70,7 @@ fn ended(stream: &Stream, source: &Source, fault: &Fault, began: Instant) -> Dur
     let error = explain(&stream.name, &source.address, fault, &source.secrets);
     tracing::warn!(stream = %stream.name, code = ?error.code, "{}", error.message);
     stream.counters.session_error(&stream.name, error.code);
-    let now = Duration::from_nanos(crate::local::boottime_ns());
+    let now = Duration::from_nanos(crate::clock::boottime_ns());
     let mut inner = stream.lock();
     inner.ring.close_gop();
     inner.begin_gap(fault.cause(), &error.message);

@@ -295,7 +295,7 @@ impl Viewer {
             if let Some(taken) = self.seat.take() {
                 return taken;
             }
-            let now = Duration::from_nanos(crate::local::boottime_ns());
+            let now = Duration::from_nanos(crate::clock::boottime_ns());
             let left = self.stream.lock().picture_for(now);
             let waited = tokio::time::timeout(left, self.seat.changed.notified()).await;
             // Frames may have come that this viewer cannot begin with.

@@ -21,10 +21,9 @@ use segment::{Error, Finished, SegmentFile};
 use self::lane::{Lane, Step};
 use self::volume::Volume;
 use super::state::Shared;
+use crate::clock::boottime_ns;
 use crate::disk::Guard;
-use crate::local::{
-    ErrorCode, SegmentId, StreamError, StreamUid, TICKET_PERIOD, Ticket, ToReplicator, boottime_ns,
-};
+use crate::local::{ErrorCode, SegmentId, StreamError, StreamUid, TICKET_PERIOD, Ticket, ToReplicator};
 
 /// How often the rings are looked at.
 const TICK: Duration = Duration::from_millis(20);

@@ -18,7 +18,7 @@ fn run(sample_entry: &'static [u8]) -> Arc<Run> {
 }
 
 fn now() -> Duration {
-    Duration::from_nanos(crate::local::boottime_ns())
+    Duration::from_nanos(crate::clock::boottime_ns())
 }
 
 /// Frame `n` of a stream with a key frame at each multiple of 25. A slice of `len` bytes.

@@ -88,6 +88,16 @@ func (n Node) makeSound() error {
 	return errors.Join(errs...)
 }
 
+// lockedVolume is nodeVolume, with the node locked until the caller unlocks it.
+func lockedVolume(cfg Config, args []string) (volume, func(), error) {
+	v, err := nodeVolume(cfg, args)
+	if err != nil {
+		return volume{}, nil, err
+	}
+	unlock, err := lock(v.node.Name())
+	return v, unlock, err
+}
+
 // cmdVolumeFaulty makes a volume faulty, and begins faults.
 func cmdVolumeFaulty(cfg Config, args []string) error {
 	fs := flag.NewFlagSet("volume faulty", flag.ContinueOnError)
@@ -96,11 +106,7 @@ func cmdVolumeFaulty(cfg Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	v, err := nodeVolume(cfg, args)
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(v.node.Name())
+	v, unlock, err := lockedVolume(cfg, args)
 	if err != nil {
 		return err
 	}
@@ -117,11 +123,7 @@ func cmdVolumeSound(cfg Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	v, err := nodeVolume(cfg, args)
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(v.node.Name())
+	v, unlock, err := lockedVolume(cfg, args)
 	if err != nil {
 		return err
 	}

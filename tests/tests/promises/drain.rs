@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{Fault, NAMESPACE, RETURN, Scene};
+use e2e::cluster::{NAMESPACE, RETURN, Scene, Trouble, Whom};
 use e2e::wait::until;
 
 use crate::{STREAMS, seconds};
@@ -12,10 +12,8 @@ async fn a_drain_moves_authority_first_and_never_takes_both() {
     let scene = Scene::start(STREAMS).await.unwrap();
     let before = scene.record(Duration::from_secs(5)).await.unwrap();
     let [drained, kept] = [&before.primary, &before.standby];
-    scene.kube.cordon(&drained.node).await.unwrap();
-    let fault = Fault::now();
-    let evicted = scene.kube.evict(NAMESPACE, &drained.name).await.unwrap();
-    assert!(evicted, "one of two that are well may go");
+    let drain = Trouble::Drain(Whom::Primary);
+    let fault = drain.strike(&scene, &before).await.unwrap();
     let outcome = scene.failed_over(fault, &before).await.unwrap();
     println!("  served {} ms after the eviction", outcome.serving_after_ms());
     assert_eq!(outcome.why, "HandedOver");
@@ -33,7 +31,7 @@ async fn a_drain_moves_authority_first_and_never_takes_both() {
     let evicted = scene.kube.evict(NAMESPACE, &kept.name).await.unwrap();
     assert!(!evicted, "the budget keeps the last member");
     seconds(5).await;
-    scene.kube.uncordon_all().await.unwrap();
+    drain.mend(&scene, &before).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     assert_eq!(
         (&members[0].name, &members[0].pod_uid),

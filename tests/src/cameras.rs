@@ -341,6 +341,21 @@ impl Cameras {
             .map(drop)
     }
 
+    /// What it sends to this client shows one group of pictures again and again, though the numbers of its frames go on. For a camera
+    /// whose sessions are [`Kind::Apart`].
+    pub async fn stay_still(&self, camera: usize, client: &str) -> Result<()> {
+        self.ask(&json!({"op": "still", "camera": camera, "client": client}))
+            .await
+            .map(drop)
+    }
+
+    /// Its pictures change again.
+    pub async fn move_on(&self, camera: usize, client: &str) -> Result<()> {
+        self.ask(&json!({"op": "move", "camera": camera, "client": client}))
+            .await
+            .map(drop)
+    }
+
     /// Its clients are disconnected once.
     pub async fn disconnect(&self, camera: usize) -> Result<()> {
         self.ask(&json!({"op": "disconnect", "camera": camera}))

@@ -56,6 +56,8 @@ pub use skew::obey;
 mod skew {
     use std::path::Path;
 
+    use crate::trial;
+
     /// How wrong the clocks are.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub(super) struct Skew {
@@ -96,10 +98,6 @@ mod skew {
         Skew::NONE
     }
 
-    /// Nothing: the clocks are right.
-    #[cfg(not(debug_assertions))]
-    pub fn obey(_media: &Path) {}
-
     #[cfg(debug_assertions)]
     static NOW: std::sync::RwLock<Skew> = std::sync::RwLock::new(Skew::NONE);
 
@@ -109,23 +107,19 @@ mod skew {
     }
 
     /// In a debug build: the clocks of this process are as wrong as the file `test-clock` on the volume says from now on.
-    #[cfg(debug_assertions)]
     pub fn obey(media: &Path) {
-        let file = media.join("test-clock");
-        std::thread::spawn(move || {
-            loop {
-                let told = std::fs::read_to_string(&file);
-                if let Some(skew) = told.ok().as_deref().and_then(Skew::parse) {
-                    let mut now = NOW.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if *now != skew {
-                        tracing::warn!(?skew, "a test made the clocks wrong");
-                        *now = skew;
-                    }
-                }
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-        });
+        trial::follow(media, "test-clock", |told| set(Skew::parse(told)));
     }
+
+    #[cfg(debug_assertions)]
+    fn set(skew: Option<Skew>) {
+        if let Some(skew) = skew {
+            *NOW.write().unwrap_or_else(std::sync::PoisonError::into_inner) = skew;
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn set(_skew: Option<Skew>) {}
 
     #[cfg(test)]
     mod tests {

@@ -5,4 +5,5 @@ pub mod disk;
 pub mod local;
 pub mod recorder;
 pub mod replicator;
+pub mod trial;
 pub mod wire;

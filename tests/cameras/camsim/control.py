@@ -11,6 +11,9 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
                                                       B-frames); the state lists the frames that lack one. With
                                                       "session": 0 only those to the first session, of a kind
                                                       whose sessions have media of their own
+    {"op": "still", "camera": 1, "client": "::1"}     what this client gets shows one group of pictures again and again, with
+                                                      numbers that go on; "move" ends it. Of a kind whose
+                                                      sessions have media of their own
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
 """
 
@@ -63,6 +66,8 @@ class Control:
             return {"disconnected": self.server.disconnect(camera)}
         elif op == "lose":
             self.feed.cameras[camera].losses.want(request["packets"], request.get("session"))
+        elif op in ("still", "move"):
+            self.feed.cameras[camera].still(request["client"], op == "still")
         elif op == "password":
             self.logins.change(request["user"], request["password"])
         else:

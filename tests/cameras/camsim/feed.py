@@ -47,12 +47,21 @@ class Medium:
     shift: int = 0
     session: int = 0  # of how many the camera had before
     waits: bool = False  # prepared, but its session does not play yet
+    client: str = ""  # the address that its session plays to
+    stays: bool = False  # wants its pictures not to change
+    group: int | None = None  # the place of the group that it shows again and again
     base: tuple[int, int] | None = None  # (counter, running time) of the first frame
     sound: object = None  # the appsrc of its sound
 
     def counter_at(self, pts: int) -> int:
         """The counter of the frame that is shown at a running time; without B-frames."""
         return self.base[0] + round((pts - self.base[1]) / INTERVAL_NS)
+
+    def place_at(self, place: int, gop: int) -> int:
+        """What it shows at a place of the clip. It begins and ceases to repeat itself with a key frame."""
+        if place % gop == 0:
+            self.group = place if self.stays else None
+        return place if self.group is None else self.group + (place - self.group) % gop
 
 
 @dataclass
@@ -90,11 +99,19 @@ class Camera:
     def detach(self, source) -> None:
         self.media = [medium for medium in self.media if medium.source is not source]
 
-    def plays(self, source) -> None:
-        """The session of this medium plays."""
+    def plays(self, source, client: str) -> None:
+        """The session of this medium plays to an address."""
         for medium in self.media:
             if medium.source is source:
-                medium.waits = False
+                medium.waits, medium.client = False, client
+
+    def still(self, client: str, stays: bool) -> None:
+        """What this client gets shows one group of pictures again and again, or moves again."""
+        media = [medium for medium in self.media if medium.client == client]
+        if not self.kind.own or not media:
+            raise ValueError(f"nobody at {client} has a medium of its own, {[m.client for m in self.media]} have")
+        for medium in media:
+            medium.stays = stays
 
     def set_up(self, transport: str) -> None:
         """A client wants this transport (RFC 2326, 12.39)."""
@@ -153,13 +170,14 @@ class Feed:
         if clock is None:  # not yet prepared
             return False
         codec, units = clip.CODECS[camera.kind.codec], medium.units
-        unit = units[(place + medium.shift) % len(units)]
+        place = medium.place_at(place + medium.shift, camera.kind.gop)
+        unit = units[place % len(units)]
         head = unit.head
         first = medium.base is None
         if first:
             medium.base = (counter, clock.get_time() - medium.source.get_base_time())
             head = units[0].head  # parameter sets before the first unit, or preparing waits for a key frame
-        early = unit.shown - (place + medium.shift) % len(units) - camera.delay
+        early = unit.shown - place % len(units) - camera.delay
         time_ns = medium.base[1] + (counter - medium.base[0] + early) * INTERVAL_NS
         # A medium of one session's own is prepared with parameter sets alone: a frame would be old when it plays. So is
         # one whose first pictures belong before its time: a buffer has no time below zero, so they would share one.

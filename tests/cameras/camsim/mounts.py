@@ -113,7 +113,8 @@ class Server:
         self.watchers[client] = (context.uri.abspath.rstrip("/"), agent == keeper.AGENT)
         camera = self._camera(context)
         if camera is not None and context.sessmedia is not None:
-            camera.plays(context.sessmedia.get_media().get_element().get_by_name_recurse_up("src"))
+            source = context.sessmedia.get_media().get_element().get_by_name_recurse_up("src")
+            camera.plays(source, client.get_connection().get_ip())
 
     def _set_up(self, _client, context) -> None:
         _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)

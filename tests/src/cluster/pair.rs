@@ -30,6 +30,8 @@ pub struct StreamSpec {
     pub url: String,
     /// Secret with the credentials.
     pub secret: Option<String>,
+    /// Whether pictures that do not change are a fault.
+    pub detect_frozen: bool,
 }
 
 /// The manifest, as far as tests change it.
@@ -54,7 +56,8 @@ impl PairSpec {
     /// The manifest.
     pub fn manifest(&self) -> Value {
         let stream = |stream: &StreamSpec| {
-            let mut value = json!({"name": stream.name, "url": stream.url});
+            let mut value =
+                json!({"name": stream.name, "url": stream.url, "detectFrozen": stream.detect_frozen});
             if let Some(secret) = &stream.secret {
                 value["credentials"] = json!({"secretName": secret});
             }

@@ -158,6 +158,7 @@ impl Scene {
             name: watched.stream.clone(),
             url: cameras.url(watched.camera),
             secret: None,
+            detect_frozen: false,
         };
         let mut spec = PairSpec {
             streams: watched.iter().map(stream).collect(),

@@ -88,6 +88,13 @@ impl Member {
         self.faulty.as_ref().context("the volume is on no faulty disk")
     }
 
+    /// From now on its tasks that receive these streams, and no others, fail at their next frame.
+    pub fn poison(&self, streams: &[&str]) -> Result<()> {
+        let (scratch, file) = (self.folder.join("poison.next"), self.media().join("test-poison"));
+        fs::write(&scratch, streams.join(" "))?;
+        Ok(fs::rename(scratch, file)?)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

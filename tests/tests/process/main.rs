@@ -6,6 +6,7 @@ mod cameras;
 mod disks;
 mod kills;
 mod live;
+mod poison;
 mod record;
 mod reload;
 mod volumes;

@@ -139,6 +139,7 @@ async fn each_bad_stream_is_told_in_the_status_and_the_others_lose_nothing() {
             name: (*name).to_owned(),
             url: url.clone(),
             secret: secret.map(str::to_owned),
+            detect_frozen: false,
         });
     }
     scene.pair.apply(&scene.spec).await.unwrap();

@@ -38,6 +38,7 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
         name: name.to_owned(),
         url,
         secret: secret.map(str::to_owned),
+        detect_frozen: false,
     };
     let added = [
         stream("late", scene.cameras.url(STREAMS - 2), None),

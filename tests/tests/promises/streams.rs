@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use crds::pair::MovedStream;
+use e2e::cameras::{Kind, Options};
 use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene};
 use e2e::wait::{now_ms, until};
 
@@ -13,6 +14,10 @@ use crate::STREAMS;
 const BAD: usize = 1;
 /// From the last good frame until the stream is with the other member.
 const PROMISE: Duration = Duration::from_secs(2);
+/// Until a camera that is told to stand still sends its last new picture: the rest of a group, and the one that it repeats.
+const STILL: Duration = Duration::from_secs(2);
+/// Frames of two groups of pictures.
+const TWO_GROUPS: u64 = 52;
 
 /// The stream as status tells it, once it is there.
 async fn moved(scene: &Scene, limit: Duration) -> Result<MovedStream> {
@@ -91,6 +96,62 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
+    events(&scene, &bad).await.unwrap();
+    others_saw_nothing(&scene, &bad).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
+    let options = Options::test_bed(STREAMS).of_kinds(&[Kind::H264, Kind::Apart]);
+    let scene = Scene::with(options, |spec| {
+        spec.other["failover"] = serde_json::json!({"streams": {"failbackAfter": "10s"}});
+        spec.streams[BAD].detect_frozen = true;
+    })
+    .await
+    .unwrap();
+    let before = scene.record(Duration::from_secs(6)).await.unwrap();
+    let (bad, camera) = (scene.watched[BAD].stream.clone(), scene.watched[BAD].camera);
+    let client = before.primary.api.base().host_str().unwrap().to_owned();
+    scene.cameras.stay_still(camera, &client).await.unwrap();
+    let asked = now_ms();
+    let at = told(&scene, &before.primary).await.unwrap();
+    let after = Duration::from_millis(at.saturating_sub(asked));
+    println!("the stream moved {after:?} after its camera was told to stand still");
+    assert!(after <= STILL + PROMISE, "moved after {after:?}");
+    let status = moved(&scene, Duration::from_secs(10)).await.unwrap();
+    assert_eq!((&status.name, &status.member), (&bad, &before.standby.name));
+    assert_eq!(status.reason, "Frozen");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.cameras.move_on(camera, &client).await.unwrap();
+    none_is_away(&scene, RETURN).await.unwrap();
+    gave_it_back(&scene, &before.standby, &bad).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    for found in &verdict.streams {
+        let lost = (
+            found.missing.len(),
+            found.canonical_missing.len(),
+            found.unreadable,
+        );
+        assert_eq!(lost, (0, 0, 0), "{found:?}");
+        // Members that get other pictures are played one after the other, with a group of both at each seam.
+        let doubled = if found.stream == bad { TWO_GROUPS } else { 0 };
+        assert!(found.doubled <= doubled, "{found:?}");
+    }
+    let timeline = scene.pair.view(&before.primary.name).await.unwrap().api;
+    let timeline = timeline.timeline(&bad, before.start.at_ms).await.unwrap();
+    let others = timeline
+        .spans
+        .iter()
+        .filter(|s| s["member"] == *before.standby.name);
+    let frames: u64 = others.filter_map(|span| span["frames"].as_u64()).sum();
+    assert!(
+        frames > 5 * 25,
+        "the pictures that change are played: {:?}",
+        timeline.spans
+    );
     events(&scene, &bad).await.unwrap();
     others_saw_nothing(&scene, &bad).await.unwrap();
 }

@@ -15,7 +15,7 @@ use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
-use super::{config, gap_account, link};
+use super::{config, gap_account, link, session};
 use crate::clock;
 
 /// How many commands may wait for the writer loop.
@@ -61,6 +61,7 @@ pub struct Options {
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     clock::obey(&options.media);
+    session::poison::obey(&options.media);
     let volume = Volume::open(&options.media, Role::Recorder)?;
     let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
     let now_s = clock.advance(clock::wall_s(), clock::boot_s());

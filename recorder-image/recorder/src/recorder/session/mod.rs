@@ -6,6 +6,7 @@ pub mod classify;
 pub mod clock;
 pub mod doubts;
 pub mod intake;
+pub mod poison;
 pub mod rtsp;
 pub mod sound;
 pub mod source;

@@ -375,6 +375,7 @@ impl<'a> Reception<'a> {
             lost,
             received,
         };
+        super::poison::taste(&self.stream.name);
         let mut inner = self.stream.lock();
         match self.intake.unit(unit, &mut inner) {
             Taken::Frame => {

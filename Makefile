@@ -35,6 +35,13 @@ test: setup build ## Run every test
 	@$(MAKE) e2e
 	@$(MAKE) cluster-down
 
+.PHONY: test-long
+test-long: cluster-up images browser ## What is too long for `make test`: outages of minutes, an hour of schedules, a soak: FAULTS=n SEED=s
+	GAPLESS_SIM_SECONDS=$(or $(LONG_SECONDS),3600) $(TESTS) --test simulation --test replication
+	$(TESTS) --test promises -- --test-threads=1 --nocapture --ignored
+	@$(MAKE) soak FAULTS=$(or $(FAULTS),100) SEED=$(or $(SEED),$$(date +%Y%m%d))
+	@$(MAKE) cluster-down
+
 .PHONY: build
 build: ## Build every program, debug profile
 	@cargo build --workspace -q

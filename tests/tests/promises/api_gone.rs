@@ -10,12 +10,21 @@ use e2e::wait::until;
 
 use crate::{STREAMS, seconds};
 
-/// How long the API server is gone, in all.
-const GONE: u64 = 60;
 const API: &str = "kube-apiserver";
 
 #[tokio::test]
 async fn a_minute_without_an_api_server_stops_nothing() {
+    without_an_api_server(60).await;
+}
+
+#[tokio::test]
+#[ignore = "ten minutes: make test-long"]
+async fn ten_minutes_without_an_api_server_stop_nothing() {
+    without_an_api_server(600).await;
+}
+
+/// The API server is gone for so many seconds, two thirds of them nothing else happens.
+async fn without_an_api_server(gone: u64) {
     let scene = Scene::start(STREAMS).await.unwrap();
     let before = scene.record(Duration::from_secs(5)).await.unwrap();
     let holders = Holders::watch(&scene.pair).await.unwrap();
@@ -25,7 +34,7 @@ async fn a_minute_without_an_api_server_stops_nothing() {
         addresses.push(scene.pair.control_address(&member.name).await.unwrap());
     }
     scene.bed.control("stop", API).await.unwrap();
-    seconds(GONE / 3).await;
+    seconds(gone / 3).await;
     for (address, member) in addresses.iter().zip([&before.primary, &before.standby]) {
         let report = operator.report(address).await.unwrap();
         assert_eq!(
@@ -68,7 +77,7 @@ async fn a_minute_without_an_api_server_stops_nothing() {
     })
     .await
     .unwrap();
-    seconds(GONE / 3).await;
+    seconds(gone / 3).await;
     scene.bed.control("start", API).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     let verdict = scene.judge(before.start, &members).await.unwrap();

@@ -16,6 +16,7 @@ mod faults;
 mod helm;
 mod leader;
 mod live;
+mod partition;
 mod playback;
 mod reload;
 mod replication;

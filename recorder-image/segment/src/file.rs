@@ -167,7 +167,9 @@ impl SegmentFile {
         sound: Option<(Audio, &[Packet])>,
     ) -> Result<(Bytes, fmp4::Parsed)> {
         let bytes = fmp4::write_fragment(self.fragments.len() as u64, samples, sound)?;
-        let parsed = fmp4::fragment(&bytes, self.header.tracks()).map_err(|e| Error::Media(e.into()))?;
+        let hashes: Vec<FrameHash> = samples.iter().map(|s| s.hash).collect();
+        let parsed = fmp4::own_fragment(&bytes, self.header.tracks(), &hashes);
+        let parsed = parsed.map_err(|e| Error::Media(e.into()))?;
         Ok((bytes, parsed))
     }
 

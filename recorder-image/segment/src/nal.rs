@@ -43,13 +43,23 @@ pub fn begins_with_slice(data: &[u8], hevc: bool) -> bool {
     first.is_some_and(|kind| is_slice(kind, hevc))
 }
 
-/// The first 16 bytes of BLAKE3 over the slice NAL units, each after its 4-byte length.
+/// The first 16 bytes of BLAKE3 over the slice NAL units, each after its 4-byte length. Slices that follow each other are hashed at
+/// one go: BLAKE3 is several times as fast over whole chunks that begin where it does.
 pub fn frame_hash(data: &[u8], hevc: bool) -> FrameHash {
     let mut hasher = blake3::Hasher::new();
-    for unit in units(data).filter(|u| unit_type(u, hevc).is_some_and(|k| is_slice(k, hevc))) {
-        hasher.update(&(unit.len() as u32).to_be_bytes());
-        hasher.update(unit);
+    let (mut at, mut run) = (0, 0..0);
+    for unit in units(data) {
+        let end = at + 4 + unit.len();
+        if unit_type(unit, hevc).is_some_and(|k| is_slice(k, hevc)) {
+            if run.end != at {
+                hasher.update(&data[run]);
+                run = at..at;
+            }
+            run.end = end;
+        }
+        at = end;
     }
+    hasher.update(&data[run]);
     let mut hash = FrameHash::default();
     hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     hash
@@ -101,6 +111,20 @@ mod tests {
         let with = |sei: &'static [u8]| frame_hash(&au(&[sei, &[0x65, 1, 2]]), false);
         assert_eq!(with(&[6, 1]), with(&[6, 2, 3]));
         assert_ne!(with(&[6, 1]), frame_hash(&au(&[&[0x65, 1, 3]]), false));
+    }
+
+    #[test]
+    fn the_hash_is_that_of_each_slice_after_its_length() {
+        let (slice, sei): (&[u8], &[u8]) = (&[0x65, 1, 2], &[6, 1]);
+        let other: &[u8] = &[0x41; 3000];
+        let mut hasher = blake3::Hasher::new();
+        for unit in [slice, other, slice] {
+            hasher.update(&(unit.len() as u32).to_be_bytes()).update(unit);
+        }
+        let wanted = hasher.finalize();
+        for order in [&[sei, slice, other, slice][..], &[slice, other, sei, slice, sei]] {
+            assert_eq!(frame_hash(&au(order), false)[..], wanted.as_bytes()[..16]);
+        }
     }
 
     #[test]

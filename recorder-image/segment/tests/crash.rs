@@ -130,6 +130,7 @@ fn sample(n: u64, key: bool) -> Sample {
     data.push(if key { 0x65 } else { 0x41 });
     data.extend((1..len).map(|i| ((i as u64 * (n + 3)) >> 3) as u8));
     Sample {
+        hash: segment::nal::frame_hash(&data, false),
         data: data.into(),
         key,
         dts: n * 3600,

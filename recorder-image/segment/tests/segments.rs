@@ -85,6 +85,17 @@ fn a_torn_tail_is_cut_after_the_last_whole_fragment() {
         assert_eq!(resumed.end(), expected);
     }
     std::fs::write(&path, &whole).unwrap();
+    let read_back = SegmentFile::resume(&volume, &id).unwrap();
+    assert_eq!(
+        (
+            read_back.fragments(),
+            read_back.hashes(),
+            read_back.chain(),
+            read_back.root()
+        ),
+        (file.fragments(), file.hashes(), file.chain(), file.root()),
+        "what the writer noted is what its bytes say"
+    );
     let mut flipped = whole.clone();
     flipped[ends[2] as usize + 300] ^= 1;
     let found = scan::scan_bytes(&flipped).unwrap();

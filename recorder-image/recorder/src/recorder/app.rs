@@ -105,7 +105,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .await
         .context("cannot listen for viewers")?;
     let mut viewers = tokio::spawn(http::serve(listener, Arc::clone(&shared), Arc::clone(&token)));
-    let mut follow = tokio::spawn(config::follow(Arc::clone(&shared), token, options.config));
+    // It starts the sessions, which run where it does.
+    let sessions = session::runtime::start()?;
+    let mut follow = sessions.spawn(config::follow(Arc::clone(&shared), token, options.config));
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
     let (linked, run) = (Arc::clone(&shared), options.run);
     let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });

@@ -8,6 +8,7 @@ mod write;
 
 pub use audio::{Audio, AudioCodec, AudioTrack, MAX_AUDIO, Packet, sound_in_fragment, sound_in_head};
 pub use codecs::codecs;
+pub(crate) use read::own_fragment;
 pub use read::{BoxRef, Head, Parsed, ParsedSample, Tracks, boxes, fragment, head};
 pub use write::{Sample, Track, write_fragment, write_head, write_init};
 

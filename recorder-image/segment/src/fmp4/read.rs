@@ -138,6 +138,36 @@ pub struct Parsed {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn fragment(data: &[u8], tracks: Tracks) -> Result<Parsed, &'static str> {
+    read(data, tracks, Hashes::OfBytes)
+}
+
+/// Reads the fragment that this process just made of frames with these hashes. Its structure is checked as that of any other,
+/// but no byte is hashed again.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn own_fragment(
+    data: &[u8],
+    tracks: Tracks,
+    hashes: &[FrameHash],
+) -> Result<Parsed, &'static str> {
+    let parsed = read(data, tracks, Hashes::Known(hashes))?;
+    if parsed.samples.len() != hashes.len() {
+        return Err("not as many frames as hashes");
+    }
+    Ok(parsed)
+}
+
+/// Where the hashes are from.
+#[derive(Clone, Copy)]
+enum Hashes<'a> {
+    /// The bytes, so that they are proven.
+    OfBytes,
+    /// Whoever made the bytes: one for each frame.
+    Known(&'a [FrameHash]),
+}
+
+fn read(data: &[u8], tracks: Tracks, hashes: Hashes<'_>) -> Result<Parsed, &'static str> {
     let mut walk = boxes(data);
     let mut next = |kind: &[u8; 4]| walk.next().filter(|b| &b.kind == kind);
     let prft = next(b"prft").ok_or("no whole prft")?;
@@ -151,13 +181,22 @@ pub fn fragment(data: &[u8], tracks: Tracks) -> Result<Parsed, &'static str> {
     let media = [moof, mdat]
         .into_iter()
         .chain(sound.map(|(_, part)| [part.0, part.1]).into_iter().flatten());
-    let number = proven_number(&prft, &uuid, media)?;
+    let (number, hash) = number_and_hash(&uuid)?;
+    if matches!(hashes, Hashes::OfBytes) && hash_of(&prft, media)[..] != *hash && !breaks(I4) {
+        return Err("the hash of the fragment is not that of its bytes");
+    }
     if let Some((audio, (moof, mdat))) = &sound {
         audio::read(moof, mdat, *audio)?;
     }
     let clock = mp4::Prft::decode(&mut &*prft.bytes).map_err(|_| "prft cannot be read")?;
     let index = mp4::Moof::decode(&mut &*moof.bytes).map_err(|_| "moof cannot be read")?;
-    let samples = samples(&index, &moof, &mdat, unix_us(clock.ntp_timestamp), tracks.hevc)?;
+    let mut samples = samples(&index, &moof, &mdat, unix_us(clock.ntp_timestamp), tracks.hevc)?;
+    for (n, sample) in samples.iter_mut().enumerate() {
+        sample.hash = match hashes {
+            Hashes::OfBytes => nal::frame_hash(&data[sample.range.clone()], tracks.hevc),
+            Hashes::Known(known) => *known.get(n).ok_or("a frame without a hash")?,
+        };
+    }
     let dts = index.traf[0]
         .tfdt
         .as_ref()
@@ -176,28 +215,26 @@ fn end(found: &BoxRef<'_>) -> usize {
     found.offset + found.bytes.len()
 }
 
-/// The fragment's number, if its hash is right.
-fn proven_number<'a>(
-    prft: &BoxRef<'_>,
-    uuid: &BoxRef<'_>,
-    media: impl Iterator<Item = BoxRef<'a>>,
-) -> Result<u64, &'static str> {
+/// The fragment's number, and what its hash should be.
+fn number_and_hash<'a>(uuid: &BoxRef<'a>) -> Result<(u64, &'a [u8]), &'static str> {
     let payload = uuid
         .body()
         .strip_prefix(&FRAGMENT_BOX[..])
         .ok_or("the uuid box is not a Gapless fragment")?;
     let (number, hash) = payload.split_first_chunk::<8>().ok_or("a short fragment box")?;
+    Ok((u64::from_be_bytes(*number), hash))
+}
+
+fn hash_of<'a>(prft: &BoxRef<'_>, media: impl Iterator<Item = BoxRef<'a>>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(prft.bytes);
     for part in media {
         hasher.update(part.bytes);
     }
-    if hasher.finalize().as_bytes()[..] != *hash && !breaks(I4) {
-        return Err("the hash of the fragment is not that of its bytes");
-    }
-    Ok(u64::from_be_bytes(*number))
+    *hasher.finalize().as_bytes()
 }
 
+/// The frames, without their hashes.
 fn samples(
     index: &mp4::Moof,
     moof: &BoxRef<'_>,
@@ -236,7 +273,7 @@ fn samples(
             key: flags & 0x0001_0000 == 0,
             duration,
             wallclock_us: start_us + offset * 100 / 9,
-            hash: nal::frame_hash(data, hevc),
+            hash: FrameHash::default(),
         });
         at += size as usize;
         ticks += i64::from(duration);

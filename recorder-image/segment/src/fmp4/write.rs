@@ -7,6 +7,7 @@ use mp4_atom::{Decode, Encode};
 use super::audio::{self, Audio, AudioTrack, Packet};
 use super::{FRAGMENT_BOX, HEADER_BOX, HEADER_BOX_WITH_SOUND, MAX_FRAGMENT, MAX_FRAMES, TIMESCALE, ntp};
 use crate::error::{Error, Result};
+use crate::hash::FrameHash;
 use crate::header::Header;
 
 /// The flags of a sample that others are not needed for (ISO/IEC 14496-12, 8.8.3.1).
@@ -42,6 +43,8 @@ pub struct Sample {
     pub duration: u32,
     /// Wall clock of the presentation, microseconds since the Unix epoch.
     pub wallclock_us: i64,
+    /// Hash of the slice NAL units: [`crate::nal::frame_hash`].
+    pub hash: FrameHash,
 }
 
 pub(super) fn media<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Error + '_ {

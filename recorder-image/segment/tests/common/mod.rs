@@ -119,6 +119,7 @@ pub fn sample(n: u64) -> Sample {
         cts: 0,
         duration: 3600,
         wallclock_us: n as i64 * 40_000,
+        hash: segment::nal::frame_hash(data, false),
     }
 }
 

@@ -76,10 +76,10 @@ fn open(shared: &Shared, id: &SegmentId, start_us: i64) -> SegmentFile {
 /// Frames of a second each, all of them key frames.
 fn append(file: &mut SegmentFile, start_us: i64, seconds: std::ops::Range<i64>) {
     for n in seconds {
+        let data = [&5u32.to_be_bytes()[..], &[0x65, n as u8, 1, 2, 3]].concat();
         let sample = Sample {
-            data: [&5u32.to_be_bytes()[..], &[0x65, n as u8, 1, 2, 3]]
-                .concat()
-                .into(),
+            hash: segment::nal::frame_hash(&data, false),
+            data: data.into(),
             key: true,
             dts: (n * 90_000).cast_unsigned(),
             cts: 0,

@@ -8,6 +8,7 @@ pub mod doubts;
 pub mod intake;
 pub mod poison;
 pub mod rtsp;
+pub mod runtime;
 pub mod sound;
 pub mod source;
 pub mod supervise;

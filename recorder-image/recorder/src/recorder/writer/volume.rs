@@ -505,6 +505,7 @@ pub(in crate::recorder) fn sample(frame: &Frame, duration: u32) -> Sample {
         cts: frame.cts,
         duration,
         wallclock_us: frame.wallclock_us,
+        hash: frame.hash,
     }
 }
 

@@ -105,6 +105,7 @@ fn sample(n: u64) -> Sample {
     data.extend_from_slice(&(n as u32 + 1).to_be_bytes());
     data.resize(604, 7);
     Sample {
+        hash: segment::nal::frame_hash(&data, false),
         data: data.into(),
         key,
         dts: n * 3600,

@@ -24,8 +24,10 @@ fn tracks(audio: Audio) -> Tracks {
 }
 
 fn picture() -> Sample {
+    let data = &[0, 0, 0, 2, 0x65, 1];
     Sample {
-        data: Bytes::from_static(&[0, 0, 0, 2, 0x65, 1]),
+        hash: crate::nal::frame_hash(data, false),
+        data: Bytes::from_static(data),
         key: true,
         dts: 90_000,
         cts: 0,

@@ -162,7 +162,10 @@ impl Pair {
             83..92 => self.order(i),
             92..94 => self.crash(i),
             94..97 => self.recorder_ends(i),
-            97 => self.lose_letters(i),
+            97 => {
+                self.side(i).inbox.clear();
+                Ok(())
+            }
             98 if self.chance(20) == 0 => self.delete(),
             _ => self.recreate(),
         }
@@ -355,9 +358,9 @@ impl Pair {
         let side = &self.sides[usize::from(i)];
         let member = self.model.member(i);
         let same = match (side.real.role(), member.role) {
-            (RealRole::Standby, Role::Standby) => true,
+            (RealRole::Standby, Role::Standby)
+            | (RealRole::Primary | RealRole::HandingOver, Role::Holder(_)) => true,
             (RealRole::Taking, role) => !matches!(role, Role::Standby | Role::Holder(_)),
-            (RealRole::Primary | RealRole::HandingOver, Role::Holder(_)) => true,
             _ => false,
         };
         if !same {
@@ -423,11 +426,6 @@ impl Pair {
                 self.step(i, Event::AnswerReceived(answer))
             }
         }
-    }
-
-    fn lose_letters(&mut self, i: u8) -> Result<(), Forbidden> {
-        self.side(i).inbox.clear();
-        Ok(())
     }
 
     /// The API deals with a call.

@@ -159,7 +159,7 @@ impl Schedule {
 
     /// No more faults: both hosts come to hold the same.
     async fn heal(&mut self) -> Result<(), String> {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             for from in [0, 1] {
                 self.connect(from);

@@ -56,6 +56,7 @@ func init() {
 		{"control start", "PROGRAM", "start it again", cmdControl("start")},
 		{"control freeze", "PROGRAM", "stop it from running", cmdControl("freeze")},
 		{"control thaw", "PROGRAM", "let it run again", cmdControl("thaw")},
+		{"capture", "--pod NS/NAME", "tell which frames of cameras arrive at a pod until standard input ends", cmdCapture},
 		{"route", "NODE", "let the host reach service addresses through NODE", cmdRoute},
 		{"logs collect", "DIR", "copy all logs and the cluster's objects to DIR", cmdLogsCollect},
 		{"selftest", "[NAME...]", "prove that the faults are real, on a cluster of its own", cmdSelftest},

@@ -195,20 +195,23 @@ func killNetns(name string) error {
 // and would stay in the namespace, as would the process in the eyes of others.
 func init() { runtime.LockOSThread() }
 
-// inNetns runs f with the thread in a network namespace. Sockets that f opens
-// belong to it for good.
-func inNetns(name string, f func() error) error {
+// inNetns runs f with the thread in a named network namespace.
+func inNetns(name string, f func() error) error { return inNetnsAt(netnsPath(name), f) }
+
+// inNetnsAt runs f with the thread in the network namespace that a file stands
+// for. Sockets that f opens belong to it for good.
+func inNetnsAt(path string, f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		ns, err := os.Open(netnsPath(name))
+		ns, err := os.Open(path)
 		if err != nil {
 			result <- err
 			return
 		}
 		defer ns.Close()
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("enter network namespace %s: %w", name, err)
+			result <- fmt.Errorf("enter network namespace %s: %w", path, err)
 			return
 		}
 		result <- f()

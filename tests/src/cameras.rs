@@ -280,7 +280,7 @@ impl Cameras {
     fn host(&self, camera: usize) -> String {
         match self.options.netns {
             None => self.options.address.clone(),
-            Some(_) => format!("198.18.0.{}", 64 + camera),
+            Some(_) => address_of(camera),
         }
     }
 
@@ -393,6 +393,11 @@ impl Cameras {
             None => Ok(answer),
         }
     }
+}
+
+/// The address of a camera in the test bed's network.
+pub fn address_of(camera: usize) -> String {
+    format!("198.18.0.{}", 64 + camera)
 }
 
 fn command(options: &Options, control: &Path) -> Command {

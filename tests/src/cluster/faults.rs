@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// The longest command is to start a whole cluster.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -194,6 +194,13 @@ impl Testbed {
         let output = self.run(args).await?;
         let told = output.lines().find_map(|line| serde_json::from_str(line).ok());
         Ok(told.unwrap_or(before))
+    }
+
+    /// Starts a command that goes on until its standard input ends.
+    pub(super) fn spawn(&self, args: &[&str]) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Ok(command.kill_on_drop(true).spawn()?)
     }
 
     async fn run(&self, args: &[&str]) -> Result<String> {

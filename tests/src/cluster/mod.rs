@@ -1,5 +1,6 @@
 //! A real cluster to break: the test bed, the objects on it, and the pair under test.
 
+mod capture;
 mod chart;
 mod clocks;
 mod faults;
@@ -13,6 +14,7 @@ mod trouble;
 mod watch;
 
 pub use self::kube::Kube;
+pub use capture::{Arrived, Capture};
 pub use chart::{OPERATOR, OPERATOR_LEASE, OPERATORS, SYSTEM, chart_folder, helm, install};
 pub use clocks::Skew;
 pub use faults::{Fault, Testbed, cache};

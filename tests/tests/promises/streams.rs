@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use crds::pair::MovedStream;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, RETURN, Scene};
 use e2e::wait::{now_ms, until};
 
 use crate::STREAMS;
@@ -79,6 +79,7 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     let bad = scene.watched[BAD].stream.clone();
     let link = format!("camera:{}", scene.watched[BAD].camera);
     let node = &before.primary.node;
+    let captures = capture(&scene, &before).await.unwrap();
     let fault = scene.bed.cut(node, &link).await.unwrap();
     let at = told(&scene, &before.primary).await.unwrap();
     let after = Duration::from_millis(at.saturating_sub(fault.at_ms()));
@@ -92,12 +93,20 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     none_is_away(&scene, RETURN).await.unwrap();
     gave_it_back(&scene, &before.standby, &bad).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
+    let arrived = arrived(captures).await.unwrap();
     assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
     events(&scene, &bad).await.unwrap();
-    others_saw_nothing(&scene, &bad).await.unwrap();
+    others_saw_nothing(&scene, &bad, &arrived).await.unwrap();
+    let camera = scene.watched[BAD].camera;
+    assert!(arrived[0].frames(camera).len() > 1, "its link was cut indeed");
+    arrived[1].ensure_undisturbed(camera).unwrap();
+    scene
+        .ensure_recorded(&arrived, before.start, &members)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -112,6 +121,7 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
     let before = scene.record(Duration::from_secs(6)).await.unwrap();
     let (bad, camera) = (scene.watched[BAD].stream.clone(), scene.watched[BAD].camera);
     let client = before.primary.api.base().host_str().unwrap().to_owned();
+    let captures = capture(&scene, &before).await.unwrap();
     scene.cameras.stay_still(camera, &client).await.unwrap();
     let asked = now_ms();
     let at = told(&scene, &before.primary).await.unwrap();
@@ -126,6 +136,7 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
     none_is_away(&scene, RETURN).await.unwrap();
     gave_it_back(&scene, &before.standby, &bad).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
+    let arrived = arrived(captures).await.unwrap();
     assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
@@ -153,7 +164,14 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
         timeline.spans
     );
     events(&scene, &bad).await.unwrap();
-    others_saw_nothing(&scene, &bad).await.unwrap();
+    others_saw_nothing(&scene, &bad, &arrived).await.unwrap();
+    for one in &arrived {
+        one.ensure_undisturbed(camera).unwrap();
+    }
+    scene
+        .ensure_recorded(&arrived, before.start, &members)
+        .await
+        .unwrap();
 }
 
 /// Both moves are told where a user looks.
@@ -168,8 +186,26 @@ async fn events(scene: &Scene, bad: &str) -> Result<()> {
     Ok(())
 }
 
-/// No other stream has a gap on any member: its sessions and its owner stayed.
-async fn others_saw_nothing(scene: &Scene, bad: &str) -> Result<()> {
+/// What arrives at the primary, and what at the standby, from now on.
+async fn capture(scene: &Scene, before: &Before) -> Result<[Capture; 2]> {
+    let [primary, standby] = [&before.primary, &before.standby].map(MemberView::pod);
+    Ok([
+        Capture::begin(&scene.bed, &primary).await?,
+        Capture::begin(&scene.bed, &standby).await?,
+    ])
+}
+
+async fn arrived([primary, standby]: [Capture; 2]) -> Result<[Arrived; 2]> {
+    Ok([primary.end().await?, standby.end().await?])
+}
+
+/// All frames of each other stream arrived at both members, by the sessions that there were before; and no member noted a gap of it.
+async fn others_saw_nothing(scene: &Scene, bad: &str, arrived: &[Arrived]) -> Result<()> {
+    for watched in scene.watched.iter().filter(|watched| watched.stream != bad) {
+        for one in arrived {
+            one.ensure_undisturbed(watched.camera)?;
+        }
+    }
     for view in scene.pair.views().await {
         let report = view.report.context("a member does not answer")?;
         for stream in report.streams.iter().filter(|stream| stream.name != bad) {

@@ -32,6 +32,9 @@ pub struct Settings {
     pub ticket_timeout: Duration,
     /// A handover that did not get to its release within so long is given up. Default 2 s.
     pub handover_timeout: Duration,
+    /// Whether a standby that suspects the primary takes without being told to. Otherwise it waits for the operator, which finds the
+    /// Lease expired. Default true.
+    pub takes_unasked: bool,
 }
 
 impl Default for Settings {
@@ -48,6 +51,7 @@ impl Default for Settings {
             api_timeout: Duration::from_millis(250),
             ticket_timeout: Duration::from_millis(500),
             handover_timeout: Duration::from_secs(2),
+            takes_unasked: true,
         }
     }
 }

@@ -3,7 +3,9 @@
 
 mod rig;
 
-use failover::{Effect, Epoch, Event, Lease, OrderOutcome, Role, SwapResult, TakeOrder, TakeReason, Version};
+use failover::{
+    Effect, Epoch, Event, Lease, OrderOutcome, Role, Settings, SwapResult, TakeOrder, TakeReason, Version,
+};
 use rig::{MS, Rig, lease, member};
 
 fn outcome(rig: &mut Rig) -> OrderOutcome {
@@ -335,4 +337,21 @@ fn a_silent_or_unfit_peer_is_suspected_at_once_and_cleared_when_it_is_back() {
     unfit.health = failover::Health::Unfit;
     rig.step(Event::RequestReceived(unfit));
     assert_eq!(suspects(&mut rig), vec![true]);
+}
+
+#[test]
+fn a_member_that_is_to_wait_for_the_operator_takes_only_when_it_is_told() {
+    let settings = Settings {
+        takes_unasked: false,
+        ..Settings::default()
+    };
+    let mut rig = Rig::with(0, settings);
+    rig.pass(MS * 10_000);
+    assert_eq!(rig.read(), None, "it suspects, and waits");
+    rig.step(Event::TakeOrder(TakeOrder {
+        epoch: Epoch(7),
+        reason: TakeReason::Expired,
+    }));
+    assert!(rig.read().is_some());
+    assert_eq!(outcome(&mut rig), OrderOutcome::Accepted);
 }

@@ -35,6 +35,8 @@ const BROKEN: Duration = Duration::from_secs(5);
 const BEFORE: Duration = Duration::from_secs(4);
 /// How long all viewers may take to see, and to see again.
 const SEE: Duration = Duration::from_secs(30);
+/// How long a member may take to follow what it is told.
+const CONFIGURED: Duration = Duration::from_secs(3);
 /// What the line of the result begins with.
 const RESULT: &str = "result: ";
 /// Milliseconds of a frame of the cameras.
@@ -76,6 +78,8 @@ enum Kind {
     NodeFreeze,
     /// The node hears nobody.
     LinkCut,
+    /// As `NodeOff`, while the standby takes only when the operator, which sees the Lease expire, tells it to.
+    LeaseExpiry,
     /// It is asked for.
     Switchover,
 }
@@ -105,7 +109,7 @@ impl Kind {
         match self {
             Self::RecorderKill => Some(Trouble::KillRecorder(Whom::Primary)),
             Self::PodDelete => Some(Trouble::DeletePod(Whom::Primary)),
-            Self::NodeOff => Some(Trouble::PowerOff(Whom::Primary)),
+            Self::NodeOff | Self::LeaseExpiry => Some(Trouble::PowerOff(Whom::Primary)),
             Self::NodeFreeze => Some(Trouble::FreezePod(Whom::Primary)),
             Self::LinkCut => Some(Trouble::CutAll(Whom::Primary)),
             Self::Switchover => None,
@@ -131,7 +135,7 @@ impl Kind {
             Self::NodeOff => Some(Blow::PowerCut),
             Self::NodeFreeze => Some(Blow::Freeze),
             Self::LinkCut => Some(Blow::Cut),
-            Self::Switchover => None,
+            Self::LeaseExpiry | Self::Switchover => None,
         }
     }
 
@@ -221,6 +225,11 @@ fn unseen(samples: &[Sample]) -> Spread {
 }
 
 async fn measure(scene: &Scene, kind: Kind, rounds: usize) -> Result<Value> {
+    // The file outlives a power cut: it is there until the kind was measured.
+    for member in scene.pair.views().await {
+        scene.make_patient(&member, kind == Kind::LeaseExpiry).await?;
+    }
+    tokio::time::sleep(CONFIGURED).await;
     let start = Start::now(&scene.cameras).await?;
     let mut samples = Vec::new();
     for n in 1..=rounds {

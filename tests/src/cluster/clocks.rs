@@ -1,4 +1,4 @@
-//! Clocks of a member that are wrong on purpose: a debug build of recorder and replicator obeys a file on its volume.
+//! What debug builds of recorder and replicator obey: files on the volume of a member. Clocks that are wrong, and a standby that waits.
 
 use std::time::Duration;
 
@@ -35,13 +35,26 @@ impl Scene {
     /// # Errors
     /// Where the volume's folder cannot be written.
     pub async fn make_clocks_wrong(&self, member: &MemberView, skew: Skew) -> Result<()> {
-        let folder = Testbed::volume_folder(&member.node, &self.volume_of(member).await?);
         let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let since_ns = since.tv_sec * 1_000_000_000 + since.tv_nsec;
         let text = format!("{} {} {since_ns}\n", skew.ahead_us, skew.rate);
-        let scratch = folder.join("test-clock.next");
+        self.tell(member, "test-clock", &text).await
+    }
+
+    /// Makes a member wait for the operator before it takes, or not.
+    ///
+    /// # Errors
+    /// Where the volume's folder cannot be written.
+    pub async fn make_patient(&self, member: &MemberView, patient: bool) -> Result<()> {
+        let text = if patient { "yes" } else { "" };
+        self.tell(member, "test-waits-for-order", text).await
+    }
+
+    async fn tell(&self, member: &MemberView, name: &str, text: &str) -> Result<()> {
+        let folder = Testbed::volume_folder(&member.node, &self.volume_of(member).await?);
+        let scratch = folder.join(format!("{name}.next"));
         std::fs::write(&scratch, text)?;
-        std::fs::rename(scratch, folder.join("test-clock"))?;
+        std::fs::rename(scratch, folder.join(name))?;
         tokio::time::sleep(SEEN).await;
         Ok(())
     }

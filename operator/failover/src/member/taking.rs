@@ -50,7 +50,8 @@ impl Member {
         let State::Standby { retry_at } = self.state else {
             return;
         };
-        if now >= retry_at && self.is_fit(now) && !self.hears_primary(now) {
+        let may = self.settings.takes_unasked && now >= retry_at;
+        if may && self.is_fit(now) && !self.hears_primary(now) {
             self.out.push(Effect::Note(Note::Suspected));
             self.start_taking(now, None);
         }

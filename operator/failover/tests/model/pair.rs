@@ -31,6 +31,7 @@ fn settings() -> Settings {
         api_timeout: FOREVER,
         ticket_timeout: FOREVER,
         handover_timeout: FOREVER,
+        takes_unasked: true,
     }
 }
 

@@ -27,7 +27,7 @@ use super::network::{Network, Parties};
 use super::readers::{self, Sight};
 use super::report::{Reporter, known_streams};
 use super::server::{self, Control};
-use super::slice;
+use super::{patience, slice};
 use crate::clock;
 use crate::clock::boottime_ns;
 use crate::local::ToRecorder;
@@ -104,7 +104,10 @@ fn policy(config: &RenderedConfig) -> Policy {
 fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
     let ms = Duration::from_millis;
     let failover = &config.failover;
-    let settings = Settings::with(ms(failover.leash_ms), ms(failover.suspect_after_ms));
+    let settings = Settings {
+        takes_unasked: !patience::waits(),
+        ..Settings::with(ms(failover.leash_ms), ms(failover.suspect_after_ms))
+    };
     settings.check()?;
     Ok(settings)
 }
@@ -281,6 +284,7 @@ fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::R
 async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
     let settings = settings(config)?;
     clock::obey(&options.media);
+    patience::obey(&options.media);
     let opened = Opened::open(&options.media)?;
     opened.hub.configure(config.replication.clone());
     let parties = parties(options, config, opened.volume.store())?;

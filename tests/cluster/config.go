@@ -25,6 +25,7 @@ const (
 	podsCIDR     = "198.18.96.0/20" // every node's pods
 	apiPort      = 6443
 	kubeletPort  = 10250
+	controlPort  = 7444 // of a member, for the operator
 	maxNodes     = 9
 )
 

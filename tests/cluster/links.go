@@ -23,8 +23,26 @@ const (
 	cutBoth cut = "both" // all
 )
 
-// cuts maps the name of a link to its cut.
-type cuts map[string]cut
+// drops says which packets of a link are dropped.
+type drops struct {
+	Direction cut `json:"direction"`
+	// Share is how many of them, above 0 to 1; which, is a matter of chance.
+	Share float64 `json:"share"`
+}
+
+// every drops every packet in a direction.
+func every(direction cut) drops { return drops{direction, 1} }
+
+// rule is the end of the rules that drop them.
+func (d drops) rule() string {
+	if d.Share < 1 {
+		return fmt.Sprintf("-m statistic --mode random --probability %g -j DROP\n", d.Share)
+	}
+	return "-j DROP\n"
+}
+
+// cuts maps the name of a link to what is dropped there.
+type cuts map[string]drops
 
 // linkMatches returns the iptables matches of the packets on a link that leave
 // the node. Packets that arrive match the same with source and destination exchanged.
@@ -40,6 +58,10 @@ func linkMatches(cfg Config, link string) ([][]string, error) {
 		return [][]string{nil}, nil
 	case link == "cameras":
 		return [][]string{{"-d", camsIP}, {"-d", camsNet}}, nil
+	case link == "operator":
+		// Whichever side the operator is on.
+		port := strconv.Itoa(controlPort)
+		return [][]string{{"-p", "tcp", "--sport", port}, {"-p", "tcp", "--dport", port}}, nil
 	case link == "api":
 		// Both ways of the control plane: clients of the API, and the API's
 		// calls to the kubelet. The host is not cut off otherwise.
@@ -54,7 +76,7 @@ func linkMatches(cfg Config, link string) ([][]string, error) {
 	}
 	name, ok := strings.CutPrefix(link, "peer:")
 	if !ok {
-		return nil, fmt.Errorf("no link %q: api, peer:NODE, cameras, camera:N or all", link)
+		return nil, fmt.Errorf("no link %q: api, operator, peer:NODE, cameras, camera:N or all", link)
 	}
 	peer, err := cfg.nodeNamed(name)
 	if err != nil {
@@ -85,9 +107,9 @@ const cutChain = "TESTBED-CUT"
 // Arriving packets are dropped before anything else sees them, leaving ones
 // after everything else: in the tables raw and mangle, which know no
 // connections, so what is open already is cut as well.
-func restoreInput(cfg Config, all cuts) (string, error) {
-	links := make([]string, 0, len(all))
-	for link := range all {
+func restoreInput(cfg Config, made cuts) (string, error) {
+	links := make([]string, 0, len(made))
+	for link := range made {
 		links = append(links, link)
 	}
 	sort.Strings(links)
@@ -98,11 +120,11 @@ func restoreInput(cfg Config, all cuts) (string, error) {
 			return "", err
 		}
 		for _, match := range matches {
-			if all[link] != cutIn {
-				out += strings.Join(append([]string{"-A", cutChain, "-o", "eth0"}, append(match, "-j DROP\n")...), " ")
+			if made[link].Direction != cutIn {
+				out += strings.Join(append([]string{"-A", cutChain, "-o", "eth0"}, append(match, made[link].rule())...), " ")
 			}
-			if all[link] != cutOut {
-				in += strings.Join(append([]string{"-A", cutChain, "-i", "eth0"}, append(mirrored(match), "-j DROP\n")...), " ")
+			if made[link].Direction != cutOut {
+				in += strings.Join(append([]string{"-A", cutChain, "-i", "eth0"}, append(mirrored(match), made[link].rule())...), " ")
 			}
 		}
 	}
@@ -150,6 +172,7 @@ func cmdLink(verb string) func(Config, []string) error {
 	return func(cfg Config, args []string) error {
 		fs := flag.NewFlagSet("link "+verb, flag.ContinueOnError)
 		direction := fs.String("direction", string(cutBoth), "of the packets that are dropped, as the node sees it: in, out or both")
+		share := fs.Float64("share", 1, "how many of them are dropped, above 0 to 1, at random")
 		least := 2
 		if verb == "mend" {
 			least = 1
@@ -174,18 +197,21 @@ func cmdLink(verb string) func(Config, []string) error {
 		}
 		defer unlock()
 		if verb == "mend" {
-			return n.setCut(args[1], "")
+			return n.setCut(args[1], drops{})
 		}
 		switch d := cut(*direction); d {
 		case cutIn, cutOut, cutBoth:
-			return n.setCut(args[1], d)
+			if *share <= 0 || *share > 1 {
+				return fmt.Errorf("no share %g: above 0 to 1", *share)
+			}
+			return n.setCut(args[1], drops{d, *share})
 		}
 		return fmt.Errorf("no direction %q: in, out or both", *direction)
 	}
 }
 
-// setCut cuts a link, or mends it if the direction is empty.
-func (n Node) setCut(link string, direction cut) error {
+// setCut cuts a link, or mends it if nothing is to be dropped.
+func (n Node) setCut(link string, made drops) error {
 	if _, err := os.Stat(n.path()); err != nil {
 		return fmt.Errorf("%s does not exist", n)
 	}
@@ -193,10 +219,10 @@ func (n Node) setCut(link string, direction cut) error {
 	if err != nil {
 		return err
 	}
-	if direction == "" {
+	if made == (drops{}) {
 		delete(all, link)
 	} else {
-		all[link] = direction
+		all[link] = made
 	}
 	return n.writeCuts(all)
 }

@@ -18,7 +18,7 @@ COMMIT
 :TESTBED-CUT - [0:0]
 COMMIT
 `},
-		{"peer, both ways", cuts{"peer:n2": cutBoth}, `*raw
+		{"peer, both ways", cuts{"peer:n2": every(cutBoth)}, `*raw
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -i eth0 -s 198.18.0.12 -j DROP
 -A TESTBED-CUT -i eth0 -s 198.18.102.0/24 -j DROP
@@ -29,7 +29,7 @@ COMMIT
 -A TESTBED-CUT -o eth0 -d 198.18.102.0/24 -j DROP
 COMMIT
 `},
-		{"one way each", cuts{"cameras": cutIn, "api": cutOut}, `*raw
+		{"one way each", cuts{"cameras": every(cutIn), "api": every(cutOut)}, `*raw
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -i eth0 -s 198.18.0.2 -j DROP
 -A TESTBED-CUT -i eth0 -s 198.18.0.64/26 -j DROP
@@ -40,7 +40,7 @@ COMMIT
 -A TESTBED-CUT -o eth0 -p tcp -d 198.18.0.1 --sport 10250 -j DROP
 COMMIT
 `},
-		{"one camera", cuts{"camera:3": cutIn}, `*raw
+		{"one camera", cuts{"camera:3": every(cutIn)}, `*raw
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -i eth0 -s 198.18.0.67 -j DROP
 COMMIT
@@ -48,7 +48,25 @@ COMMIT
 :TESTBED-CUT - [0:0]
 COMMIT
 `},
-		{"everything", cuts{"all": cutBoth}, `*raw
+		{"a part of one camera's", cuts{"camera:3": {cutBoth, 0.01}}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -s 198.18.0.67 -m statistic --mode random --probability 0.01 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -o eth0 -d 198.18.0.67 -m statistic --mode random --probability 0.01 -j DROP
+COMMIT
+`},
+		{"the operator's", cuts{"operator": every(cutIn)}, `*raw
+:TESTBED-CUT - [0:0]
+-A TESTBED-CUT -i eth0 -p tcp --dport 7444 -j DROP
+-A TESTBED-CUT -i eth0 -p tcp --sport 7444 -j DROP
+COMMIT
+*mangle
+:TESTBED-CUT - [0:0]
+COMMIT
+`},
+		{"everything", cuts{"all": every(cutBoth)}, `*raw
 :TESTBED-CUT - [0:0]
 -A TESTBED-CUT -i eth0 -j DROP
 COMMIT

@@ -56,8 +56,8 @@ func (n Node) printStatus(w *tabwriter.Writer, a *api) {
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s\n", n, n.IP(), state)
 	if all, err := n.readCuts(); err == nil {
-		for link, direction := range all {
-			fmt.Fprintf(w, "  link %s\tcut\t%s\n", link, direction)
+		for link, made := range all {
+			fmt.Fprintf(w, "  link %s\tdrops %g %%\t%s\n", link, 100*made.Share, made.Direction)
 		}
 	}
 	for _, v := range n.volumes() {

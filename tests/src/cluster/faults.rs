@@ -129,6 +129,14 @@ impl Testbed {
             .map(drop)
     }
 
+    /// Drops some of the packets of one link of a node, at random: a share above 0 to 1 of them.
+    pub async fn lose(&self, node: &str, link: &str, share: f64) -> Result<()> {
+        let share = share.to_string();
+        self.run(&["link", "cut", "--share", &share, node, link])
+            .await
+            .map(drop)
+    }
+
     /// Freezes or thaws a program of the control plane.
     pub async fn control(&self, what: &str, program: &str) -> Result<()> {
         self.run(&["control", what, program]).await.map(drop)

@@ -55,6 +55,10 @@ pub enum Trouble {
     CutCameras(Whom),
     /// A member does not hear one camera.
     CutCamera(Whom),
+    /// One packet in a hundred of one camera's, and of a member's to it, is lost.
+    LosePackets(Whom),
+    /// The operator does not hear a member.
+    CutOperator(Whom),
     /// A member hears nobody.
     CutAll(Whom),
     /// The volume takes no byte.
@@ -78,10 +82,12 @@ pub enum Trouble {
 }
 
 const API: &str = "kube-apiserver";
+/// The share of packets that are lost on a bad link.
+const LOST: f64 = 0.01;
 
 impl Trouble {
     /// Every fault that needs no special pair, in the order of the list of promises.
-    pub const ALL: [Self; 34] = {
+    pub const ALL: [Self; 38] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -111,6 +117,10 @@ impl Trouble {
             T::CutCameras(Standby),
             T::CutCamera(Primary),
             T::CutCamera(Standby),
+            T::LosePackets(Primary),
+            T::LosePackets(Standby),
+            T::CutOperator(Primary),
+            T::CutOperator(Standby),
             T::CutAll(Primary),
             T::CutAll(Standby),
             T::FillDisk(Primary),
@@ -176,6 +186,8 @@ impl Trouble {
             | Self::CutApi(whom)
             | Self::CutCameras(whom)
             | Self::CutCamera(whom)
+            | Self::LosePackets(whom)
+            | Self::CutOperator(whom)
             | Self::CutAll(whom)
             | Self::FillDisk(whom)
             | Self::FailDisk(whom)
@@ -194,7 +206,8 @@ impl Trouble {
         match self {
             Self::CutApi(_) => "api".to_owned(),
             Self::CutCameras(_) => "cameras".to_owned(),
-            Self::CutCamera(_) => format!("camera:{}", scene.watched[0].camera),
+            Self::CutOperator(_) => "operator".to_owned(),
+            Self::CutCamera(_) | Self::LosePackets(_) => format!("camera:{}", scene.watched[0].camera),
             Self::CutAll(_) => "all".to_owned(),
             _ => format!("peer:{}", before.standby.node),
         }
@@ -243,7 +256,13 @@ impl Trouble {
             }
             Self::PowerOff(_) => return bed.power_off(node).await,
             Self::CutPeerOneWay => bed.cut_out(node, &self.link(scene, before)).await?,
-            Self::CutPeer | Self::CutApi(_) | Self::CutCameras(_) | Self::CutCamera(_) | Self::CutAll(_) => {
+            Self::LosePackets(_) => bed.lose(node, &self.link(scene, before), LOST).await?,
+            Self::CutPeer
+            | Self::CutApi(_)
+            | Self::CutCameras(_)
+            | Self::CutCamera(_)
+            | Self::CutOperator(_)
+            | Self::CutAll(_) => {
                 bed.cut(node, &self.link(scene, before)).await?;
             }
             Self::FillDisk(_) => {
@@ -283,6 +302,8 @@ impl Trouble {
             | Self::CutApi(_)
             | Self::CutCameras(_)
             | Self::CutCamera(_)
+            | Self::LosePackets(_)
+            | Self::CutOperator(_)
             | Self::CutAll(_) => bed.mend_link(node, &self.link(scene, before)).await,
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {

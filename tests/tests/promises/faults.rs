@@ -45,7 +45,7 @@ async fn processes_that_die_or_stand_still_lose_no_frame() {
 
 #[tokio::test]
 async fn links_that_are_cut_lose_no_frame() {
-    use Trouble::{CutAll, CutApi, CutCamera, CutCameras, CutPeer, CutPeerOneWay};
+    use Trouble::{CutAll, CutApi, CutCamera, CutCameras, CutOperator, CutPeer, CutPeerOneWay, LosePackets};
     use Whom::{Primary, Standby};
     endures(&[
         CutPeer,
@@ -53,6 +53,8 @@ async fn links_that_are_cut_lose_no_frame() {
         CutApi(Primary),
         CutCameras(Primary),
         CutCamera(Standby),
+        LosePackets(Primary),
+        CutOperator(Primary),
         CutAll(Primary),
         CutAll(Standby),
     ])

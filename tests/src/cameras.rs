@@ -34,6 +34,8 @@ pub enum Kind {
     VariableRate,
     /// Each session gets an encode of its own.
     OwnEncodes,
+    /// Of another size after each time it was off.
+    Sizes,
     /// Each session gets the same frames in packets of its own.
     Apart,
     /// H.265, closed groups of pictures.
@@ -74,6 +76,7 @@ impl Kind {
             Self::LongGroups => "h264-long",
             Self::VariableRate => "h264-vfr",
             Self::OwnEncodes => "h264-own",
+            Self::Sizes => "h264-sizes",
             Self::Apart => "h264-apart",
             Self::H265 => "h265",
             Self::H265Open => "h265-open",

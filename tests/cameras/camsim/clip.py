@@ -1,5 +1,6 @@
 """The clips that cameras play: made once by ffmpeg, cut into access units, stamped with a counter."""
 
+import itertools
 import os
 import subprocess
 import tempfile
@@ -51,14 +52,14 @@ def folder() -> Path:
     return Path(os.environ.get("GAPLESS_CACHE") or Path.home() / ".cache" / "gapless") / "clips"
 
 
-def path_of(kind: Kind, rate: int) -> Path:
+def path_of(kind: Kind, size: str, rate: int) -> Path:
     """Where a clip is kept. Beside it, with the ending `.order`, are the times of its frames, 1/90000 s."""
-    what = f"{kind.codec}-640x360-{FPS}fps-gop{kind.gop}-{kind.seconds}s"
+    what = f"{kind.codec}-{size}-{FPS}fps-gop{kind.gop}-{kind.seconds}s"
     also = "".join([f"-b{kind.bframes}" * bool(kind.bframes), "-open" * kind.open_gop, f"-{rate}k" * (rate != 1000)])
     return folder() / f"{what}{also}.{kind.codec}"
 
 
-def ensure(path: Path, kind: Kind, rate: int) -> None:
+def ensure(path: Path, kind: Kind, size: str, rate: int) -> None:
     """Makes the clip unless it is there. Two makers at once do no harm: the files appear by renames, the clip last."""
     order = path.with_suffix(".order")
     if path.exists() and order.exists():
@@ -66,7 +67,7 @@ def ensure(path: Path, kind: Kind, rate: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         encoded, made, times = (Path(scratch) / name for name in ("clip.ts", "clip.raw", "times"))
-        subprocess.run(_ffmpeg(encoded, kind, rate), check=True)
+        subprocess.run(_ffmpeg(encoded, kind, size, rate), check=True)
         raw = {H264: "h264", H265: "hevc"}[kind.codec]
         copy = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-i", encoded, "-c", "copy", "-f", raw, made]
         subprocess.run(copy, check=True)
@@ -76,8 +77,8 @@ def ensure(path: Path, kind: Kind, rate: int) -> None:
         made.replace(path)
 
 
-def _ffmpeg(out: Path, kind: Kind, rate: int) -> list[str]:
-    source = f"testsrc2=size=640x360:rate={FPS}:duration={kind.seconds}"
+def _ffmpeg(out: Path, kind: Kind, size: str, rate: int) -> list[str]:
+    source = f"testsrc2=size={size}:rate={FPS}:duration={kind.seconds}"
     head = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
     rates = f"-b:v {rate}k -maxrate {rate * 6 // 5}k -bufsize {rate}k".split()
     if kind.codec == H265:
@@ -110,9 +111,9 @@ def load(path: Path, kind: Kind) -> list[AccessUnit]:
 def clips(kind: Kind) -> list[list[AccessUnit]]:
     """The encodes of a kind, made if they are missing."""
     out = []
-    for rate in kind.rates:
-        path = path_of(kind, rate)
-        ensure(path, kind, rate)
+    for size, rate in itertools.product(kind.sizes, kind.rates):
+        path = path_of(kind, size, rate)
+        ensure(path, kind, size, rate)
         out.append(load(path, kind))
     return out
 

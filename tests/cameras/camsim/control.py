@@ -59,6 +59,7 @@ class Control:
             self.keeper.wanted.discard(camera)
             self.server.off(camera)
         elif op == "on":
+            self.feed.cameras[camera].restarts += 1
             self.server.on(camera)
             if not self.feed.cameras[camera].kind.own:
                 self.keeper.wanted.add(camera)

@@ -76,6 +76,7 @@ class Camera:
     spans: list[dict] = field(default_factory=list)
     leaked: int = 0
     sessions: int = 0
+    restarts: int = 0
     sent: int = 0
     losses: loss.Losses = field(default_factory=loss.Losses)
     transports: list[str] = field(default_factory=list)  # of each SETUP, the newest last
@@ -86,7 +87,7 @@ class Camera:
         return self.kind.bframes + 1 if self.kind.bframes else 0
 
     def attach(self, source) -> None:
-        encode = self.sessions % len(self.clips)
+        encode = (self.restarts if len(self.kind.sizes) > 1 else self.sessions) % len(self.clips)
         medium = Medium(source, self.clips[encode], SHIFT * encode, self.sessions, waits=self.kind.own)
         if self.kind.audio:
             medium.sound = source.get_parent().get_by_name("sound")

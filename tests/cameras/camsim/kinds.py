@@ -25,6 +25,8 @@ class Kind:
     varies: bool = False
     # The bit rates of its encodes, kbit/s. With more than one each session gets the next one, and a medium of its own.
     rates: tuple[int, ...] = (1000,)
+    # The sizes of its encodes. With more than one it sends the next one after each restart.
+    sizes: tuple[str, ...] = ("640x360",)
     # Each session has a medium of its own, but the same frames: packets can be lost on the way to one alone.
     apart: bool = False
     # Its sound.
@@ -56,6 +58,7 @@ KINDS = {kind.name: kind for kind in [
     Kind("h264-long", gop=10 * FPS),
     Kind("h264-vfr", varies=True),
     Kind("h264-own", rates=(1000, 500)),
+    Kind("h264-sizes", sizes=("640x360", "320x180")),
     Kind("h264-apart", apart=True, seconds=60),
     Kind("h265", codec=H265),
     Kind("h265-open", codec=H265, bframes=3, open_gop=True),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use e2e::cameras::Options;
+use e2e::cameras::{Kind, Options};
 use e2e::cluster::{Scene, Trouble, cache};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -71,8 +71,25 @@ fn troubles(seed: u64, turn: usize) -> Vec<Trouble> {
     }
 }
 
-fn streams(seed: u64, turn: usize) -> usize {
-    StdRng::seed_from_u64(seed ^ (turn / FAULTS_PER_PAIR) as u64 ^ 0x5eed).random_range(1..=8)
+/// How many cameras a pair records, and of which kinds: those of which each frame is played once, whoever recorded it, and
+/// that a camera simulator survives whose client is gone without a word.
+fn cameras(seed: u64, turn: usize) -> Options {
+    const KINDS: [Kind; 8] = [
+        Kind::H264,
+        Kind::LongGroups,
+        Kind::VariableRate,
+        Kind::H265,
+        Kind::Apart,
+        Kind::Aac,
+        Kind::Pcmu,
+        Kind::Pcma,
+    ];
+    let mut dice = StdRng::seed_from_u64(seed ^ (turn / FAULTS_PER_PAIR) as u64 ^ 0x5eed);
+    let streams = dice.random_range(1..=8);
+    let kinds: Vec<Kind> = (0..streams)
+        .map(|_| KINDS[dice.random_range(0..KINDS.len())])
+        .collect();
+    Options::test_bed(streams).of_kinds(&kinds)
 }
 
 async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
@@ -132,7 +149,9 @@ async fn main() -> Result<()> {
         turn += 1;
     }
     while account.faults < faults {
-        let scene = Scene::with(Options::test_bed(streams(seed, turn)), |_| {}).await?;
+        let cameras = cameras(seed, turn);
+        println!("  {} cameras: {:?}", cameras.streams, cameras.kinds);
+        let scene = Scene::with(cameras, |_| {}).await?;
         let until = (turn / FAULTS_PER_PAIR + 1) * FAULTS_PER_PAIR;
         let broken = account.violations.len();
         // After a violation the pair is made anew: what follows is judged by itself.

@@ -9,6 +9,7 @@ use e2e::cluster::{MemberView, RETURN, Scene};
 use e2e::judge::StreamVerdict;
 use e2e::oracle::Heard;
 use e2e::wait::now_ms;
+use tokio::process::Command;
 
 /// Frames of two groups of pictures of the camera whose sessions have encodes of their own: one at each seam.
 const TWO_GROUPS: u64 = 52;
@@ -77,4 +78,59 @@ async fn heard(
     println!("{}: {found:?}", kind.name());
     ensure!(found.silent < 0.5 && found.longest < 0.3, "{found:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_camera_that_restarts_with_other_parameter_sets_is_recorded_on() {
+    let options = Options::test_bed(2).of_kinds(&[Kind::Sizes]);
+    let scene = Scene::with(options, |_| {}).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    scene.cameras.off(0).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    scene.cameras.on(0).await.unwrap();
+    scene.settled(RETURN).await.unwrap();
+    // Nobody is connected to a camera at the moment at which it comes back; from then on nothing is lost.
+    let after = scene.record(Duration::from_secs(5)).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    let [changed, other] = &verdict.streams[..] else {
+        panic!("two streams")
+    };
+    recorded(Kind::H264, other).unwrap();
+    for span in changed.missing.iter().chain(&changed.canonical_missing) {
+        assert!(
+            span.last < after.start.counter,
+            "{span} is missing after it came back"
+        );
+    }
+    assert_eq!((changed.doubled, changed.unreadable), (0, 0), "{changed:?}");
+    let stream = &scene.watched[0].stream;
+    for member in &members {
+        scene.ensure_kept(&before, &member.api).await.unwrap();
+        let sizes = sizes(member, stream).await.unwrap();
+        assert_eq!(sizes, ["640,360", "320,180"], "{}", member.name);
+        let timeline = member.api.timeline(stream, before.start.at_ms).await.unwrap();
+        let gaps: Vec<_> = timeline.gaps.iter().filter(|gap| gap.state == "lost").collect();
+        assert_eq!(gaps.len(), 1, "{:?}", timeline.gaps);
+        assert_ne!(gaps[0].cause, "Unknown");
+    }
+}
+
+/// The sizes of the pictures in the segments that a member serves, by time, each change once.
+async fn sizes(member: &MemberView, stream: &str) -> Result<Vec<String>> {
+    let mut sizes = Vec::new();
+    for segment in member.api.segments(stream, 0).await? {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), member.api.download(stream, &segment).await?)?;
+        let args = "-loglevel error -select_streams v -show_entries stream=width,height -of csv=p=0";
+        let output = Command::new("ffprobe")
+            .args(args.split(' '))
+            .arg(file.path())
+            .output()
+            .await?;
+        sizes.push(String::from_utf8(output.stdout)?.trim().to_owned());
+    }
+    sizes.dedup();
+    Ok(sizes)
 }

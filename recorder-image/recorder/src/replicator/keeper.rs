@@ -127,6 +127,7 @@ pub struct Keeper {
     dirty_bytes: u64,
     done_bytes: u64,
     last_commit: Instant,
+    period: Duration,
 }
 
 impl Keeper {
@@ -161,7 +162,14 @@ impl Keeper {
             dirty_bytes: 0,
             done_bytes: 0,
             last_commit: Instant::now(),
+            period: COMMIT_PERIOD,
         })
+    }
+
+    /// Commits each `period`, as a simulation does that has no time.
+    #[must_use]
+    pub fn commit_each(self, period: Duration) -> Self {
+        Self { period, ..self }
     }
 
     /// Works until the other end of the channel is gone.
@@ -169,16 +177,16 @@ impl Keeper {
         loop {
             self.measure();
             if self.guard.takes(now()) {
-                match inbox.recv_timeout(COMMIT_PERIOD) {
+                match inbox.recv_timeout(self.period) {
                     Ok(work) => self.take(work),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             } else {
                 // Nothing is taken, so the peer's credit ends: what comes waits there, and none of it is lost.
-                std::thread::sleep(COMMIT_PERIOD);
+                std::thread::sleep(self.period);
             }
-            let due = self.last_commit.elapsed() >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES;
+            let due = self.last_commit.elapsed() >= self.period || self.dirty_bytes >= COMMIT_BYTES;
             if due && !self.guard.holds_off(now()) {
                 self.commit();
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use recorder::local::ToRecorder;
 use recorder::replicator::hub::Hub;
@@ -18,6 +19,14 @@ use tokio::task::JoinHandle;
 use crate::disk::{self, Files};
 use crate::media::{file, sample};
 use crate::{Promised, Rng};
+
+/// What comes meanwhile is synced together.
+pub const PERIOD: Duration = Duration::from_millis(3);
+
+/// A folder in memory: what is durable is decided here, not by a disk.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
+}
 
 /// See the module.
 pub struct Host {
@@ -38,7 +47,7 @@ pub struct Host {
 
 impl Host {
     pub fn new(index: usize) -> Self {
-        Self::start(index, tempfile::tempdir().unwrap(), 0, 0)
+        Self::start(index, folder(), 0, 0)
     }
 
     fn start(index: usize, dir: tempfile::TempDir, starts: u64, frames: u64) -> Self {
@@ -64,6 +73,7 @@ impl Host {
         let (tell, told) = mpsc::unbounded_channel();
         let (work, inbox) = sync_channel(256);
         let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), tell).unwrap();
+        let keeper = keeper.commit_each(PERIOD);
         std::thread::spawn(move || keeper.run(&inbox));
         let incarnation = starts * 2 + index as u64;
         hub.set_alive(incarnation);
@@ -149,7 +159,7 @@ impl Host {
     pub fn power_cut(&mut self, rng: &mut Rng) {
         self.off.store(true, Ordering::SeqCst);
         let written = disk::read(self.dir.path());
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         disk::cut(&self.durable.lock().unwrap(), &written, dir.path(), rng);
         *self = Self::start(self.index, dir, self.starts + 1, self.frames + 1);
     }

@@ -12,11 +12,16 @@ mod host;
 mod media;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use segment::{Chain, SegmentId};
 
 use host::{Connection, Host};
+
+/// So many schedules run at once: they wait most of the time.
+const AT_ONCE: usize = 16;
 
 /// What was promised about segments, and by whom.
 #[derive(Default)]
@@ -50,6 +55,15 @@ struct Account {
     power_cuts: u64,
     acknowledged: u64,
     sealed: usize,
+}
+
+impl Account {
+    fn add(&mut self, other: &Self) {
+        self.cuts += other.cuts;
+        self.power_cuts += other.power_cuts;
+        self.acknowledged += other.acknowledged;
+        self.sealed += other.sealed;
+    }
 }
 
 struct Schedule {
@@ -89,7 +103,7 @@ impl Schedule {
             11..14 => self.connect(i),
             14 => self.cut(i, false).await,
             15 => self.power_cut(i).await?,
-            _ => tokio::time::sleep(Duration::from_millis(self.rng.below(60))).await,
+            _ => tokio::time::sleep(host::PERIOD * self.rng.below(6) as u32 / 4).await,
         }
         self.take_in();
         Ok(())
@@ -172,7 +186,7 @@ impl Schedule {
             if Instant::now() > until {
                 return Err(format!("I1: the hosts do not come to hold the same: {held:#?}"));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(host::PERIOD).await;
         }
         self.check(0)?;
         self.check(1)
@@ -187,21 +201,30 @@ fn run(seed: u64) -> Result<Account, String> {
     runtime.block_on(Schedule::new(seed).run())
 }
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|v| v.parse().ok())
+}
+
 #[test]
 fn i2_i10_hold_in_every_schedule_of_cuts_and_power_cuts() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let limit = Duration::from_secs(number("GAPLESS_SIM_SECONDS").unwrap_or(45) / 3);
-    let (first, began) = (number("GAPLESS_SEED").unwrap_or(1), Instant::now());
-    let (mut seed, mut all) = (first, Account::default());
-    while began.elapsed() < limit {
-        let account = run(seed).unwrap_or_else(|what| panic!("GAPLESS_SEED={seed}: {what}"));
-        all.cuts += account.cuts;
-        all.power_cuts += account.power_cuts;
-        all.acknowledged += account.acknowledged;
-        all.sealed += account.sealed;
-        seed += 1;
-    }
-    println!("{} schedules from seed {first}: {all:?}", seed - first);
+    let first = number("GAPLESS_SEED").unwrap_or(1);
+    let (next, began) = (AtomicU64::new(first), Instant::now());
+    let (all, found) = (Mutex::new(Account::default()), Mutex::new(None));
+    let schedules = || {
+        while began.elapsed() < limit && found.lock().unwrap().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            match run(seed) {
+                Ok(account) => all.lock().unwrap().add(&account),
+                Err(what) => *found.lock().unwrap() = Some(format!("GAPLESS_SEED={seed}: {what}")),
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(schedules))));
+    let (found, all) = (found.into_inner().unwrap(), all.into_inner().unwrap());
+    let schedules = next.into_inner() - first;
+    println!("{schedules} schedules from seed {first}: {all:?}");
+    assert_eq!(found, None);
     assert!(
         all.power_cuts > 0 && all.acknowledged > 0 && all.sealed > 0,
         "nothing was tried"

@@ -59,7 +59,7 @@ class Medium:
 
     def place_at(self, place: int, gop: int) -> int:
         """What it shows at a place of the clip. It begins and ceases to repeat itself with a key frame."""
-        if place % gop == 0:
+        if place % gop == 0 and self.stays != (self.group is not None):
             self.group = place if self.stays else None
         return place if self.group is None else self.group + (place - self.group) % gop
 

@@ -382,6 +382,11 @@ impl Inner {
     }
 
     /// Why this member cannot be counted on for this stream.
+    /// Since when pictures do not change, if that is a fault and it is known now; on `CLOCK_BOOTTIME`.
+    pub fn still_since(&self, now: Duration) -> Option<Duration> {
+        (self.fault(now) == Some(Fault::Frozen)).then(|| self.freshness.fresh())?
+    }
+
     fn fault(&self, now: Duration) -> Option<Fault> {
         let h = &self.health;
         let interval = Duration::from_micros(self.interval_us.unwrap_or(0).max(0).cast_unsigned());

@@ -15,7 +15,7 @@ pub(super) struct Gop {
     pub(super) first_seq: u64,
     /// No frame will follow.
     pub(super) closed: bool,
-    /// A received group with the same hashes is durable here.
+    /// A received group with the same hashes is durable here, or a better one will be.
     pub(super) by_peer: bool,
     /// Bytes of the frames still held.
     pub(super) bytes: usize,

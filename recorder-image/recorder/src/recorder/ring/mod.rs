@@ -171,6 +171,15 @@ impl Ring {
         }
     }
 
+    /// The peer writes better pictures than those that were received after `since`: whole groups of these are not waited for.
+    pub fn forgo(&mut self, since: Duration) {
+        let after = |gop: &&mut Gop| gop.closed && gop.first_received().is_some_and(|at| at > since);
+        self.gops
+            .iter_mut()
+            .filter(after)
+            .for_each(|gop| gop.by_peer = true);
+    }
+
     /// What is not durable yet.
     pub fn backlog(&self) -> Backlog {
         let mut backlog = Backlog::default();

@@ -100,6 +100,29 @@ fn durable_groups_stay_for_the_preroll() {
 }
 
 #[test]
+fn what_shows_nothing_new_is_not_waited_for() {
+    let mut ring = filled(100);
+    // The last new picture was one of the second group: the third is the first that has none.
+    ring.forgo(Duration::from_millis(30 * 40));
+    let backlog = ring.backlog();
+    assert_eq!(
+        backlog.oldest,
+        Some(Duration::ZERO),
+        "the first two have to be durable"
+    );
+    ring.start();
+    let taken: Vec<u64> = ring.take(usize::MAX).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(taken.len(), 100);
+    ring.durable(0, 50);
+    let open = ring.backlog();
+    assert_eq!(
+        open.oldest,
+        Some(Duration::from_millis(75 * 40)),
+        "so has a group that may still get one"
+    );
+}
+
+#[test]
 fn writing_starts_with_the_oldest_group_that_is_not_durable() {
     let mut ring = filled(100);
     ring.received(gop_of(0, 0));

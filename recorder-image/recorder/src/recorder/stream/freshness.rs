@@ -52,6 +52,11 @@ impl Freshness {
         self.refused = Some(at);
     }
 
+    /// When a frame came whose picture was new, last.
+    pub(super) fn fresh(&self) -> Option<Duration> {
+        self.fresh
+    }
+
     /// What is wrong now. `interval` is the usual time between two frames.
     pub(super) fn fault(&self, now: Duration, interval: Duration) -> Option<Fault> {
         let limit = SILENT.max(interval * INTERVALS);

@@ -137,6 +137,11 @@ impl Lane {
         let peer = step.pair.peer(self.stream.uid, step.now);
         let mut inner = self.stream.lock();
         let why = should_write(peer, &inner.ring.backlog(), step.now, step.max_ring);
+        if why.is_none()
+            && let Some(since) = inner.still_since(step.now)
+        {
+            inner.ring.forgo(since);
+        }
         if why.is_some() && !inner.ring.is_writing() {
             tracing::info!(stream = %self.stream.name, ?why, "begins to write");
             inner.ring.start();

@@ -241,6 +241,7 @@ impl Hub {
             length: known.end,
             root: known.entry.as_ref().map(|e| e.root),
             span_us: known.entry.as_ref().map(|e| (e.start_us(), e.end_us())),
+            reclaimed: false,
         };
         self.lock().known.iter().map(held).collect()
     }

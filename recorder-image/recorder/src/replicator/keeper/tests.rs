@@ -262,7 +262,7 @@ proptest! {
                 bed.keeper.commit();
             }
             if bed.keeper.replies.is_none() {
-                let longer = |m: &Made| Held { id: m.id.clone(), length: m.bytes.len() as u64, root: None, span_us: None };
+                let longer = |m: &Made| Held { id: m.id.clone(), length: m.bytes.len() as u64, root: None, span_us: None, reclaimed: false };
                 bed.connect(made.iter().map(longer).collect());
             }
             let after = bed.files();

@@ -10,6 +10,7 @@ pub mod link;
 pub mod network;
 pub mod pace;
 pub mod phases;
+mod pins;
 pub mod readers;
 pub mod receiver;
 pub mod report;

@@ -132,9 +132,16 @@ impl MemberApi {
 
     /// The segments that end after a moment (Unix, milliseconds).
     pub async fn segments(&self, stream: &str, from_ms: u64) -> Result<Vec<Segment>> {
-        let url = self
-            .base
-            .join(&format!("v1/streams/{stream}/segments?from={from_ms}"))?;
+        self.listed(stream, &format!("from={from_ms}")).await
+    }
+
+    /// The segments that have something of the time between two moments.
+    pub async fn segments_between(&self, stream: &str, from_ms: u64, to_ms: u64) -> Result<Vec<Segment>> {
+        self.listed(stream, &format!("from={from_ms}&to={to_ms}")).await
+    }
+
+    async fn listed(&self, stream: &str, query: &str) -> Result<Vec<Segment>> {
+        let url = self.base.join(&format!("v1/streams/{stream}/segments?{query}"))?;
         let answer: Value = self.source.json(&url).await?;
         let list = answer.get("segments").cloned().unwrap_or(answer);
         Ok(serde_json::from_value(list)?)
@@ -145,6 +152,13 @@ impl MemberApi {
         let url = self
             .base
             .join(&format!("v1/streams/{stream}/timeline?from={from_ms}"))?;
+        self.source.json(&url).await
+    }
+
+    /// Who recorded what between two moments.
+    pub async fn timeline_between(&self, stream: &str, from_ms: u64, to_ms: u64) -> Result<Timeline> {
+        let query = format!("v1/streams/{stream}/timeline?from={from_ms}&to={to_ms}");
+        let url = self.base.join(&query)?;
         self.source.json(&url).await
     }
 

@@ -7,7 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use crate::oracle::{Account, Playlist, Source, canonical};
+use crate::oracle::{Account, Playlist, Source, Span, canonical, frames};
+use crate::wait::now_ms;
+
+/// A duplicate is removed this long after it came, at the earliest, milliseconds.
+const RECLAIMED_AFTER_MS: u64 = 600_000;
 
 /// One configured stream in `/v1/streams`.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +49,8 @@ pub struct Segment {
     pub origin: String,
     /// Bytes.
     pub length: u64,
+    /// When it ends.
+    pub end: String,
     /// BLAKE3 of the file, in hexadecimal, once it is sealed.
     #[serde(default)]
     pub root: Option<String>,
@@ -132,9 +138,16 @@ impl MemberApi {
 
     /// The segments that end after a moment (Unix, milliseconds).
     pub async fn segments(&self, stream: &str, from_ms: u64) -> Result<Vec<Segment>> {
-        let url = self
-            .base
-            .join(&format!("v1/streams/{stream}/segments?from={from_ms}"))?;
+        self.listed(stream, &format!("from={from_ms}")).await
+    }
+
+    /// The segments that have something of the time between two moments.
+    pub async fn segments_between(&self, stream: &str, from_ms: u64, to_ms: u64) -> Result<Vec<Segment>> {
+        self.listed(stream, &format!("from={from_ms}&to={to_ms}")).await
+    }
+
+    async fn listed(&self, stream: &str, query: &str) -> Result<Vec<Segment>> {
+        let url = self.base.join(&format!("v1/streams/{stream}/segments?{query}"))?;
         let answer: Value = self.source.json(&url).await?;
         let list = answer.get("segments").cloned().unwrap_or(answer);
         Ok(serde_json::from_value(list)?)
@@ -145,6 +158,13 @@ impl MemberApi {
         let url = self
             .base
             .join(&format!("v1/streams/{stream}/timeline?from={from_ms}"))?;
+        self.source.json(&url).await
+    }
+
+    /// Who recorded what between two moments.
+    pub async fn timeline_between(&self, stream: &str, from_ms: u64, to_ms: u64) -> Result<Timeline> {
+        let query = format!("v1/streams/{stream}/timeline?from={from_ms}&to={to_ms}");
+        let url = self.base.join(&query)?;
         self.source.json(&url).await
     }
 
@@ -204,7 +224,8 @@ impl MemberApi {
         Ok(hashes)
     }
 
-    /// Downloads the named segments and says which of them are not there with the hash they had.
+    /// Downloads the named segments and says which of them are not there with the hash they had. A duplicate may be gone after a
+    /// while; then its frames are in other segments.
     pub async fn changed(&self, hashes: &Hashes) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         let streams: std::collections::BTreeSet<_> = hashes.keys().map(|(stream, _)| stream).collect();
@@ -213,8 +234,8 @@ impl MemberApi {
             for ((_, id), hash) in hashes.iter().filter(|((of, _), _)| of == stream) {
                 let found = listed.iter().find(|segment| segment.id == *id);
                 let same = match found {
-                    Some(segment) => self.hash(stream, segment).await? == *hash,
-                    None => false,
+                    Some(segment) => self.hash(stream, segment).await?.hash == hash.hash,
+                    None => self.holds(stream, &listed, hash).await?,
                 };
                 if !same {
                     let state = found.map_or("not listed", |segment| segment.state.as_str());
@@ -225,7 +246,19 @@ impl MemberApi {
         Ok(wrong)
     }
 
-    async fn hash(&self, stream: &str, segment: &Segment) -> Result<String> {
+    /// Whether a segment that is not there may have been a duplicate of these.
+    async fn holds(&self, stream: &str, others: &[Segment], gone: &Sealed) -> Result<bool> {
+        if gone.end_ms + RECLAIMED_AFTER_MS > now_ms() {
+            return Ok(false);
+        }
+        let mut held = Account::default();
+        for segment in others {
+            frames(&self.download(stream, segment).await?)?.account(&mut held);
+        }
+        Ok(held.missing_of(&gone.frames).is_empty())
+    }
+
+    async fn hash(&self, stream: &str, segment: &Segment) -> Result<Sealed> {
         let data = self.download(stream, segment).await?;
         let hash = blake3::hash(&data).to_hex().to_string();
         if segment.state == "sealed" {
@@ -236,12 +269,28 @@ impl MemberApi {
                 segment.id
             );
         }
-        Ok(hash)
+        let mut account = Account::default();
+        frames(&data)?.account(&mut account);
+        let end: jiff::Timestamp = segment.end.parse()?;
+        Ok(Sealed {
+            hash,
+            frames: account.held(),
+            end_ms: u64::try_from(end.as_millisecond())?,
+        })
     }
 }
 
-/// Hash of each segment, by stream and identity.
-pub type Hashes = BTreeMap<(String, String), String>;
+/// What a segment was when it was downloaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub hash: String,
+    frames: Vec<Span>,
+    end_ms: u64,
+}
+
+/// Each sealed segment, by stream and identity.
+pub type Hashes = BTreeMap<(String, String), Sealed>;
 
 /// The sum of a metric over all its labels in the text format of Prometheus.
 pub fn metric_in(text: &str, name: &str) -> Option<f64> {

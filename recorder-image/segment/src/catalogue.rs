@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::canonical::{Gop, WINDOW_US};
 use crate::entry::{Fragment, SealedEntry};
@@ -14,6 +15,7 @@ use crate::hash::{Chain, FrameHash, Root};
 use crate::header::Header;
 use crate::id::{SegmentId, StreamUid};
 use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
+use crate::reclaim::{Pin, Pins};
 use crate::retention::floor_us;
 use crate::sabotage::{Invariant::I8, breaks};
 use crate::scan::{Place, Scan, scan};
@@ -143,7 +145,7 @@ impl Copy {
     }
 
     /// Its groups of pictures. `followed` says that the same writer went on in the same run, so the last one is complete.
-    fn gops(&self, followed: bool) -> Vec<Gop> {
+    pub(crate) fn gops(&self, followed: bool) -> Vec<Gop> {
         let mut gops: Vec<Gop> = Vec::new();
         let mut hashes = self.hashes.iter();
         for fragment in &self.fragments {
@@ -177,6 +179,9 @@ pub struct Held {
     /// When it begins and ends, if it is sealed there, microseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span_us: Option<(i64, i64)>,
+    /// Whether it was a duplicate and is gone: its frames are held in other segments, and nobody waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reclaimed: bool,
 }
 
 /// The copies of one stream and what its ledgers say besides.
@@ -194,6 +199,10 @@ pub struct Stream {
     pub acknowledged: BTreeMap<SegmentId, u64>,
     /// The newest end of what retention removed, microseconds since the Unix epoch.
     pub floor_us: Option<i64>,
+    /// Which copies are duplicates, and what stays instead.
+    pub pins: Pins,
+    /// Duplicates that were removed.
+    pub reclaimed: BTreeMap<SegmentId, Held>,
 }
 
 /// See the module.
@@ -229,7 +238,8 @@ impl Catalogue {
                 }
             }
             catalogue.compare_with_files(volume, uid, now_s, &mut report)?;
-            catalogue.end_stale_gap(uid);
+            catalogue.stream_mut(uid).settle_pins();
+            catalogue.end_stale_gap(uid, volume.store());
             if let Some(floor) = catalogue.streams.get_mut(&uid).and_then(|s| s.floor_us.as_mut()) {
                 *floor = floor_us(*floor, now_s);
             }
@@ -239,7 +249,7 @@ impl Catalogue {
 
     /// A process that died while a gap lasted never wrote down its end: it ended with the next frame that this member
     /// recorded, if there is one.
-    fn end_stale_gap(&mut self, uid: StreamUid) {
+    fn end_stale_gap(&mut self, uid: StreamUid, store: Uuid) {
         let Some(stream) = self.streams.get_mut(&uid) else {
             return;
         };
@@ -247,7 +257,9 @@ impl Catalogue {
             return;
         };
         let own = stream.copies.values().filter(|c| c.origin == Origin::Live);
+        let reclaimed = stream.reclaimed.values().filter(|held| held.id.store == store);
         let starts = own.flat_map(|c| c.fragments.iter().map(|f| f.start_us));
+        let starts = starts.chain(reclaimed.filter_map(|held| Some(held.span_us?.0)));
         if let Some(next_us) = starts.filter(|us| *us > since_us).min() {
             stream.gaps.end_at(next_us);
         }
@@ -262,10 +274,15 @@ impl Catalogue {
         report: &mut LoadReport,
     ) -> Result<()> {
         let files: BTreeMap<SegmentId, bool> = volume.segments(uid)?.into_iter().collect();
-        let known = &mut self.streams.entry(uid).or_default().copies;
-        report
-            .missing
-            .extend(known.keys().filter(|id| !files.contains_key(id)).cloned());
+        let Stream {
+            copies: known,
+            reclaimed,
+            ..
+        } = self.streams.entry(uid).or_default();
+        let missing = known
+            .keys()
+            .filter(|id| !files.contains_key(id) && !reclaimed.contains_key(id));
+        report.missing.extend(missing.cloned());
         known.retain(|id, _| files.contains_key(id));
         let unknown = files
             .into_iter()
@@ -340,6 +357,27 @@ impl Catalogue {
             } => self.upsert(Copy::from_entry(*entry, Origin::Peer, received_s)),
             Record::Evicted { id, end_us } => drop(self.evict(&id, end_us)),
             Record::Gap(gap) => self.push_gap(uid, gap),
+            Record::Pinned {
+                duplicate,
+                kept,
+                received_s,
+            } => self.stream_mut(uid).replay(Pin { duplicate, kept }, received_s),
+            Record::Reclaimed {
+                id,
+                length,
+                root,
+                span_us,
+                ..
+            } => {
+                let held = Held {
+                    id: id.clone(),
+                    length,
+                    root: Some(root),
+                    span_us: Some(span_us),
+                    reclaimed: true,
+                };
+                self.stream_mut(uid).reclaimed.insert(id, held);
+            }
             Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
             Record::Acknowledged { ends } => {
                 for (id, end) in ends {
@@ -387,6 +425,7 @@ impl Catalogue {
         let stream = self.streams.entry(id.stream).or_default();
         stream.floor_us = Some(stream.floor_us.map_or(end_us, |floor| floor.max(end_us)));
         stream.acknowledged.remove(id);
+        stream.left(id);
         stream.copies.remove(id)
     }
 
@@ -426,6 +465,14 @@ impl Catalogue {
         self.streams.get(&uid)
     }
 
+    pub(crate) fn stream_mut(&mut self, uid: StreamUid) -> &mut Stream {
+        self.streams.entry(uid).or_default()
+    }
+
+    pub(crate) fn streams_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.streams.values_mut()
+    }
+
     /// All streams.
     pub fn streams(&self) -> impl Iterator<Item = (&StreamUid, &Stream)> {
         self.streams.iter()
@@ -444,7 +491,9 @@ impl Catalogue {
                 length: c.length,
                 root: c.root.filter(|_| c.state == State::Sealed),
                 span_us: (c.state == State::Sealed).then(|| (c.start_us(), c.end_us())),
+                reclaimed: false,
             })
+            .chain(self.reclaimed().cloned())
             .collect()
     }
 
@@ -548,15 +597,14 @@ fn is_followed(stream: &Stream, copy: &Copy) -> bool {
 /// What the side that holds `theirs` has and the side that holds `ours` lacks, with the offset from where. Pure.
 pub fn missing(ours: &[Held], theirs: &[Held]) -> Vec<(SegmentId, u64)> {
     let held: BTreeMap<&SegmentId, &Held> = ours.iter().map(|h| (&h.id, h)).collect();
-    theirs
-        .iter()
-        .filter_map(|theirs| match held.get(&theirs.id) {
-            None => Some((theirs.id.clone(), 0)),
-            Some(ours) if ours.root.is_some() => None,
-            Some(ours) if theirs.root.is_some() || theirs.length > ours.length => {
-                Some((theirs.id.clone(), ours.length))
-            }
-            Some(_) => None,
-        })
-        .collect()
+    let here = theirs.iter().filter(|theirs| !theirs.reclaimed);
+    here.filter_map(|theirs| match held.get(&theirs.id) {
+        None => Some((theirs.id.clone(), 0)),
+        Some(ours) if ours.root.is_some() => None,
+        Some(ours) if theirs.root.is_some() || theirs.length > ours.length => {
+            Some((theirs.id.clone(), ours.length))
+        }
+        Some(_) => None,
+    })
+    .collect()
 }

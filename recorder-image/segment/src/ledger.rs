@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::SealedEntry;
 use crate::error::{Error, Result};
-use crate::hash::Chain;
+use crate::hash::{Chain, Root};
 use crate::id::{SegmentId, StreamUid};
 use crate::sabotage::{Invariant::I8, breaks};
 use crate::volume::{Role, Volume, file_names};
@@ -96,6 +96,29 @@ pub enum Record {
         id: SegmentId,
         /// Where it ended, microseconds since the Unix epoch.
         end_us: i64,
+    },
+    /// Copies hold what a duplicate holds, and stay: see [`crate::reclaim`].
+    Pinned {
+        /// The segment that may be removed.
+        duplicate: SegmentId,
+        /// The segments that hold all its frames.
+        kept: Vec<SegmentId>,
+        /// When this member received the duplicate, on its retention clock, seconds since the Unix epoch: what is kept
+        /// inherits it, if it is later.
+        received_s: i64,
+    },
+    /// A duplicate was removed. Where its file is here it was not, or it came again.
+    Reclaimed {
+        /// The segment.
+        id: SegmentId,
+        /// The segments that hold all its frames.
+        kept: Vec<SegmentId>,
+        /// Its length, bytes.
+        length: u64,
+        /// BLAKE3 of its file.
+        root: Root,
+        /// When it began and ended, microseconds since the Unix epoch.
+        span_us: (i64, i64),
     },
     /// The peer holds segments durably up to these lengths.
     Acknowledged {

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod nal;
 pub mod quarantine;
 pub mod receive;
+pub mod reclaim;
 pub mod retention;
 pub mod sabotage;
 pub mod scan;

@@ -95,6 +95,16 @@ impl Member {
         Ok(fs::rename(scratch, file)?)
     }
 
+    /// From now on it takes a segment that is here for so many seconds for settled, and looks whether it is a duplicate.
+    pub fn settle_after(&self, seconds: u64) -> Result<()> {
+        let (scratch, file) = (
+            self.folder.join("reclaim.next"),
+            self.media().join("test-reclaim"),
+        );
+        fs::write(&scratch, seconds.to_string())?;
+        Ok(fs::rename(scratch, file)?)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -7,6 +7,7 @@ mod disks;
 mod kills;
 mod live;
 mod poison;
+mod reclaim;
 mod record;
 mod reload;
 mod volumes;

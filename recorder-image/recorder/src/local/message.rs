@@ -1,6 +1,8 @@
 //! The messages of [`super`].
 
 use failover::streams::Fault;
+use segment::catalogue::Held;
+use segment::reclaim::Pin;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -57,6 +59,16 @@ pub enum ToReplicator {
         id: SegmentId,
         /// Where it ended, microseconds since the Unix epoch.
         end_us: i64,
+    },
+    /// These pins are durable in this member's ledger.
+    Pinned {
+        /// Some of them.
+        pins: Vec<Pin>,
+    },
+    /// A duplicate was removed: its frames are held in other segments.
+    Reclaimed {
+        /// The line of an inventory for it.
+        held: Held,
     },
     /// The recorder acts on no authority of this epoch any more.
     Withdrawn {
@@ -240,6 +252,13 @@ pub enum ToRecorder {
     Compared {
         /// From when to when the peer holds media of a stream that is still to come, microseconds since the Unix epoch.
         lacking: Vec<(StreamUid, Vec<(i64, i64)>)>,
+    },
+    /// The peer said that these pins are durable in its ledger.
+    PeerPinned {
+        /// Some of them.
+        pins: Vec<Pin>,
+        /// Whether what was told of its pins before counts no more: the connection to it is another one, or ended.
+        anew: bool,
     },
     /// Bytes of the peer were refused (I4); for metrics and the log.
     Refused {

@@ -15,7 +15,7 @@ use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
-use super::{config, gap_account, link, session};
+use super::{config, gap_account, link, reclaim, session};
 use crate::clock;
 
 /// How many commands may wait for the writer loop.
@@ -62,6 +62,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     clock::obey(&options.media);
     session::poison::obey(&options.media);
+    reclaim::obey(&options.media);
     let volume = Volume::open(&options.media, Role::Recorder)?;
     let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
     let now_s = clock.advance(clock::wall_s(), clock::boot_s());
@@ -109,6 +110,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let sessions = session::runtime::start()?;
     let mut follow = sessions.spawn(config::follow(Arc::clone(&shared), token, options.config));
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
+    let mut duplicates = tokio::spawn(reclaim::follow(Arc::clone(&shared)));
     let (linked, run) = (Arc::clone(&shared), options.run);
     let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -118,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = &mut writer_ended => anyhow::bail!("the writer loop ended"),
         r = &mut viewers => anyhow::bail!("the viewers' server ended: {r:?}"),
         r = &mut account => anyhow::bail!("the account of gaps ended: {r:?}"),
+        r = &mut duplicates => anyhow::bail!("the search for duplicates ended: {r:?}"),
         r = &mut follow => anyhow::bail!("following the configuration ended: {r:?}"),
         r = &mut replicator => anyhow::bail!("the replicator's socket ended: {r:?}"),
     }

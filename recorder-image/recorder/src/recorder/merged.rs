@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use segment::canonical::{Chosen, choose_from};
+use segment::canonical::{Chosen, Gop, choose_from};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Gap, SegmentId, StreamUid};
 
@@ -50,11 +50,16 @@ impl PeerHolds {
 
 impl Shared {
     /// The canonical groups of pictures of a stream in a span of time. Reads files: not for an async task.
-    pub fn chosen(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Chosen> {
+    pub fn chosen(&self, uid: StreamUid, span: (i64, i64)) -> Vec<Chosen> {
+        choose_from(self.gops(uid, span), span.0)
+    }
+
+    /// All copies of the groups of pictures of a stream in a span of time. Reads files: not for an async task.
+    pub fn gops(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Gop> {
         let ids = self.fresh_catalogue(uid).overlapping(uid, from_us, to_us);
         // The writer needs the catalogue too: it is held for a few copies at a time.
         let part = |ids: &[SegmentId]| self.catalogue().gops_of(ids, from_us, to_us);
-        choose_from(ids.chunks(AT_ONCE).flat_map(part).collect(), from_us)
+        ids.chunks(AT_ONCE).flat_map(part).collect()
     }
 
     /// The gaps of a stream that overlap a span of time. Reads files: not for an async task.

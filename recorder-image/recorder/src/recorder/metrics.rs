@@ -101,6 +101,8 @@ pub struct Metrics {
     pub sealed: Counter,
     /// Segments that retention removed.
     pub evicted: Counter,
+    /// Bytes of duplicates that were removed.
+    pub reclaimed_bytes: Counter,
     /// Bytes of the peer that were refused, as the replicator says.
     pub refused: Counter,
     /// Ledger records that could not be read at start.
@@ -145,6 +147,7 @@ impl Metrics {
             disk_failing: Gauge::default(),
             sealed: Counter::default(),
             evicted: Counter::default(),
+            reclaimed_bytes: Counter::default(),
             refused: Counter::default(),
             ledger_truncations: Counter::default(),
             config_broken: Gauge::default(),
@@ -268,6 +271,12 @@ impl Metrics {
             "segments_evicted",
             "Segments removed by retention",
             self.evicted.clone(),
+        );
+        r.register_with_unit(
+            "reclaimed",
+            "Bytes of duplicates that were removed",
+            Unit::Bytes,
+            self.reclaimed_bytes.clone(),
         );
         r.register("refused", "Refusals of the peer's media", self.refused.clone());
         r.register(

@@ -10,6 +10,7 @@ pub mod link;
 pub mod merged;
 pub mod metrics;
 pub mod pair;
+pub mod reclaim;
 pub mod registry;
 pub mod ring;
 pub mod session;

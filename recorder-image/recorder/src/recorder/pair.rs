@@ -93,6 +93,18 @@ impl Pair {
         }
     }
 
+    /// Whether this member holds authority now (I6: never beyond the deadline).
+    pub fn is_holder(&self, now: Duration) -> bool {
+        let holds =
+            |a: Authority| a.role == Role::Primary && now < Duration::from_nanos(a.deadline_boottime_ns);
+        self.lock().authority.is_some_and(holds)
+    }
+
+    /// Whether the peer is heard now, and not suspected.
+    pub fn hears_peer(&self, now: Duration) -> bool {
+        self.peer(StreamUid::nil(), now).heard
+    }
+
     /// What is known of the peer as to one stream.
     pub fn peer(&self, stream: StreamUid, now: Duration) -> PeerView {
         let state = self.lock();
@@ -140,6 +152,7 @@ mod tests {
             until_boottime_ns: 0,
         });
         assert!(owner(9) && !owner(10));
+        assert!(pair.is_holder(second(9)) && !pair.is_holder(second(10)));
         let away = pair.standing(delegated, second(9));
         assert_eq!((away.pair_epoch, away.stream_epoch, away.owner), (7, 3, false));
         pair.withdraw(6);
@@ -188,6 +201,7 @@ mod tests {
         pair.set_peer(good, Duration::from_secs(5));
         assert!(pair.peer(uid, Duration::from_secs(6)).heard);
         assert!(!pair.peer(uid, Duration::from_secs(7)).heard);
+        assert!(pair.hears_peer(Duration::from_secs(6)) && !pair.hears_peer(Duration::from_secs(7)));
         pair.replicator_gone();
         assert!(!pair.peer(uid, Duration::from_secs(5)).heard);
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use segment::catalogue::read_copy;
+use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::scan::{Added, scan, scan_more};
 use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume};
@@ -21,6 +22,7 @@ use super::writer::Command;
 use crate::clock;
 use crate::clock::boottime_ns;
 use crate::local::{FrameMark, ToRecorder, ToReplicator};
+use crate::wire::PINS_PAGE;
 
 /// How many messages to the replicator may wait before it is given a new snapshot instead.
 pub const EVENTS: usize = 4096;
@@ -63,6 +65,8 @@ pub struct Shared {
     pub pair: Pair,
     /// What is known of the peer's catalogue.
     pub peer_holds: PeerHolds,
+    /// The pins in the peer's ledger, as it said.
+    peer_pins: Mutex<PeerPins>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What is told to the replicator.
@@ -92,6 +96,7 @@ impl Shared {
             registry: Registry::new(Arc::clone(&metrics)),
             pair: Pair::default(),
             peer_holds: PeerHolds::default(),
+            peer_pins: Mutex::default(),
             metrics,
             events: broadcast::channel(EVENTS).0,
             commands,
@@ -129,6 +134,11 @@ impl Shared {
     /// The catalogue.
     pub fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pins in the peer's ledger. Whoever needs the catalogue too takes this first.
+    pub fn peer_pins(&self) -> MutexGuard<'_, PeerPins> {
+        self.peer_pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The catalogue, after the received segments of a stream that grew were read further. Reads files: not for an async task.
@@ -254,6 +264,7 @@ impl Shared {
                 entry: Box::new(entry),
             }));
         }
+        messages.extend(pinned(&catalogue.durable_pins()));
         messages
     }
 
@@ -285,6 +296,13 @@ impl Shared {
             ToRecorder::TailComplete { id } => self.command(Command::TailComplete(id)),
             ToRecorder::PeerAcknowledged { id, end } => self.catalogue().acknowledge(&id, end),
             ToRecorder::Compared { lacking } => self.peer_holds.tell(lacking, clock::wall_us()),
+            ToRecorder::PeerPinned { pins, anew } => {
+                let mut known = self.peer_pins();
+                if anew {
+                    known.clear();
+                }
+                known.hear(pins);
+            }
             ToRecorder::Refused { reason, segment, .. } => {
                 self.metrics.refused.inc();
                 let segment = segment.map(|s| s.to_string());
@@ -340,6 +358,12 @@ impl Shared {
     }
 }
 
+/// What the replicator is told of durable pins.
+pub fn pinned(pins: &[Pin]) -> impl Iterator<Item = ToReplicator> {
+    pins.chunks(PINS_PAGE)
+        .map(|page| ToReplicator::Pinned { pins: page.to_vec() })
+}
+
 fn unsealed(copy: &Copy) -> Vec<ToReplicator> {
     let (id, chain) = (copy.id().clone(), copy.chain.unwrap_or_default());
     if copy.state == State::Partial {
@@ -365,17 +389,28 @@ fn unsealed(copy: &Copy) -> Vec<ToReplicator> {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::{Receiver, sync_channel};
+
     use super::*;
 
     /// A recorder's state over a new volume in `dir`. Nobody takes its commands.
     pub(crate) fn shared(dir: &std::path::Path) -> Arc<Shared> {
+        commanded(dir).0
+    }
+
+    /// The same, with what its writer loop is told.
+    pub(crate) fn commanded(dir: &std::path::Path) -> (Arc<Shared>, Receiver<Command>) {
         let volume = Volume::open(&dir.join("media"), segment::Role::Recorder).unwrap();
         let held = Held {
             clock: RetentionClock::load(&volume, 0, 0).unwrap(),
             catalogue: Catalogue::default(),
             volume,
         };
-        let (metrics, commands) = (Arc::new(Metrics::new("m-0")), std::sync::mpsc::sync_channel(1).0);
-        Arc::new(Shared::new("m-0".into(), held, metrics, commands))
+        let (commands, inbox) = sync_channel(8);
+        let metrics = Arc::new(Metrics::new("m-0"));
+        (
+            Arc::new(Shared::new("m-0".into(), held, metrics, commands)),
+            inbox,
+        )
     }
 }

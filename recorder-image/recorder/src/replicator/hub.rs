@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crds::member::ReplicationConfig;
+use segment::canonical::WINDOW_US;
 use segment::catalogue::{Held, missing};
 use segment::compared::joined;
+use segment::reclaim::Pin;
 use segment::{Catalogue, SealedEntry, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -76,6 +78,11 @@ struct Inner {
     /// What the peer held and this volume lacked when the newest connection to it was made, with the length and the span of
     /// each there.
     lacking: BTreeMap<SegmentId, Lacking>,
+    /// Duplicates that the recorder removed.
+    reclaimed: BTreeMap<SegmentId, Held>,
+    /// The durable pins of this member, by their duplicates, and how often that changed.
+    pins: BTreeMap<SegmentId, Pin>,
+    pins_version: u64,
     truncations: u64,
     /// The connection over which the peer takes media, by its number.
     connection: Option<u64>,
@@ -150,6 +157,9 @@ impl Hub {
                 None => self.grew(copy.id(), copy.length, true),
             }
         }
+        catalogue
+            .reclaimed()
+            .for_each(|held| self.reclaimed(held.clone()));
     }
 
     /// A copy is durable up to `end`.
@@ -194,6 +204,7 @@ impl Hub {
         {
             let mut inner = self.lock();
             inner.known.insert(id.clone(), known);
+            inner.reclaimed.remove(&id);
             inner.declined.remove(&id);
             // The good part came: what was refused is no more in question.
             inner.last_refusal.take_if(|refusal| refusal.id == id);
@@ -206,8 +217,48 @@ impl Hub {
         let mut inner = self.lock();
         inner.known.remove(id);
         inner.forget(id);
+        inner.pins.retain(|_, pin| !pin.kept.contains(id));
         let floor = inner.floors.entry(id.stream).or_insert(end_us);
         *floor = end_us.max(*floor);
+        let floor = *floor;
+        // What began before it is not wanted back anyway.
+        let wanted = |held: &Held| held.span_us.is_some_and(|span| span.0 + WINDOW_US >= floor);
+        inner
+            .reclaimed
+            .retain(|other, held| other.stream != id.stream || wanted(held));
+    }
+
+    /// The recorder removed a duplicate. Its frames are here, so it counts as held, and never comes again.
+    pub fn reclaimed(&self, held: Held) {
+        let mut inner = self.lock();
+        inner.known.remove(&held.id);
+        inner.forget(&held.id);
+        inner.reclaimed.insert(held.id.clone(), held);
+    }
+
+    /// The length that a segment had which was reclaimed.
+    pub fn reclaimed_length(&self, id: &SegmentId) -> Option<u64> {
+        self.lock().reclaimed.get(id).map(|held| held.length)
+    }
+
+    /// These pins are durable in the recorder's ledger.
+    pub fn pinned(&self, pins: Vec<Pin>) {
+        let mut inner = self.lock();
+        inner.pins_version += 1;
+        inner
+            .pins
+            .extend(pins.into_iter().map(|pin| (pin.duplicate.clone(), pin)));
+    }
+
+    /// Another recorder: it tells its pins anew.
+    pub fn forget_pins(&self) {
+        self.lock().pins.clear();
+    }
+
+    /// The pins of the recorder, if there are new ones since `version`, and the version now.
+    pub fn pins_since(&self, version: u64) -> Option<(u64, Vec<Pin>)> {
+        let inner = self.lock();
+        (inner.pins_version != version).then(|| (inner.pins_version, inner.pins.values().cloned().collect()))
     }
 
     /// Below which time this side wants no media of a stream back.
@@ -241,8 +292,11 @@ impl Hub {
             length: known.end,
             root: known.entry.as_ref().map(|e| e.root),
             span_us: known.entry.as_ref().map(|e| (e.start_us(), e.end_us())),
+            reclaimed: false,
         };
-        self.lock().known.iter().map(held).collect()
+        let inner = self.lock();
+        let here = inner.known.iter().map(held);
+        here.chain(inner.reclaimed.values().cloned()).collect()
     }
 
     /// What the peer holds, when a connection to it was made.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use segment::catalogue::Held;
 use segment::receive::Receiving;
+use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::{
     Chain, Finished, Ledger, Record, Refusal, Role, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
@@ -23,6 +24,7 @@ use crate::clock;
 use crate::clock::boottime_ns;
 use crate::disk::Guard;
 use crate::local::{FrameMark, ToRecorder};
+use crate::wire::PINS_PAGE;
 
 /// The longest time that received bytes wait for their sync.
 const COMMIT_PERIOD: Duration = Duration::from_millis(50);
@@ -58,6 +60,8 @@ pub enum Work {
     Seal(Box<SealedEntry>),
     /// The peer has sent all that is new.
     Level,
+    /// Pins that are durable in the peer's ledger.
+    Pinned(Vec<Pin>),
     /// The connection ended.
     Disconnected,
     /// The recorder said which of its starts is alive: all others are dead.
@@ -117,6 +121,8 @@ pub struct Keeper {
     theirs: BTreeMap<SegmentId, u64>,
     /// Own segments of dead incarnations, and how long they will get.
     tails: BTreeMap<SegmentId, u64>,
+    /// What the peer said of its pins on this connection.
+    pins: PeerPins,
     /// Whether bytes of an own segment came before it was known whether its writer is dead.
     early: bool,
     guard: Guard,
@@ -153,6 +159,7 @@ impl Keeper {
             renamed: Vec::new(),
             theirs: BTreeMap::new(),
             tails: BTreeMap::new(),
+            pins: PeerPins::default(),
             early: false,
             guard: Guard::default(),
             measured: None,
@@ -200,8 +207,12 @@ impl Keeper {
             Work::Append(id, offset, chain, bytes) => self.append(&id, offset, &chain, &bytes),
             Work::Seal(entry) => self.seal(&entry),
             Work::Level => self.level(),
+            Work::Pinned(pins) => self.pinned(pins),
             Work::Disconnected => self.disconnected(),
-            Work::RecorderStarted => self.look_for_tails(),
+            Work::RecorderStarted => {
+                self.tell_pins();
+                self.look_for_tails();
+            }
         }
     }
 
@@ -226,9 +237,35 @@ impl Keeper {
         }
     }
 
+    /// The peer tells its pins once on each connection; the recorder has to know them all.
+    fn pinned(&mut self, pins: Vec<Pin>) {
+        if self.replies.is_some() {
+            self.pins.hear(pins.clone());
+            self.tell(ToRecorder::PeerPinned { pins, anew: false });
+        }
+    }
+
+    fn tell_pins(&self) {
+        let all: Vec<Pin> = self.pins.iter().collect();
+        let pins = Vec::new();
+        self.tell(ToRecorder::PeerPinned { pins, anew: true });
+        for page in all.chunks(PINS_PAGE) {
+            let pins = page.to_vec();
+            self.tell(ToRecorder::PeerPinned { pins, anew: false });
+        }
+    }
+
+    fn forget_pins(&mut self) {
+        self.pins.clear();
+        self.tell_pins();
+    }
+
     fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::UnboundedSender<Reply>) {
         (self.peer, self.replies) = (peer, Some(replies));
-        let own = held.iter().filter(|h| h.id.store == self.hub.store);
+        self.forget_pins();
+        let own = held
+            .iter()
+            .filter(|h| h.id.store == self.hub.store && !h.reclaimed);
         self.theirs = own.map(|h| (h.id.clone(), h.length)).collect();
         self.early = false;
         self.hub.compare(held);
@@ -292,6 +329,10 @@ impl Keeper {
     fn ignores(&mut self, id: &SegmentId) -> bool {
         let is_renamed = self.renamed.iter().any(|r| &r.entry.header.id == id);
         if self.replies.is_none() || is_renamed || self.hub.declined().contains(id) {
+            return true;
+        }
+        if let Some(length) = self.hub.reclaimed_length(id) {
+            self.reply(Reply::Ack(vec![(id.clone(), length)]));
             return true;
         }
         let here = self.hub.get(id);
@@ -546,6 +587,7 @@ impl Keeper {
     fn disconnected(&mut self) {
         self.commit();
         self.replies = None;
+        self.forget_pins();
         self.close();
     }
 

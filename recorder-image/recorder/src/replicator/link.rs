@@ -95,6 +95,7 @@ impl Link {
         match message {
             ToReplicator::Hello { incarnation, .. } => {
                 self.hub.set_alive(incarnation);
+                self.hub.forget_pins();
                 let _ = pass(&self.keeper, Work::RecorderStarted).await;
             }
             ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
@@ -106,6 +107,8 @@ impl Link {
             ToReplicator::Sealed { entry } => self.hub.sealed(*entry),
             ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),
             ToReplicator::Evicted { id, end_us } => self.hub.evicted(&id, end_us),
+            ToReplicator::Pinned { pins } => self.hub.pinned(pins),
+            ToReplicator::Reclaimed { held } => self.hub.reclaimed(held),
             ToReplicator::Withdrawn { epoch } => {
                 self.tell(Event::RecorderWithdrawn { epoch: Epoch(epoch) }).await;
             }

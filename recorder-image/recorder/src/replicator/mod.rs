@@ -11,6 +11,7 @@ pub mod network;
 pub mod pace;
 pub mod patience;
 mod phases;
+mod pins;
 pub mod readers;
 pub mod receiver;
 pub mod report;

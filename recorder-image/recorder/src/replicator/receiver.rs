@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use segment::reclaim::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use super::keeper::{Reply, Work};
 use super::sender::{read_inventory, send_inventory};
-use crate::wire::{Message, Reader, WireError, Writer};
+use crate::wire::{Message, PINS_PAGE, Reader, WireError, Writer};
 
 /// How many payload bytes may be on their way.
 const CREDIT: u64 = 16 << 20;
@@ -41,6 +42,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
                     floors: Vec::new(),
                     last: true,
                     levels: true,
+                    pins: true,
                 },
                 Reply::Again(why) => return Err(WireError::Unexpected(why)),
             };
@@ -63,10 +65,15 @@ async fn hear<T: AsyncRead>(from: &mut Reader<T>, keeper: &SyncSender<Work>) -> 
             (Message::Append { id, offset, chain }, bytes) => Work::Append(id, offset, chain, bytes),
             (Message::Seal { entry }, _) => Work::Seal(entry),
             (Message::Level, _) => Work::Level,
+            (Message::Pinned(pins), _) if is_page(&pins) => Work::Pinned(pins),
             _ => return Err(WireError::Unexpected("something that a sender may not say")),
         };
         pass(keeper, work).await?;
     }
+}
+
+fn is_page(pins: &[Pin]) -> bool {
+    pins.len() <= PINS_PAGE && pins.iter().all(Pin::is_valid)
 }
 
 /// The keeper's queue is bounded: a slow volume slows the peer down, through its credit.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::hub::{Hub, Known};
 use super::pace::Pace;
+use super::pins::Telling;
 use crate::clock;
 use crate::clock::boottime_ns;
 use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
@@ -49,6 +50,8 @@ pub struct Inventory {
     floors: BTreeMap<StreamUid, i64>,
     /// Whether it takes [`Message::Level`].
     levels: bool,
+    /// Whether it takes [`Message::Pinned`].
+    pins: bool,
 }
 
 /// Reads a peer's whole inventory.
@@ -65,6 +68,7 @@ pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Invent
             floors,
             last,
             levels,
+            pins,
         } = message
         else {
             return Err(WireError::Unexpected("something else than an inventory"));
@@ -73,6 +77,7 @@ pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Invent
         all.declined.extend(declined);
         all.floors.extend(floors);
         all.levels |= levels;
+        all.pins |= pins;
         if all.held.len() > MAX_HELD {
             return Err(WireError::Unexpected("an inventory without an end"));
         }
@@ -99,6 +104,7 @@ pub async fn send_inventory<T: AsyncWrite>(to: &mut Writer<T>, hub: &Hub) -> Res
             floors: std::mem::take(&mut floors),
             last,
             levels: true,
+            pins: true,
         })
         .await?;
         if last {
@@ -139,6 +145,7 @@ struct Sending<T> {
     /// Whether the receiver takes [`Message::Level`], and when it was said last.
     levels: bool,
     levelled: Duration,
+    pins: Telling,
 }
 
 /// Serves one media connection until it ends. The peer was greeted.
@@ -170,6 +177,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         pace: Pace::default(),
         levels: theirs.levels,
         levelled: Duration::ZERO,
+        pins: Telling::to(theirs.pins, &theirs.held),
     };
     sending.compare(theirs);
     let (tell, mut heard) = mpsc::unbounded_channel();
@@ -363,6 +371,9 @@ impl<T: AsyncWrite> Sending<T> {
             return Ok(());
         }
         self.pace.set(self.hub.limit(clock::wall_s()), now);
+        for page in self.pins.pages(&self.hub) {
+            self.to.send(Message::Pinned(page)).await?;
+        }
         if !self.live.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ mod codec;
 use failover::streams::Word;
 use failover::{Answer, Release, Request};
 use segment::catalogue::Held;
+use segment::reclaim::Pin;
 use segment::{Chain, SealedEntry, SegmentId, StreamUid};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,6 +18,8 @@ pub use codec::{Frame, MAX_CBOR, MAX_PAYLOAD, Reader, WireError, Writer, halves}
 pub const VERSION: u32 = 2;
 /// The most lines of an inventory in one message.
 pub const INVENTORY_PAGE: usize = 2000;
+/// The most pins in one message.
+pub const PINS_PAGE: usize = 256;
 
 /// What a connection is for. Heartbeats never wait behind media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,6 +73,9 @@ pub enum Message {
         /// Whether the one who says this takes [`Message::Level`].
         #[serde(default)]
         levels: bool,
+        /// Whether the one who says this takes [`Message::Pinned`].
+        #[serde(default)]
+        pins: bool,
     },
     /// Media, receiver to sender: so many more payload bytes may be sent.
     Credit(u64),
@@ -95,6 +101,8 @@ pub enum Message {
     /// Media, sender to receiver, once a second where it is so and the receiver takes it: all that was durable here until now was
     /// sent, but for what it held already when the connection was made.
     Level,
+    /// Media, sender to receiver that takes it: these pins are durable in the sender's ledger.
+    Pinned(Vec<Pin>),
     /// Media, receiver to sender: durable ends (I10).
     Ack(Vec<(SegmentId, u64)>),
 }

@@ -158,6 +158,7 @@ impl Keeping {
             length,
             root: None,
             span_us: None,
+            reclaimed: false,
         };
         let connected = Work::Connected {
             peer: "front-1".into(),

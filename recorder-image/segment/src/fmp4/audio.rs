@@ -247,6 +247,19 @@ pub(super) fn read(
     }
 }
 
+/// How many packets of sound a fragment has.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn packets(fragment: &[u8]) -> std::result::Result<usize, &'static str> {
+    let Some(moof) = boxes(fragment).filter(|b| &b.kind == b"moof").nth(1) else {
+        return Ok(0);
+    };
+    let index = mp4::Moof::decode(&mut &*moof.bytes).map_err(|_| "the moof of the sound cannot be read")?;
+    let runs = index.traf.iter().flat_map(|traf| &traf.trun);
+    Ok(runs.map(|trun| trun.samples.len()).sum())
+}
+
 /// Where in a head the types of the boxes stand that tell of sound: who writes `free` over each has a head of the same length
 /// without sound.
 pub fn sound_in_head(head: &[u8]) -> Vec<usize> {

@@ -6,6 +6,7 @@ mod codecs;
 mod read;
 mod write;
 
+pub(crate) use audio::packets;
 pub use audio::{Audio, AudioCodec, AudioTrack, MAX_AUDIO, Packet, sound_in_fragment, sound_in_head};
 pub use codecs::codecs;
 pub(crate) use read::own_fragment;

@@ -5,7 +5,7 @@
 pub mod fragment;
 pub mod lane;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod volume;
 
 use std::collections::BTreeMap;
@@ -14,13 +14,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use failover::streams::Fault;
+use segment::reclaim::{Pin, Proof};
 use segment::retention::Policy;
 use segment::sabotage::{Invariant::I9, breaks};
 use segment::{Error, Finished, SegmentFile};
 
 use self::lane::{Lane, Step};
 use self::volume::Volume;
-use super::state::Shared;
+use super::state::{Shared, pinned};
 use crate::clock::boottime_ns;
 use crate::disk::Guard;
 use crate::local::{ErrorCode, SegmentId, StreamError, StreamUid, TICKET_PERIOD, Ticket, ToReplicator};
@@ -51,6 +52,10 @@ pub enum Command {
     Withdraw(u64),
     /// The segment of a dead incarnation is as long as it will get.
     TailComplete(SegmentId),
+    /// Write a pin into the ledger.
+    Pin(Pin),
+    /// Remove a duplicate, if all that has to be so is so.
+    Reclaim(Box<Proof>),
     /// Write what is there, seal it, and end.
     Stop,
 }
@@ -138,6 +143,8 @@ impl Writer {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
                 Ok(Command::Withdraw(epoch)) => self.outbox.push(ToReplicator::Withdrawn { epoch }),
                 Ok(Command::TailComplete(id)) => self.take_tail(&id),
+                Ok(Command::Pin(pin)) => self.pin(pin),
+                Ok(Command::Reclaim(proof)) => self.reclaim(*proof),
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }
@@ -335,6 +342,10 @@ impl Writer {
         self.shared.metrics.sealed.inc_by(sealed.len() as u64);
         let sealed = sealed.into_iter().map(|entry| ToReplicator::Sealed { entry });
         self.outbox.extend(sealed);
+        self.outbox.extend(pinned(&self.volume.pinned()));
+        let gone = self.volume.reclaimed(now()).into_iter();
+        self.outbox
+            .extend(gone.map(|held| ToReplicator::Reclaimed { held }));
         let left = self.volume.leave().into_iter();
         self.outbox
             .extend(left.map(|(id, end_us)| ToReplicator::Evicted { id, end_us }));
@@ -354,6 +365,20 @@ impl Writer {
             Ok(_) => {}
             Err(e) => tracing::warn!(segment = %id, "cannot seal the tail: {e}"),
         }
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        if let Err(e) = self.volume.pin(pin) {
+            tracing::warn!("a pin is not in the ledger: {e}");
+        }
+        self.dirty |= self.volume.waits();
+    }
+
+    fn reclaim(&mut self, proof: Proof) {
+        if let Err(e) = self.volume.note_reclaim(proof, now()) {
+            tracing::warn!("a duplicate stays, the ledger does not take it: {e}");
+        }
+        self.dirty |= self.volume.waits();
     }
 
     fn evict(&mut self) {

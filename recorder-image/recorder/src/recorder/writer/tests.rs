@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(super) mod disks;
+pub(in crate::recorder) mod reclaim;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -1,9 +1,12 @@
 //! The volume as the writer loop uses it: numbered segments, ledgers, the catalogue, the retention clock.
 
+mod reclaim;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segment::reclaim::Proof;
 use segment::retention::{Candidate, Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
@@ -140,6 +143,10 @@ pub struct Volume {
     renamed: Vec<Renamed>,
     /// What retention lets go as soon as that is durable.
     leaving: Vec<(SegmentId, i64)>,
+    /// Whether pins are in a ledger of which no sync is known.
+    pins_wait: bool,
+    /// Duplicates that are noted as reclaimed, and go as soon as that is durable.
+    reclaiming: Vec<Proof>,
     #[cfg(test)]
     pub(super) faults: super::tests::disks::Faults,
 }
@@ -147,6 +154,8 @@ pub struct Volume {
 impl Volume {
     /// The volume of this process.
     pub fn new(shared: Arc<Shared>) -> Self {
+        // As far as this process knows, those that were found are durable after a sync of its own.
+        let pins_wait = shared.catalogue().streams().any(|(_, s)| !s.pins.is_empty());
         Self {
             shared,
             ledgers: BTreeMap::new(),
@@ -156,6 +165,8 @@ impl Volume {
             doubtful: Vec::new(),
             renamed: Vec::new(),
             leaving: Vec::new(),
+            pins_wait,
+            reclaiming: Vec::new(),
             #[cfg(test)]
             faults: super::tests::disks::Faults::default(),
         }
@@ -375,7 +386,8 @@ impl Volume {
 
     /// Whether a sync has something to do although no frame was written.
     pub fn waits(&self) -> bool {
-        !(self.renamed.is_empty() && self.leaving.is_empty())
+        let nothing = self.renamed.is_empty() && self.leaving.is_empty() && self.reclaiming.is_empty();
+        !nothing || self.pins_wait
     }
 
     /// A sync succeeded: what was renamed and noted before it is sealed, and may be named.

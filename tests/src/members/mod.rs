@@ -14,7 +14,7 @@ use crds::member::{
     FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig, RetentionConfig,
     RingConfig, SegmentConfig, StreamConfig,
 };
-use crds::pair::{Audio, Transport};
+use crds::pair::{Audio, Mode, Transport};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -236,6 +236,7 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
             lease_duration_seconds: 4,
             stream_failback_ms: Some(60_000),
         },
+        standby_mode: Mode::default(),
         retention: RetentionConfig {
             min_age_seconds: 3_600,
             max_age_seconds: None,

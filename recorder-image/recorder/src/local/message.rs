@@ -142,6 +142,8 @@ pub enum StreamState {
     /// No frames, and the last attempt failed; or frames arrive and this stream alone cannot be written here. It is tried
     /// again with a back-off.
     Failed,
+    /// Nothing is expected: the peer receives it, and this member need not.
+    Idle,
 }
 
 /// Why a stream is not received.

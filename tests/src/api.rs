@@ -14,7 +14,7 @@ use crate::oracle::{Account, Playlist, Source, canonical};
 pub struct StreamInfo {
     /// Its name.
     pub name: String,
-    /// `receiving`, `connecting` or `failed`; empty for a stream that is recorded, but not configured any more.
+    /// `receiving`, `connecting`, `failed` or `idle`; empty for a stream that is recorded, but not configured any more.
     #[serde(default)]
     pub state: String,
     /// Whether this member writes it.

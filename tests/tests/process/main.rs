@@ -9,6 +9,7 @@ mod live;
 mod poison;
 mod record;
 mod reload;
+mod standby;
 mod volumes;
 
 use std::time::Duration;

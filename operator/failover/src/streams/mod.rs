@@ -304,9 +304,10 @@ impl<K: Ord + Copy> Streams<K> {
         self.idle.iter().copied()
     }
 
-    /// The streams that the peer does not receive well, by its word.
-    pub fn peer_faults(&self) -> impl Iterator<Item = K> {
-        self.peers.keys().copied()
+    /// The streams that the peer does not receive well, or not at all because it need not, by its word.
+    pub fn not_with_peer(&self) -> impl Iterator<Item = K> {
+        let idle = self.heard.iter().flat_map(|heard| &heard.word.idle);
+        self.peers.keys().chain(idle).copied()
     }
 
     /// The streams that the follower owns, as the holder knows.

@@ -300,7 +300,7 @@ pub struct Peer {
     pub share: Share,
     /// It says that it is fit.
     pub fit: bool,
-    /// The streams that it does not receive or cannot write.
+    /// The streams that it does not receive, for whatever reason, or cannot write.
     pub broken_streams: Vec<StreamUid>,
 }
 

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use super::decide::{PeerView, is_needed};
 
-/// A member that starts waits so long for a word of its peer before it takes it for dead: it would take the camera's only session
-/// from a primary that is well.
-const WORD: Duration = Duration::from_secs(2);
+/// A member that starts waits so long for a word that it or its peer owns a stream: it would take the camera's only session from
+/// a primary that is well, or is about to be.
+const WORD: Duration = Duration::from_secs(3);
 /// A member that need not receive a stream does so for so long yet: what is over in a moment changes no session.
 const QUIET: Duration = Duration::from_secs(2);
 /// The same where the peer cannot receive it before this member lets go.
 const LET_GO: Duration = Duration::from_millis(200);
-/// A peer that claimed a stream which this member received is given so long to receive it.
+/// A peer that begins to claim a stream is given so long to receive it.
 const EXCUSED: Duration = Duration::from_secs(5);
 
 /// One stream of a member that may rest.
 #[derive(Clone, Debug)]
 pub struct Need {
     receives: bool,
-    /// Until when a word of the peer is waited for.
+    /// Until when a word is waited for.
     waits: Option<Duration>,
-    /// Whether the peer claimed it when it was looked at last, ...
+    /// Whether the peer claims it, by its newest word.
     claimed: bool,
-    /// ... and until when it is excused, because this member received the stream then.
+    /// Until when the peer is excused that does not receive it well yet.
     excused: Option<Duration>,
     /// Since when it is not needed.
     spare: Option<Duration>,
@@ -42,30 +42,32 @@ impl Need {
 
     /// Whether to receive the stream now; `None` while nobody can know.
     pub fn look(&mut self, owns: bool, peer: PeerView, now: Duration) -> Option<bool> {
-        self.follow_claim(!owns && peer.heard && peer.fit && peer.owns_stream, now);
-        let lets_go = self.excused.is_some_and(|until| now < until);
-        let needed = is_needed(owns, peer, lets_go);
-        if self
-            .waits
-            .is_some_and(|until| !owns && !peer.heard && now < until)
-        {
+        self.follow_claim(owns, peer, now);
+        let heard = owns || peer.heard && self.claimed;
+        if self.waits.is_some_and(|until| !heard && now < until) {
             return None;
         }
         self.waits = None;
-        let spare = (!needed).then(|| self.spare.unwrap_or(now));
+        let lets_go = self.excused.is_some_and(|until| now < until);
+        let spare = (!is_needed(owns, peer, lets_go)).then(|| self.spare.unwrap_or(now));
         self.spare = spare;
         let patience = if peer.stream_broken { LET_GO } else { QUIET };
-        let on = spare.is_none_or(|since| self.receives && now.saturating_sub(since) < patience);
-        self.receives = on;
-        Some(on)
+        let goes_on = |since| self.receives && now.saturating_sub(since) < patience;
+        self.receives = spare.is_none_or(goes_on);
+        Some(self.receives)
     }
 
-    fn follow_claim(&mut self, claims: bool, now: Duration) {
-        if !claims {
-            self.excused = None;
-        } else if !self.claimed && self.receives {
+    /// A peer that falls silent has not ceased to claim: it is not excused again when it is heard again.
+    fn follow_claim(&mut self, owns: bool, peer: PeerView, now: Duration) {
+        let claims = match (owns, peer.heard && peer.fit) {
+            (true, _) => false,
+            (false, true) => peer.owns_stream,
+            (false, false) => self.claimed,
+        };
+        if claims && !self.claimed {
             self.excused = Some(now + EXCUSED);
         }
+        self.excused = self.excused.filter(|_| claims && peer.stream_broken);
         self.claimed = claims;
     }
 }
@@ -104,40 +106,50 @@ mod tests {
             .flatten()
     }
 
-    #[test]
-    fn a_standby_rests_and_wakes_at_once() {
+    /// A standby at rest, 10 s after its start.
+    fn at_rest() -> Need {
         let mut need = Need::new(false, ms(0));
-        assert_eq!(need.look(false, WELL, ms(0)), Some(false));
-        for peer in [GONE, BLIND, FOLLOWER, PeerView { fit: false, ..WELL }] {
-            let mut need = need.clone();
-            assert_eq!(need.look(false, peer, ms(20)), Some(true), "{peer:?}");
-        }
-        assert_eq!(need.look(true, FOLLOWER, ms(20)), Some(true), "it owns it");
+        assert_eq!(looked(&mut need, (0, 10_000), false, WELL), Some(false));
+        need
     }
 
     #[test]
-    fn who_starts_waits_for_a_word_and_not_for_ever() {
-        let mut need = Need::new(false, ms(0));
-        let nobody = PeerView::default();
-        assert_eq!(looked(&mut need, (0, 2000), false, nobody), None);
+    fn a_standby_rests_and_wakes_at_once() {
+        for peer in [GONE, BLIND, FOLLOWER, PeerView { fit: false, ..WELL }] {
+            assert_eq!(at_rest().look(false, peer, ms(10_000)), Some(true), "{peer:?}");
+        }
         assert_eq!(
-            need.clone().look(true, nobody, ms(1000)),
+            at_rest().look(true, FOLLOWER, ms(10_000)),
             Some(true),
             "it owns it"
         );
-        assert_eq!(need.clone().look(false, WELL, ms(1000)), Some(false));
-        assert_eq!(need.look(false, nobody, ms(2000)), Some(true));
+    }
+
+    #[test]
+    fn who_starts_waits_for_an_owner_and_not_for_ever() {
+        for peer in [PeerView::default(), FOLLOWER] {
+            let mut need = Need::new(false, ms(0));
+            assert_eq!(looked(&mut need, (0, 3000), false, peer), None);
+            assert_eq!(need.clone().look(true, peer, ms(1000)), Some(true), "it owns it");
+            assert_eq!(need.clone().look(false, WELL, ms(1000)), Some(false));
+            assert_eq!(need.look(false, peer, ms(3000)), Some(true));
+        }
+        let mut need = Need::new(false, ms(0));
+        assert_eq!(
+            looked(&mut need, (0, 5000), false, BLIND),
+            Some(false),
+            "it connects"
+        );
+        assert_eq!(need.look(false, BLIND, ms(5000)), Some(true), "it cannot");
     }
 
     #[test]
     fn a_false_alarm_ends_no_session_that_was_just_made() {
-        let mut need = Need::new(false, ms(0));
-        need.look(false, WELL, ms(0));
-        assert_eq!(looked(&mut need, (20, 300), false, GONE), Some(true));
-        assert_eq!(looked(&mut need, (300, 2300), false, WELL), Some(true));
-        assert_eq!(need.look(false, GONE, ms(2300)), Some(true), "again");
-        assert_eq!(looked(&mut need, (2320, 4320), false, WELL), Some(true));
-        assert_eq!(need.look(false, WELL, ms(4320)), Some(false));
+        let mut need = at_rest();
+        assert_eq!(looked(&mut need, (10_000, 10_300), false, GONE), Some(true));
+        assert_eq!(looked(&mut need, (10_300, 12_300), false, WELL), Some(true));
+        assert_eq!(need.clone().look(false, GONE, ms(12_300)), Some(true), "again");
+        assert_eq!(need.look(false, WELL, ms(12_300)), Some(false));
     }
 
     #[test]
@@ -147,16 +159,22 @@ mod tests {
         assert_eq!(looked(&mut need, (1000, 1200), false, BLIND), Some(true));
         assert_eq!(need.look(false, BLIND, ms(1200)), Some(false), "it lets go");
         assert_eq!(looked(&mut need, (1220, 6000), false, BLIND), Some(false));
-        let mut cannot = need.clone();
-        assert_eq!(cannot.look(false, BLIND, ms(6000)), Some(true), "it comes back");
-        assert_eq!(looked(&mut need, (6000, 9000), false, WELL), Some(false));
-        assert_eq!(need.look(false, BLIND, ms(9000)), Some(true), "another fault");
+        assert_eq!(
+            need.clone().look(false, BLIND, ms(6000)),
+            Some(true),
+            "it comes back"
+        );
+        assert_eq!(looked(&mut need, (5980, 9000), false, WELL), Some(false));
     }
 
     #[test]
     fn the_fault_of_an_owner_that_was_well_is_not_excused() {
         let mut need = Need::new(false, ms(0));
-        need.look(false, WELL, ms(0));
-        assert_eq!(looked(&mut need, (20, 3000), false, BLIND), Some(true));
+        assert_eq!(looked(&mut need, (0, 500), false, BLIND), Some(false));
+        assert_eq!(looked(&mut need, (500, 1000), false, WELL), Some(false));
+        assert_eq!(looked(&mut need, (1000, 2000), false, BLIND), Some(true));
+        // Nor because it was not heard for a moment.
+        assert_eq!(looked(&mut need, (2000, 2200), false, GONE), Some(true));
+        assert_eq!(looked(&mut need, (2200, 9000), false, BLIND), Some(true));
     }
 }

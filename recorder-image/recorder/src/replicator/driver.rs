@@ -397,7 +397,7 @@ impl<A: LeaseApi> Driver<A> {
             suspected: self.suspected,
             share: self.streams.peer_share(at),
             fit: peer.is_some_and(|p| p.health == Some(Health::Fit)),
-            broken_streams: self.streams.peer_faults().collect(),
+            broken_streams: self.streams.not_with_peer().collect(),
         };
         let stale = self
             .told

@@ -184,3 +184,6 @@ fn ended(stream: &Stream, source: &Source, fault: &Fault, began: Instant) -> Dur
         .map_or(Duration::MAX, |at| now.saturating_sub(at));
     began.elapsed().saturating_sub(silent)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,8 @@ use crds::member::Role;
 use crds::pair::Mode;
 use e2e::api::{Gap, MemberApi};
 use e2e::cameras::{Cameras, Options, Refuses};
-use e2e::judge::{Start, Verdict};
+use e2e::judge::{Start, Verdict, ensure_one_hole};
 use e2e::members::{Pair, Program};
-use e2e::oracle::Span;
 use e2e::wait::until;
 use tempfile::TempDir;
 
@@ -100,32 +99,14 @@ async fn holes(mode: Mode, refuses: Refuses) -> Result<(Verdict, Vec<Vec<Gap>>)>
     Ok((verdict, gaps))
 }
 
-/// One hole at most in each stream, bounded, and it is one gap of the one that took over, with its cause.
 fn ensure_known(mode: Mode, verdict: &Verdict, gaps: &[Vec<Gap>]) -> Result<()> {
     for (found, gaps) in verdict.streams.iter().zip(gaps) {
-        let frames: u64 = found.missing.iter().map(Span::frames).sum();
+        println!("  gaps {gaps:?}");
+        let frames = ensure_one_hole(found, gaps, MOST)?;
         println!(
             "{mode:?}: {} has a hole of {} ms",
             found.stream,
             frames * FRAME_MS
-        );
-        println!("  gaps {gaps:?}");
-        ensure!(found.missing.len() == 1, "{:?}", found.missing);
-        ensure!(frames > 0 && frames <= MOST, "{frames} frames are missing");
-        ensure!(
-            found.canonical_missing == found.missing,
-            "the playlist lacks {:?}",
-            found.canonical_missing
-        );
-        let odd = (found.doubled, found.out_of_order, found.unreadable);
-        ensure!(odd == (0, 0, 0), "{found:?}");
-        let lacks: Vec<&Gap> = gaps.iter().filter(|gap| gap.state != "refilled").collect();
-        ensure!(lacks.len() == 1, "{gaps:?}");
-        ensure!(lacks[0].cause == "Takeover", "{lacks:?}");
-        let told = lacks[0].frames.context("nobody counted")?;
-        ensure!(
-            told.abs_diff(frames) <= 2,
-            "{told} frames noted, {frames} missing"
         );
     }
     Ok(())

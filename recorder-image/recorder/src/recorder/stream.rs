@@ -500,6 +500,57 @@ mod tests {
     }
 
     #[test]
+    fn a_rest_is_no_gap_and_what_it_cost_is_one() {
+        let stream = stream();
+        let mut inner = stream.lock();
+        inner.push(frame(0, true), Some(40_000));
+        inner.begin_gap("Watchdog", "no frame for 2 s");
+        inner.rest(1_000_000);
+        let before = inner.take_notices(Duration::MAX);
+        let ends: Vec<_> = before
+            .iter()
+            .map(|n| matches!(n, Notice::Gap(g) if g.end_us == Some(1_000_000)))
+            .collect();
+        assert_eq!(ends, [false, true], "it ends with the rest: {before:?}");
+        inner.begin_gap("Disconnected", "nothing is expected");
+        inner.wake();
+        inner.begin_gap("Disconnected", "the other member has the session yet");
+        assert_eq!(inner.take_notices(Duration::MAX), []);
+        inner.push(frame(100, true), Some(40_000));
+        assert_eq!(inner.first_us(), Some(4_000_000));
+        inner.resumed_after(4_000_000, 4_000_000, "Takeover", "they overlap");
+        assert_eq!(inner.take_notices(Duration::MAX), []);
+        inner.resumed_after(3_000_000, 4_000_000, "Takeover", "it was idle");
+        let after = inner.take_notices(Duration::MAX);
+        assert!(
+            matches!(&after[..], [Notice::Gap(g)] if (g.start_us, g.end_us, g.frames) == (3_000_000, Some(4_000_000), Some(25))),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn an_idle_stream_has_no_fault_and_no_picture() {
+        let stream = stream();
+        stream.lock().push(frame(0, true), None);
+        stream.lock().receiving();
+        stream.lock().rest(0);
+        let health = stream.health(Duration::from_secs(9));
+        assert_eq!((health.state, health.fault), (StreamState::Idle, None));
+        assert!(
+            stream
+                .lock()
+                .why_silent()
+                .is_some_and(|why| why.contains("standby.mode"))
+        );
+        stream.lock().wake();
+        let health = stream.health(Duration::from_secs(9));
+        assert_eq!(
+            (health.state, health.fault),
+            (StreamState::Connecting, Some(Fault::Silent))
+        );
+    }
+
+    #[test]
     fn rates_are_measured() {
         let stream = stream();
         for n in 0..200 {

@@ -8,11 +8,11 @@ mod pki;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use crds::Secret;
 use crds::member::{
     FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig, RetentionConfig,
-    RingConfig, SegmentConfig, StreamConfig,
+    RingConfig, SegmentConfig, StreamConfig, TakeOutcome,
 };
 use crds::pair::{Audio, Mode, Transport};
 use tempfile::TempDir;
@@ -165,6 +165,15 @@ impl Pair {
         self.operator
             .report(&self.members[member].control_address())
             .await
+    }
+
+    /// Tells a standby to take over, as the operator does in a switchover.
+    pub async fn switch_over(&self, to: usize) -> Result<()> {
+        let epoch = self.report(to).await?.epoch;
+        let address = self.members[to].control_address();
+        let outcome = self.operator.switch_over(&address, epoch).await?;
+        ensure!(outcome == TakeOutcome::Accepted, "{outcome:?}");
+        Ok(())
     }
 
     /// Waits until both members are connected and lack nothing older than the live media.

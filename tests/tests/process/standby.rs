@@ -75,6 +75,16 @@ async fn fail_over(pair: &mut Pair, mode: Mode) -> Result<[usize; 2]> {
     Ok(after)
 }
 
+/// What a member says that each stream lacks.
+async fn gaps_of(pair: &Pair, member: usize, start: Start) -> Result<Vec<Vec<Gap>>> {
+    let mut gaps = Vec::new();
+    for stream in pair.stream_names() {
+        let timeline = pair.members[member].api().timeline(&stream, start.at_ms).await?;
+        gaps.push(timeline.gaps);
+    }
+    Ok(gaps)
+}
+
 /// What a killed primary costs with cameras that allow one session.
 async fn holes(mode: Mode, refuses: Refuses) -> Result<(Verdict, Vec<Vec<Gap>>)> {
     let cameras = Cameras::start(Options::loopback(STREAMS)?.single(refuses)).await?;
@@ -122,6 +132,30 @@ async fn a_cold_standby_costs_one_hole_that_is_known() {
 async fn a_warm_standby_costs_one_hole_that_is_known() {
     let (verdict, gaps) = holes(Mode::Warm, Refuses::Play).await.unwrap();
     ensure_known(Mode::Warm, &verdict, &gaps).unwrap();
+}
+
+#[tokio::test]
+async fn a_switchover_takes_the_cameras_along() {
+    let options = Options::loopback(STREAMS).unwrap().single(Refuses::Setup);
+    let cameras = Cameras::start(options).await.unwrap();
+    let folder = TempDir::with_prefix("gapless-").unwrap();
+    let pair = serving(folder.path(), &cameras, Mode::Cold).await.unwrap();
+    let [primary, standby] = settled(&pair, Mode::Cold).await.unwrap();
+    let start = Start::now(&cameras).await.unwrap();
+    seconds(5).await;
+    pair.switch_over(standby).await.unwrap();
+    until("the old primary rests", UP, async || {
+        ensure!(settled(&pair, Mode::Cold).await? == [standby, primary]);
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    seconds(3).await;
+    let report = pair.report(standby).await.unwrap();
+    assert_eq!((report.moved.len(), report.moves), (0, 0), "no stream moved");
+    let verdict = verdict(&cameras, &pair, start).await.unwrap();
+    let gaps = gaps_of(&pair, standby, start).await.unwrap();
+    ensure_known(Mode::Cold, &verdict, &gaps).unwrap();
 }
 
 #[tokio::test]

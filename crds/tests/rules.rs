@@ -166,7 +166,10 @@ fn times_of_failover() {
 }
 
 #[test]
-fn ring_and_segments() {
+fn standby_ring_and_segments() {
+    for mode in ["Hot", "Warm", "Cold"] {
+        accepted("/spec/standby", json!({ "mode": mode }));
+    }
     refused(
         "/spec/standby",
         json!({ "preroll": "1s" }),

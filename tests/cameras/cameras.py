@@ -13,7 +13,7 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst  # noqa: E402
 
-from camsim import clip, kinds  # noqa: E402
+from camsim import clip, kinds, single  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -25,6 +25,8 @@ def arguments() -> argparse.Namespace:
                         help=f"what camera N is, h264 if nothing is said: {', '.join(kinds.KINDS)}; may be repeated")
     parser.add_argument("--login", action="append", default=[], metavar="USER:PASSWORD[@FIRST[-LAST]]",
                         help="these cameras (all, if none is named) want this login; may be repeated")
+    parser.add_argument("--single", action="append", default=[], metavar="N[:WHAT]",
+                        help="camera N allows one session and refuses another one's setup (or play); may be repeated")
     parser.add_argument("--user", help="with --password: one login for all cameras")
     parser.add_argument("--password")
     parser.add_argument("--control", metavar="SOCKET", help="Unix socket of the remote control")
@@ -45,7 +47,8 @@ def main() -> None:
         wanted.append(logins.Login(args.user, args.password or "", range(args.streams)))
     access = logins.Logins(wanted)
     ticker = feed.Feed(wanted_kinds, clips)
-    server = mounts.Server(args.address, args.port, ticker.cameras, access)
+    singles = single.Singles(single.parse(args.single))
+    server = mounts.Server(args.address, args.port, ticker.cameras, access, singles)
     server.attach()
     keep = keeper.Keeper(args.address, args.port, access)
     if args.control:

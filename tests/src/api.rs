@@ -18,7 +18,7 @@ const RECLAIMED_AFTER_MS: u64 = 600_000;
 pub struct StreamInfo {
     /// Its name.
     pub name: String,
-    /// `receiving`, `connecting` or `failed`; empty for a stream that is recorded, but not configured any more.
+    /// `receiving`, `connecting`, `failed` or `idle`; empty for a stream that is recorded, but not configured any more.
     #[serde(default)]
     pub state: String,
     /// Whether this member writes it.

@@ -88,6 +88,25 @@ impl Kind {
     }
 }
 
+/// What of a second session a camera refuses that allows one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuses {
+    /// SETUP: there is none beside the first.
+    Setup,
+    /// PLAY: it may be there, and does not play.
+    Play,
+}
+
+impl Refuses {
+    /// As the simulator calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Play => "play",
+        }
+    }
+}
+
 /// Which cameras to start, and where.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -103,6 +122,8 @@ pub struct Options {
     pub netns: Option<String>,
     /// `USER:PASSWORD[@FIRST[-LAST]]`; without any, everybody may watch.
     pub logins: Vec<String>,
+    /// What each camera refuses of a second session, if it does.
+    pub single: Option<Refuses>,
 }
 
 impl Options {
@@ -116,6 +137,7 @@ impl Options {
             port,
             netns: None,
             logins: Vec::new(),
+            single: None,
         })
     }
 
@@ -130,6 +152,7 @@ impl Options {
             port: 554,
             netns,
             logins: Vec::new(),
+            single: None,
         }
     }
 
@@ -144,6 +167,13 @@ impl Options {
     #[must_use]
     pub fn of_kinds(mut self, kinds: &[Kind]) -> Self {
         self.kinds = kinds.to_vec();
+        self
+    }
+
+    /// Each camera allows one session.
+    #[must_use]
+    pub fn single(mut self, refuses: Refuses) -> Self {
+        self.single = Some(refuses);
         self
     }
 
@@ -175,6 +205,8 @@ struct CameraState {
     dropped: Vec<u64>,
     /// What the newest clients wanted in SETUP, the keeper aside.
     transports: Vec<String>,
+    /// How many sessions it refused because it had one.
+    refused: u64,
 }
 
 /// The simulator's books.
@@ -204,6 +236,11 @@ impl State {
     /// The Transport headers of the clients of a camera (RFC 2326, 12.39), the newest last.
     pub fn transports(&self, camera: usize) -> &[String] {
         &self.cameras[camera].transports
+    }
+
+    /// How many sessions a camera refused because it had one.
+    pub fn refused(&self, camera: usize) -> u64 {
+        self.cameras[camera].refused
     }
 
     /// Numbers pushed by one camera within a window.
@@ -422,6 +459,13 @@ fn command(options: &Options, control: &Path) -> Command {
     for (camera, kind) in options.kinds.iter().enumerate() {
         command.args(["--kind", &format!("{camera}:{}", kind.name())]);
     }
+    for camera in 0..options.streams {
+        let single = options.single.iter().flat_map(|refuses| {
+            let which = format!("{camera}:{}", refuses.name());
+            ["--single".to_owned(), which]
+        });
+        command.args(single);
+    }
     for login in &options.logins {
         command.args(["--login", login]);
     }
@@ -519,6 +563,24 @@ mod tests {
         cameras.change_password("u", "new").await.unwrap();
         assert!(record(&url("u:new@"), 1).await.is_ok());
         assert!(record(&url("u:old@"), 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_camera_with_one_session_refuses_another() {
+        for refuses in [Refuses::Setup, Refuses::Play] {
+            let options = Options::loopback(1).unwrap().single(refuses);
+            let cameras = Cameras::start(options).await.unwrap();
+            let url = cameras.url(0);
+            let (first, second) = tokio::join!(record(&url, 3), async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                record(&url, 1).await
+            });
+            assert!(first.unwrap().frames() >= 50);
+            let error = second.unwrap_err().to_string();
+            assert!(error.contains("453"), "{error}");
+            assert!(record(&url, 1).await.is_ok(), "the first one is gone");
+            assert_eq!(cameras.state().await.unwrap().refused(0), 1);
+        }
     }
 
     #[tokio::test]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::api::MemberApi;
+use crate::api::{Gap, MemberApi};
 use crate::cameras::{Cameras, State};
 use crate::oracle::{Account, Span, frames, play};
 use crate::wait::{now_ms, until};
 
 /// Frames a second of every camera.
 const FPS: u64 = 25;
+/// So many frames of a gap may come back with the volume of a member that died before it had sent them.
+const RETURNED: u64 = 15;
 /// How long the last frames may take to be durable and served: the rest of a group of pictures, and some load.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -260,6 +262,28 @@ pub async fn ensure_acknowledged(
         total(&missing)
     );
     Ok(total(&pushed))
+}
+
+/// Fails unless a stream lacks frames in one place, `most` of them at most, for a viewer too, and the member that took over tells of
+/// it as one gap with its cause. Returns how many frames that are.
+pub fn ensure_one_hole(found: &StreamVerdict, gaps: &[Gap], most: u64) -> Result<u64> {
+    let frames = total(&found.missing);
+    ensure!(
+        found.missing.len() == 1 && frames <= most,
+        "{frames} frames are missing: {:?}",
+        found.missing
+    );
+    let odd = (found.doubled, found.out_of_order, found.unreadable);
+    ensure!(
+        found.canonical_missing == found.missing && odd == (0, 0, 0),
+        "{found:?}"
+    );
+    let lacks: Vec<&Gap> = gaps.iter().filter(|gap| gap.state != "refilled").collect();
+    ensure!(lacks.len() == 1 && lacks[0].cause == "Takeover", "{gaps:?}");
+    let told = lacks[0].frames.context("nobody counted")?;
+    let whole = (frames..=frames + RETURNED).contains(&told);
+    ensure!(whole, "{told} frames noted, {frames} missing");
+    Ok(frames)
 }
 
 /// Asks ffmpeg what it plays of a stream, and fails unless it plays each frame of a window once and in order.

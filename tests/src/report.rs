@@ -1,15 +1,18 @@
-//! Asks a replicator for its report, as the operator does: mutual TLS on the control port.
+//! Asks a replicator for its report, or tells it to take over, as the operator does: mutual TLS on the control port.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use crds::member::{MemberReport, PATH_REPORT};
+use crds::member::{
+    MemberReport, PATH_REPORT, PATH_TAKE, TakeOutcome, TakeReason, TakeRequest, TakeResponse,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -39,6 +42,23 @@ impl Operator {
 
     /// The report of the member whose control port is at `address`.
     pub async fn report(&self, address: &str) -> Result<MemberReport> {
+        self.ask(address, &format!("GET {PATH_REPORT} HTTP/1.0\r\n\r\n"))
+            .await
+    }
+
+    /// Tells a standby to take over in a switchover from this epoch.
+    pub async fn switch_over(&self, address: &str, epoch: u64) -> Result<TakeOutcome> {
+        let reason = TakeReason::Switchover;
+        let body = serde_json::to_string(&TakeRequest { epoch, reason })?;
+        let head = format!(
+            "POST {PATH_TAKE} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer: TakeResponse = self.ask(address, &(head + &body)).await?;
+        Ok(answer.outcome)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, address: &str, request: &str) -> Result<T> {
         let exchange = async {
             let socket = TcpStream::connect(address).await?;
             let mut tls = self
@@ -46,8 +66,7 @@ impl Operator {
                 .connect(ServerName::try_from("member")?, socket)
                 .await?;
             // HTTP/1.0: the answer ends with the connection, unchunked
-            tls.write_all(format!("GET {PATH_REPORT} HTTP/1.0\r\n\r\n").as_bytes())
-                .await?;
+            tls.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
             let ended = tls.read_to_end(&mut answer).await;
             ensure!(ended.is_ok() || !answer.is_empty(), "{ended:?}");
@@ -59,7 +78,7 @@ impl Operator {
     }
 }
 
-fn parse(answer: &[u8]) -> Result<MemberReport> {
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
     let text = std::str::from_utf8(answer)?;
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.lines().next().unwrap_or_default();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::pair::{Audio, Transport};
+use crate::pair::{Audio, Mode, Transport};
 use crate::secret::Secret;
 
 /// Everything a member needs to know, as one Secret that is reloaded while it runs.
@@ -28,6 +28,9 @@ pub struct RenderedConfig {
     pub ring: RingConfig,
     /// The times of authority.
     pub failover: FailoverConfig,
+    /// What a member does of whom no frames are needed.
+    #[serde(default)]
+    pub standby_mode: Mode,
     /// How long media stays.
     pub retention: RetentionConfig,
     /// How fast a member is refilled from its peer.

@@ -217,6 +217,8 @@ pub enum StreamState {
     Connecting,
     /// It cannot, for a reason that is said.
     Failed,
+    /// Nothing is expected: the other member receives it, and `standby.mode` lets this one rest.
+    Idle,
 }
 
 /// Why a stream fails.

@@ -85,7 +85,7 @@ pub use value::{ClockTime, NotASize, NotATime, Size, Span, UtcOffset};
 #[cfg_attr(feature = "cel", kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct RecorderPairSpec {
-    /// What to record. Every stream is received by both members.
+    /// What to record. Every stream is received by both members, unless `standby.mode` says otherwise.
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
         validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")

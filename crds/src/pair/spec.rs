@@ -101,7 +101,8 @@ fn password_key() -> String {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Standby {
-    /// What it does while the primary is well.
+    /// What it does while the primary is well. `Warm` and `Cold` are for cameras that allow one session only: a failover then
+    /// costs frames.
     #[serde(default)]
     pub mode: Mode,
     /// How much of each stream both members keep in memory, to be written if the other fails.
@@ -140,6 +141,10 @@ pub enum Mode {
     /// It receives every stream itself, besides the copy that it gets from the primary.
     #[default]
     Hot,
+    /// It has a session with each camera that does not play before it is needed.
+    Warm,
+    /// It has no session with a camera before it is needed.
+    Cold,
 }
 
 /// How fast the standby takes over.
@@ -186,7 +191,7 @@ pub struct Failover {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamFailover {
-    /// Whether it returns by itself.
+    /// Whether it returns by itself. With `standby.mode` Warm or Cold it does not: the primary receives nothing of it meanwhile.
     #[serde(default)]
     pub failback: Failback,
     /// After the primary received it well for so long.

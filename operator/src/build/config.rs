@@ -61,6 +61,7 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
                 Failback::Hold => None,
             },
         },
+        standby_mode: spec.standby.mode,
         retention: retention(world),
         replication: replication(&spec.replication),
     })

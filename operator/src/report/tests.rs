@@ -258,6 +258,22 @@ fn miss_secret(world: &mut World) {
 }
 
 #[test]
+fn a_standby_at_rest_is_as_expected() {
+    let rest = |world: &mut World| {
+        for stream in &mut said(world, STANDBY).streams {
+            (stream.state, stream.writing, stream.fps) = (StreamState::Idle, false, 0.0);
+        }
+    };
+    says("Degraded", &[("idle", rest, "False AsExpected")]);
+    says("Ready", &[("idle", rest, "True Serving")]);
+    let streams = changed(rest).streams.unwrap();
+    assert_eq!(
+        (streams.receiving, streams.failed, streams.failing),
+        (streams.total, 0, vec![])
+    );
+}
+
+#[test]
 fn what_is_wrong_is_said_with_whom_it_is_about() {
     let cases: [(Change, &[&str]); 5] = [
         (|w| lose_volume(w, STANDBY), &[STANDBY, "media-front-1", "delete"]),

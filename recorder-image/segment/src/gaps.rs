@@ -7,7 +7,7 @@ use crate::ledger::Gap;
 /// The cause of a hole that no record of this member explains.
 pub const UNKNOWN: &str = "Unknown";
 /// Every cause that this version writes.
-pub const CAUSES: [&str; 9] = [
+pub const CAUSES: [&str; 10] = [
     "Disconnected",
     "Watchdog",
     "PacketLoss",
@@ -17,6 +17,7 @@ pub const CAUSES: [&str; 9] = [
     "Reconfigured",
     "TaskFailed",
     "NotHeldHere",
+    "Takeover",
 ];
 
 /// A cause as a label: one of [`CAUSES`], whatever a ledger says.

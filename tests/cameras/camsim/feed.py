@@ -78,6 +78,7 @@ class Camera:
     sessions: int = 0
     restarts: int = 0
     sent: int = 0
+    refused: int = 0  # sessions, because another client had the only one
     losses: loss.Losses = field(default_factory=loss.Losses)
     transports: list[str] = field(default_factory=list)  # of each SETUP, the newest last
 
@@ -210,7 +211,7 @@ class Feed:
             cameras = [
                 {"camera": c.number, "kind": c.kind.name, "path": path(c.number), "frozen": c.frozen,
                  "on": bool(c.media), "leaked": c.leaked, "spans": [dict(span) for span in c.spans],
-                 "dropped": sorted(c.losses.dropped), "transports": c.transports}
+                 "dropped": sorted(c.losses.dropped), "transports": c.transports, "refused": c.refused}
                 for c in self.cameras
             ]
             return {

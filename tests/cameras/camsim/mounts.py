@@ -7,7 +7,7 @@ gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GstRtsp, GstRtspServer  # noqa: E402
 
-from . import feed, keeper, kinds  # noqa: E402
+from . import feed, keeper, kinds, single  # noqa: E402
 
 # What becomes of the tone beside the video.
 SOUND = {
@@ -61,7 +61,8 @@ class CameraFactory(GstRtspServer.RTSPMediaFactory):
 class Server:
     """The server with all mounts; cameras can be taken off and put back."""
 
-    def __init__(self, address: str, port: int, cameras: list[feed.Camera], logins):
+    def __init__(self, address: str, port: int, cameras: list[feed.Camera], logins, singles: single.Singles):
+        self.singles = singles
         self.rtsp = GstRtspServer.RTSPServer()
         self.rtsp.set_address(address)
         self.rtsp.set_service(str(port))
@@ -104,9 +105,23 @@ class Server:
         return len(wanted)
 
     def _connected(self, _server, client) -> None:
+        client.connect("pre-setup-request", self._begins, single.SETUP)
         client.connect("setup-request", self._set_up)
+        client.connect("pre-play-request", self._begins, single.PLAY)
         client.connect("play-request", self._played)
-        client.connect("closed", lambda c: self.watchers.pop(c, None))
+        client.connect("teardown-request", lambda c, context: self.singles.left(c, self._camera(context)))
+        client.connect("closed", self._closed)
+
+    def _closed(self, client) -> None:
+        self.watchers.pop(client, None)
+        self.singles.left(client)
+
+    def _begins(self, client, context, what: str):
+        _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
+        camera = self._camera(context)
+        if camera is None or agent == keeper.AGENT:
+            return GstRtsp.RTSPStatusCode.OK
+        return self.singles.ask(camera, client, what)
 
     def _played(self, client, context) -> None:
         _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)

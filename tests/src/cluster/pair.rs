@@ -102,7 +102,7 @@ impl MemberView {
         self.report.as_ref().map(|report| report.role)
     }
 
-    /// Fails with what is lacking, unless it receives every stream and has all that its peer has.
+    /// Fails with what is lacking, unless it receives every stream, or need not, and has all that its peer has.
     pub fn ensure_well(&self, streams: usize) -> Result<()> {
         let report = self
             .report
@@ -111,7 +111,7 @@ impl MemberView {
         let receiving = report
             .streams
             .iter()
-            .filter(|stream| stream.state == StreamState::Receiving)
+            .filter(|stream| matches!(stream.state, StreamState::Receiving | StreamState::Idle))
             .count();
         let replication = &report.replication;
         ensure!(

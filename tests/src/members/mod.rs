@@ -8,13 +8,13 @@ mod pki;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use crds::Secret;
 use crds::member::{
     FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig, RetentionConfig,
-    RingConfig, SegmentConfig, StreamConfig,
+    RingConfig, SegmentConfig, StreamConfig, TakeOutcome,
 };
-use crds::pair::{Audio, Transport};
+use crds::pair::{Audio, Mode, Transport};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -167,6 +167,15 @@ impl Pair {
             .await
     }
 
+    /// Tells a standby to take over, as the operator does in a switchover.
+    pub async fn switch_over(&self, to: usize) -> Result<()> {
+        let epoch = self.report(to).await?.epoch;
+        let address = self.members[to].control_address();
+        let outcome = self.operator.switch_over(&address, epoch).await?;
+        ensure!(outcome == TakeOutcome::Accepted, "{outcome:?}");
+        Ok(())
+    }
+
     /// Waits until both members are connected and lack nothing older than the live media.
     pub async fn caught_up(&self, limit: Duration) -> Result<()> {
         for index in 0..2 {
@@ -236,6 +245,7 @@ fn rendered(members: &[Member; 2], uid: String, cameras: &Cameras) -> RenderedCo
             lease_duration_seconds: 4,
             stream_failback_ms: Some(60_000),
         },
+        standby_mode: Mode::default(),
         retention: RetentionConfig {
             min_age_seconds: 3_600,
             max_age_seconds: None,

@@ -10,6 +10,7 @@ mod poison;
 mod reclaim;
 mod record;
 mod reload;
+mod standby;
 mod volumes;
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ mod playback;
 mod reload;
 mod replication;
 mod rest;
+mod standby;
 mod streams;
 mod update;
 

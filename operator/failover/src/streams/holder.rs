@@ -1,6 +1,6 @@
 //! The holder's book of delegations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,10 @@ pub enum Why {
 pub(super) struct Seen<'a, K> {
     pub(super) now: BootTime,
     pub(super) own: &'a BTreeMap<K, (Fault, BootTime)>,
+    /// What the holder does not receive because it need not.
+    pub(super) idle: &'a BTreeSet<K>,
     pub(super) peers: &'a BTreeMap<K, (Fault, BootTime)>,
+    pub(super) peers_idle: &'a [K],
     /// The peer is fit, and said something in this epoch within a leash.
     pub(super) peer_hears: bool,
     pub(super) policy: Policy,
@@ -88,8 +91,11 @@ pub(super) struct Case {
     pub(super) held_off: BootTime,
     /// The holder's fault, and since when it lasts.
     pub(super) own: Option<(Fault, BootTime)>,
+    /// Whether it does not receive the stream because it need not.
+    pub(super) idle: bool,
     /// The follower's.
     pub(super) peers: Option<(Fault, BootTime)>,
+    pub(super) peer_idle: bool,
     pub(super) peer_hears: bool,
     pub(super) policy: Policy,
 }
@@ -101,11 +107,11 @@ pub(super) fn decide(case: &Case) -> Option<Why> {
     };
     match case.place {
         Place::Settling { .. } => None,
-        // Where both are blind, nobody is better off.
-        Place::Here if !case.peer_hears || case.peers.is_some() => None,
+        // Where both are blind, nobody is better off. Whether one that is idle would be is not known.
+        Place::Here if !case.peer_hears || case.peers.is_some() || case.peer_idle => None,
         Place::Here => lasted(case.own).map(|(fault, _)| Why::Fault(fault)),
         Place::There { .. } if !case.peer_hears => Some(Why::FollowerSilent),
-        Place::There { .. } if case.own.is_some() => None,
+        Place::There { .. } if case.own.is_some() || case.idle => None,
         Place::There { well, .. } => {
             let fault = lasted(case.peers).map(|(fault, _)| Why::Fault(fault));
             let quiet = case.policy.failback_after.zip(well);
@@ -171,12 +177,13 @@ impl<K: Ord + Copy> Holder<K> {
 
     fn consider(&mut self, stream: K, seen: &Seen<'_, K>) -> Option<Moved<K>> {
         let (own, peers) = (seen.own.get(&stream).copied(), seen.peers.get(&stream).copied());
+        let idle = seen.idle.contains(&stream);
         if let Some(Entry {
             place: Place::There { well, .. },
             ..
         }) = self.entries.get_mut(&stream)
         {
-            *well = own.is_none().then(|| well.unwrap_or(seen.now));
+            *well = (own.is_none() && !idle).then(|| well.unwrap_or(seen.now));
         }
         let entry = self.entries.get(&stream);
         let why = decide(&Case {
@@ -184,7 +191,9 @@ impl<K: Ord + Copy> Holder<K> {
             place: entry.map_or(Place::Here, |entry| entry.place),
             held_off: entry.map_or(BootTime(0), Entry::held_off),
             own,
+            idle,
             peers,
+            peer_idle: seen.peers_idle.contains(&stream),
             peer_hears: seen.peer_hears,
             policy: seen.policy,
         })?;

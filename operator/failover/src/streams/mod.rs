@@ -4,6 +4,9 @@
 //! stream while the other rests, and whose copy is preferred; it never decides whether a frame is recorded: a stream that
 //! nobody claims is written by every member that receives it (I7).
 //!
+//! A member that does not receive a stream because it need not is neither well nor at fault: nothing moves to it before it
+//! has shown that it receives it.
+//!
 //! A delegation lasts one short leash from the *sending* of the follower's word that the word which names it answers, as
 //! authority itself does. The holder counts a stream as its own
 //! again when the follower's word, given after the revocation was heard, no longer claims it, or 1.25 leashes after the last word
@@ -15,7 +18,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +73,9 @@ pub struct Word<K> {
     pub heard: Option<(Incarnation, u64)>,
     /// The streams that the sender does not receive well.
     pub faults: Vec<(K, Fault)>,
+    /// The streams that the sender does not receive because it need not. Whether it could is not known.
+    #[serde(default = "Vec::new")]
+    pub idle: Vec<K>,
     /// The streams that the sender claims.
     pub share: Share<K>,
 }
@@ -126,6 +132,7 @@ pub struct Streams<K> {
     policy: Policy,
     leash: Duration,
     own: BTreeMap<K, (Fault, BootTime)>,
+    idle: BTreeSet<K>,
     peers: BTreeMap<K, (Fault, BootTime)>,
     heard: Option<Heard<K>>,
     sequence: u64,
@@ -146,6 +153,7 @@ impl<K: Ord + Copy> Streams<K> {
             policy,
             leash,
             own: BTreeMap::new(),
+            idle: BTreeSet::new(),
             peers: BTreeMap::new(),
             heard: None,
             sequence: 0,
@@ -175,6 +183,11 @@ impl<K: Ord + Copy> Streams<K> {
     /// The streams that this member does not receive well now.
     pub fn set_faults(&mut self, faults: impl IntoIterator<Item = (K, Fault)>, now: BootTime) {
         self.own = carried(&self.own, faults, now);
+    }
+
+    /// The streams that this member does not receive now because it need not.
+    pub fn set_idle(&mut self, idle: impl IntoIterator<Item = K>) {
+        self.idle = idle.into_iter().collect();
     }
 
     /// The peer's word came. One that is older than what was heard of this start of the peer counts for nothing.
@@ -208,7 +221,9 @@ impl<K: Ord + Copy> Streams<K> {
         let moved = holder.decide(&holder::Seen {
             now,
             own: &self.own,
+            idle: &self.idle,
             peers: &self.peers,
+            peers_idle: answered.map_or(&[], |heard| &heard.word.idle),
             peer_hears: standing.peer_fit && answered.is_some_and(|heard| now < heard.at + self.leash),
             policy: self.policy,
             leash: self.leash,
@@ -274,6 +289,7 @@ impl<K: Ord + Copy> Streams<K> {
             sequence: self.sequence,
             heard: heard.map(|word| (word.from, word.sequence)),
             faults: self.own.iter().map(|(key, (fault, _))| (*key, *fault)).collect(),
+            idle: self.own_idle().collect(),
             share,
         }
     }
@@ -283,9 +299,15 @@ impl<K: Ord + Copy> Streams<K> {
         self.own.keys().copied()
     }
 
-    /// The streams that the peer does not receive well, by its word.
-    pub fn peer_faults(&self) -> impl Iterator<Item = K> {
-        self.peers.keys().copied()
+    /// The streams that this member does not receive because it need not.
+    pub fn own_idle(&self) -> impl Iterator<Item = K> {
+        self.idle.iter().copied()
+    }
+
+    /// The streams that the peer does not receive well, or not at all because it need not, by its word.
+    pub fn not_with_peer(&self) -> impl Iterator<Item = K> {
+        let idle = self.heard.iter().flat_map(|heard| &heard.word.idle);
+        self.peers.keys().chain(idle).copied()
     }
 
     /// The streams that the follower owns, as the holder knows.

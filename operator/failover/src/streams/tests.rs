@@ -56,7 +56,9 @@ fn case(place: Place, own: Option<u64>, peers: Option<u64>) -> Case {
         place,
         held_off: ms(0),
         own: own.map(silent),
+        idle: false,
         peers: peers.map(silent),
+        peer_idle: false,
         peer_hears: true,
         policy: Policy::default(),
     }
@@ -106,6 +108,22 @@ fn a_stream_returns_where_the_holder_receives_it_and_should_have_it() {
         after: 0,
     };
     assert_eq!(decided(settling, Some(0), None), None, "on its way");
+}
+
+#[test]
+fn nothing_moves_to_a_member_that_is_idle() {
+    let blind = case(Place::Here, Some(0), None);
+    assert_eq!(decide(&blind), SILENT);
+    let resting = Case {
+        peer_idle: true,
+        ..blind
+    };
+    assert_eq!(decide(&resting), None, "it has to show first that it receives it");
+    let moved = Case {
+        idle: true,
+        ..case(away(Some(0)), None, Some(0))
+    };
+    assert_eq!(decide(&moved), None, "the holder too");
 }
 
 /// Both members of a pair, and what they say to each other.
@@ -177,6 +195,25 @@ fn a_silent_stream_moves_alone_and_returns_after_a_quiet_time() {
         "stream epochs only rise"
     );
     assert_eq!((two.primary.moves(), two.primary.away().len()), (2, 0));
+}
+
+#[test]
+fn a_stream_moves_to_a_standby_that_was_idle_once_it_receives_it_and_stays() {
+    let mut two = Two::new();
+    two.standby.set_idle([S]);
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    assert_eq!(two.talk_until(0, 1950), []);
+    // It heard of it, and connects.
+    two.standby.set_idle([]);
+    two.standby.set_faults([(S, Fault::Silent)], ms(2000));
+    assert_eq!(two.talk_until(2000, 2950), []);
+    two.standby.set_faults([], ms(3000));
+    assert!(two.talk(3000)[0].to_follower);
+    // Now the primary rests: well or not, nobody knows.
+    two.primary.set_faults([], ms(3050));
+    two.primary.set_idle([S]);
+    assert_eq!(two.talk_until(3050, 600_000), []);
+    assert_eq!(two.claims(600_000), (false, true));
 }
 
 #[test]
@@ -252,6 +289,7 @@ enum Step {
     Say { primary: bool },
     Arrive { primary: bool, lost: bool },
     Faults { primary: bool, blind: bool },
+    Idle { primary: bool, idle: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -260,6 +298,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<bool>().prop_map(|primary| Step::Say { primary }),
         4 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(primary, lost)| Step::Arrive { primary, lost }),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, blind)| Step::Faults { primary, blind }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(primary, idle)| Step::Idle { primary, idle }),
     ]
 }
 
@@ -290,6 +329,8 @@ proptest! {
                 Step::Arrive { .. } => {}
                 Step::Faults { primary: true, blind } => primary.set_faults(blind.then_some((S, Fault::Silent)), mine),
                 Step::Faults { primary: false, blind } => standby.set_faults(blind.then_some((S, Fault::Silent)), theirs),
+                Step::Idle { primary: true, idle } => primary.set_idle(idle.then_some(S)),
+                Step::Idle { primary: false, idle } => standby.set_idle(idle.then_some(S)),
             }
             let (mine, theirs) = (ms(at), BootTime(at * 1_000_000 * 5 / 6));
             primary.advance(mine, holder());

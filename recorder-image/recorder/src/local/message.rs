@@ -154,6 +154,8 @@ pub enum StreamState {
     /// No frames, and the last attempt failed; or frames arrive and this stream alone cannot be written here. It is tried
     /// again with a back-off.
     Failed,
+    /// Nothing is expected: the peer receives it, and this member need not.
+    Idle,
 }
 
 /// Why a stream is not received.
@@ -317,7 +319,7 @@ pub struct Peer {
     pub share: Share,
     /// It says that it is fit.
     pub fit: bool,
-    /// The streams that it does not receive or cannot write.
+    /// The streams that it does not receive, for whatever reason, or cannot write.
     pub broken_streams: Vec<StreamUid>,
 }
 

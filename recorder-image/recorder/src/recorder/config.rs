@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::member::RenderedConfig;
-use crds::pair::{Audio, Transport};
+use crds::pair::{Audio, Mode, Transport};
 
 use super::http::auth::Token;
 use super::ring::Limits;
@@ -125,6 +125,8 @@ pub struct Settings {
     pub segment: Duration,
     /// Limits of each ring.
     pub ring: Limits,
+    /// What this member does of whom no frames are needed.
+    pub mode: Mode,
     /// How long media stays.
     pub retention: Retention,
 }
@@ -186,6 +188,7 @@ fn settings(rendered: RenderedConfig) -> Settings {
             max_bytes: usize::try_from(rendered.ring.max_bytes_per_stream).unwrap_or(usize::MAX),
             preroll: Duration::from_millis(rendered.ring.preroll_ms),
         },
+        mode: rendered.standby_mode,
         retention: Retention {
             min_age: Duration::from_secs(rendered.retention.min_age_seconds),
             max_age: rendered.retention.max_age_seconds.map(Duration::from_secs),

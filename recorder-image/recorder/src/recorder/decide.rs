@@ -1,4 +1,4 @@
-//! Whether this member writes a stream: a pure function (I6, I9, I12).
+//! Whether this member writes a stream, and whether it has to receive it: pure functions (I6, I7, I9, I12).
 
 use std::time::Duration;
 
@@ -55,6 +55,16 @@ pub fn should_write(peer: PeerView, backlog: &Backlog, now: Duration, max_bytes:
         return Some(Why::TooOld);
     }
     (backlog.bytes > max_bytes / 2).then_some(Why::TooMuch)
+}
+
+/// Whether a member that may rest must receive a stream: it owns it, or no fit peer that it hears claims it and receives it
+/// well. `lets_go` excuses a peer that cannot receive it yet, because this member has only begun to let go of the camera.
+pub fn is_needed(owns: bool, peer: PeerView, lets_go: bool) -> bool {
+    let excused = PeerView {
+        stream_broken: peer.stream_broken && !lets_go,
+        ..peer
+    };
+    owns || !excused.writes()
 }
 
 #[cfg(test)]
@@ -129,7 +139,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_must_receive_a_stream() {
+        let silent = PeerView { heard: false, ..GOOD };
+        let unfit = PeerView { fit: false, ..GOOD };
+        let of_nobody = PeerView {
+            owns_stream: false,
+            ..GOOD
+        };
+        let broken = PeerView {
+            stream_broken: true,
+            ..GOOD
+        };
+        let table = [
+            (false, GOOD, false, false),
+            (true, GOOD, false, true),
+            (true, GOOD, true, true),
+            (false, silent, false, true),
+            (false, silent, true, true),
+            (false, unfit, false, true),
+            (false, unfit, true, true),
+            (false, of_nobody, false, true),
+            (false, of_nobody, true, true),
+            (false, broken, false, true),
+            (false, broken, true, false),
+            (true, broken, true, true),
+            (false, PeerView::default(), false, true),
+        ];
+        for (owns, peer, lets_go, want) in table {
+            assert_eq!(is_needed(owns, peer, lets_go), want, "{owns} {peer:?} {lets_go}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_must_be_written_must_be_received(claims: bool, fit: bool, heard: bool, broken: bool) {
+            let peer = PeerView { heard, owns_stream: claims, fit, stream_broken: broken };
+            let writes = should_write(peer, &NOTHING, NOW, 1000).is_some();
+            proptest::prop_assert_eq!(is_needed(false, peer, false), writes);
+        }
+
         #[test]
         fn i1_a_silent_peer_never_stops_the_writing(claims: bool, fit: bool, broken: bool, bytes in 0usize..1000) {
             let peer = PeerView { heard: false, owns_stream: claims, fit, stream_broken: broken };

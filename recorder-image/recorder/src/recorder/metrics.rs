@@ -73,6 +73,8 @@ pub struct Metrics {
     pub ring_bytes: Family<StreamLabel, Gauge>,
     /// 1 while frames come.
     pub stream_up: Family<StreamLabel, Gauge>,
+    /// 1 while no frame is expected.
+    pub stream_idle: Family<StreamLabel, Gauge>,
     /// 1 while this member writes the stream.
     pub stream_writing: Family<StreamLabel, Gauge>,
     /// 1 while this member owns the stream.
@@ -133,6 +135,7 @@ impl Metrics {
             session_errors: Family::default(),
             ring_bytes: Family::default(),
             stream_up: Family::default(),
+            stream_idle: Family::default(),
             stream_writing: Family::default(),
             stream_owned: Family::default(),
             stream_fps: Family::default(),
@@ -203,6 +206,11 @@ impl Metrics {
         );
         r.register_with_unit("ring", "Bytes in the ring", Unit::Bytes, self.ring_bytes.clone());
         r.register("stream_up", "1 while frames come", self.stream_up.clone());
+        r.register(
+            "stream_idle",
+            "1 while no frame is expected, because the other member receives the stream",
+            self.stream_idle.clone(),
+        );
         r.register(
             "stream_writing",
             "1 while this member writes the stream",
@@ -311,6 +319,7 @@ impl Metrics {
         self.frames_written.remove(&label);
         self.ring_bytes.remove(&label);
         self.stream_up.remove(&label);
+        self.stream_idle.remove(&label);
         self.stream_writing.remove(&label);
         self.stream_owned.remove(&label);
         self.stream_fps.remove(&label);

@@ -3,12 +3,14 @@
 pub mod app;
 pub mod config;
 pub mod decide;
+pub mod demand;
 pub mod frame;
 pub mod gap_account;
 pub mod http;
 pub mod link;
 pub mod merged;
 pub mod metrics;
+pub mod need;
 pub mod pair;
 pub mod reclaim;
 pub mod registry;

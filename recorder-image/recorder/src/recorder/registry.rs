@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crds::pair::Mode;
+
 use super::config::{Settings, StreamSpec};
 use super::metrics::Metrics;
+use super::session::Demand;
 use super::session::classify::Fault;
 use super::session::source::Source;
 use super::session::supervise::{Supervised, supervise};
@@ -96,6 +99,9 @@ impl Registry {
                     inner.ring.set_limits(settings.ring);
                     inner.detect_frozen(spec.detect_frozen);
                     drop(inner);
+                    entry
+                        .stream
+                        .ask(demand(settings.mode, *entry.stream.demand.borrow()));
                     entry.spec.detect_frozen = spec.detect_frozen;
                     if entry.spec != *spec {
                         entry.restart(spec);
@@ -115,6 +121,7 @@ impl Registry {
             &self.metrics,
         ));
         stream.lock().detect_frozen(spec.detect_frozen);
+        stream.ask(demand(settings.mode, Demand::Unknown));
         prepare(&stream);
         let session = supervise(Arc::clone(&stream), source(spec));
         Entry {
@@ -152,6 +159,15 @@ impl Entry {
         drop(inner);
         self.session = supervise(Arc::clone(&self.stream), source(spec));
         self.spec = spec.clone();
+    }
+}
+
+/// What to ask for at once in this mode. The rest is asked for as it is needed.
+fn demand(mode: Mode, before: Demand) -> Demand {
+    match (mode, before) {
+        (Mode::Hot, _) => Demand::Always,
+        (_, Demand::Always) => Demand::Needed,
+        (_, before) => before,
     }
 }
 

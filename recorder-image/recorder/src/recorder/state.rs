@@ -123,9 +123,8 @@ impl Shared {
                 .stream(stream.uid)
                 .and_then(|s| s.copies.values().map(Copy::end_us).max());
             if let Some(end) = end {
-                stream
-                    .lock()
-                    .resume_after(end, "the recorder was started again, or the stream came back");
+                let why = "the recorder was started again, or the stream came back";
+                stream.lock().resume_after(end, "RecorderRestart", why);
             }
         });
         tracing::info!(added = ?changes.added, removed = ?changes.removed, restarted = ?changes.restarted, "configured");
@@ -169,6 +168,14 @@ impl Shared {
             }
         }
         catalogue
+    }
+
+    /// Where what is recorded of a stream ends, of that which began before `until_us`, microseconds since the Unix epoch.
+    /// Reads files: not for an async task.
+    pub fn recorded_before(&self, stream: StreamUid, until_us: i64) -> Option<i64> {
+        let catalogue = self.fresh_catalogue(stream);
+        let copies = catalogue.stream(stream)?.copies.values();
+        copies.filter(|c| c.start_us() < until_us).map(Copy::end_us).max()
     }
 
     /// What the file of a received segment has that the catalogue does not know: read without holding it.

@@ -1,6 +1,7 @@
 //! What the parts of the recorder share about one stream: its ring, its health, and what has to be noted.
 
 mod freshness;
+mod gap;
 pub mod live;
 mod notices;
 
@@ -8,34 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use failover::streams::Fault;
+use tokio::sync::watch;
 
 use self::freshness::Freshness;
-use self::live::Viewers;
+pub use self::gap::GapNotice;
+use self::live::{End, Viewers};
 use self::notices::Notices;
 use super::frame::Frame;
 use super::metrics::{ErrorLabel, GAP_STATES, GapLabel, Metrics, gap_state, label};
 use super::ring::matching::Collector;
-use super::ring::{Dropped, Limits, Ring};
+use super::ring::{Limits, Ring};
+use super::session::Demand;
 use super::session::clock::CameraClock;
 use crate::local::{ErrorCode, GapLengths, StreamError, StreamHealth, StreamState, StreamUid};
 
 /// Over which time frame rate and bit rate are measured.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
-
-/// Frames that this member does not hold, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GapNotice {
-    /// End of the last frame before, microseconds since the Unix epoch.
-    pub start_us: i64,
-    /// The first frame after; `None` while it lasts.
-    pub end_us: Option<i64>,
-    /// A short word: `Watchdog`, `PacketLoss`, `Disconnected`, `NotHeldHere`...
-    pub cause: String,
-    /// What was seen, for people.
-    pub evidence: String,
-    /// How many frames, where it can be told.
-    pub frames: Option<u64>,
-}
 
 /// Something for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +50,8 @@ pub struct Inner {
     pub viewers: Viewers,
     /// Until when no sound is asked for, on `CLOCK_BOOTTIME`.
     deaf_until: Duration,
+    /// The first key frame since the stream was idle.
+    first_us: Option<i64>,
     /// The usual time between two frames, as it was measured last, microseconds.
     interval_us: Option<i64>,
     notices: Notices,
@@ -95,6 +86,8 @@ pub struct Stream {
     pub uid: StreamUid,
     /// Its metrics.
     pub counters: Counters,
+    /// What is asked of its session.
+    pub demand: watch::Sender<Demand>,
     inner: Mutex<Inner>,
 }
 
@@ -153,6 +146,10 @@ impl Counters {
             .get_or_create(&label)
             .set(i64::from(health.state == StreamState::Receiving));
         self.0
+            .stream_idle
+            .get_or_create(&label)
+            .set(i64::from(health.state == StreamState::Idle));
+        self.0
             .stream_writing
             .get_or_create(&label)
             .set(i64::from(health.writing));
@@ -168,7 +165,7 @@ impl Counters {
 }
 
 impl Stream {
-    /// A stream that was not heard yet.
+    /// A stream that was not heard yet, of which frames are wanted always.
     pub fn new(name: String, uid: StreamUid, limits: Limits, metrics: &Arc<Metrics>) -> Self {
         let health = Health {
             state: StreamState::Connecting,
@@ -196,6 +193,7 @@ impl Stream {
                 metrics.viewers_dropped.get_or_create(&label(&name)).clone(),
             ),
             deaf_until: Duration::ZERO,
+            first_us: None,
             interval_us: None,
             notices: Notices::default(),
             freshness: Freshness::default(),
@@ -205,6 +203,7 @@ impl Stream {
             name,
             uid,
             counters: Counters(Arc::clone(metrics)),
+            demand: watch::Sender::new(Demand::Always),
             inner: Mutex::new(inner),
         }
     }
@@ -213,6 +212,16 @@ impl Stream {
     /// left consistent by each of its methods or loses its newest frame.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for this of its session. Returns what was asked for before.
+    pub fn ask(&self, demand: Demand) -> Demand {
+        let mut before = demand;
+        self.demand.send_if_modified(|asked| {
+            before = std::mem::replace(asked, demand);
+            before != demand
+        });
+        before
     }
 
     /// A frame arrived.
@@ -258,6 +267,7 @@ impl Inner {
         self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
             self.end_gap(us);
+            self.first_us.get_or_insert(us);
         }
         let frame = Arc::new(frame);
         self.viewers.feed(&frame);
@@ -272,50 +282,26 @@ impl Inner {
         self.interval_us
     }
 
-    /// Frames left the ring at `now` without being durable here.
-    pub fn not_held(&mut self, dropped: Dropped, evidence: &str, now: Duration) {
-        let gap = GapNotice {
-            start_us: dropped.start_us,
-            end_us: Some(dropped.end_us),
-            cause: "NotHeldHere".into(),
-            evidence: evidence.into(),
-            frames: Some(dropped.frames),
-        };
-        self.health.gaps += u64::from(self.notices.dropped(gap, now));
+    /// No frame is expected here from now on, `wall_us` microseconds since the Unix epoch: what lacks here was for this
+    /// member to receive until now only.
+    pub fn rest(&mut self, wall_us: i64) {
+        self.end_gap(wall_us);
+        self.ring.close_gop();
+        self.ring.rest(true);
+        self.viewers.end(End::NoPicture);
+        self.health.rest();
+        self.first_us = None;
     }
 
-    /// A gap begins where the last frame ended, unless one lasts already. Without a frame before there is none.
-    pub fn begin_gap(&mut self, cause: &str, evidence: &str) {
-        let Some(start_us) = self.health.last_end_us.filter(|_| self.open_gap.is_none()) else {
-            return;
-        };
-        let gap = GapNotice {
-            start_us,
-            end_us: None,
-            cause: cause.into(),
-            evidence: evidence.into(),
-            frames: None,
-        };
-        self.open_gap = Some(gap.clone());
-        self.notice(Notice::Gap(gap));
+    /// Frames are expected again. A gap is noted only when it is known how far the recording went elsewhere.
+    pub fn wake(&mut self) {
+        self.ring.rest(false);
+        self.health.state = StreamState::Connecting;
     }
 
-    fn end_gap(&mut self, end_us: i64) {
-        let Some(mut gap) = self.open_gap.take() else {
-            return;
-        };
-        gap.end_us = Some(end_us.max(gap.start_us));
-        gap.frames = self
-            .interval_us
-            .filter(|interval| *interval > 0)
-            .map(|interval| ((end_us - gap.start_us + interval / 2).max(0) / interval).cast_unsigned());
-        self.notice(Notice::Gap(gap));
-    }
-
-    /// The recording went on elsewhere, or before, until `end_us`: a gap that began then lasts now.
-    pub fn resume_after(&mut self, end_us: i64, evidence: &str) {
-        self.health.last_end_us = Some(end_us);
-        self.begin_gap("RecorderRestart", evidence);
+    /// The first key frame since the stream was idle, microseconds since the Unix epoch.
+    pub fn first_us(&self) -> Option<i64> {
+        self.first_us
     }
 
     /// Keeps a notice for the writer.
@@ -394,6 +380,7 @@ impl Inner {
             _ if h.unwritable.is_some() => Some(Fault::Unwritable),
             StreamState::Receiving => self.freshness.fault(now, interval),
             StreamState::Connecting => Some(Fault::Silent),
+            StreamState::Idle => None,
             StreamState::Failed => Some(match h.error.as_ref().map(|error| error.code) {
                 Some(ErrorCode::Timeout | ErrorCode::Unreachable) | None => Fault::Silent,
                 Some(_) => Fault::Broken,
@@ -413,7 +400,9 @@ impl Inner {
 
     /// Why no frames come, where that is known.
     pub fn why_silent(&self) -> Option<&str> {
-        self.health.error.as_ref().map(|e| e.message.as_str())
+        let resting = "this member is idle, as standby.mode says: the other one has the picture";
+        let idle = (self.health.state == StreamState::Idle).then_some(resting);
+        idle.or(self.health.error.as_ref().map(|e| e.message.as_str()))
     }
 
     /// When the newest frame arrived, on `CLOCK_BOOTTIME`.
@@ -423,6 +412,13 @@ impl Inner {
 }
 
 impl Health {
+    /// Nothing is known of the camera any more.
+    fn rest(&mut self) {
+        self.state = StreamState::Idle;
+        (self.error, self.warning) = (None, None);
+        (self.last_frame, self.last_end_us) = (None, None);
+    }
+
     fn worst(&self) -> Option<&StreamError> {
         let errors = [&self.error, &self.unwritable, &self.disk_error, &self.warning];
         errors.into_iter().find_map(Option::as_ref)
@@ -505,6 +501,57 @@ mod tests {
         assert_eq!(
             (gap.end_us, gap.frames, gap.cause.as_str()),
             (Some(2_400_000), Some(58), "Watchdog")
+        );
+    }
+
+    #[test]
+    fn a_rest_is_no_gap_and_what_it_cost_is_one() {
+        let stream = stream();
+        let mut inner = stream.lock();
+        inner.push(frame(0, true), Some(40_000));
+        inner.begin_gap("Watchdog", "no frame for 2 s");
+        inner.rest(1_000_000);
+        let before = inner.take_notices(Duration::MAX);
+        let ends: Vec<_> = before
+            .iter()
+            .map(|n| matches!(n, Notice::Gap(g) if g.end_us == Some(1_000_000)))
+            .collect();
+        assert_eq!(ends, [false, true], "it ends with the rest: {before:?}");
+        inner.begin_gap("Disconnected", "nothing is expected");
+        inner.wake();
+        inner.begin_gap("Disconnected", "the other member has the session yet");
+        assert_eq!(inner.take_notices(Duration::MAX), []);
+        inner.push(frame(100, true), Some(40_000));
+        assert_eq!(inner.first_us(), Some(4_000_000));
+        inner.resumed_after(4_000_000, 4_000_000, "Takeover", "they overlap");
+        assert_eq!(inner.take_notices(Duration::MAX), []);
+        inner.resumed_after(3_000_000, 4_000_000, "Takeover", "it was idle");
+        let after = inner.take_notices(Duration::MAX);
+        assert!(
+            matches!(&after[..], [Notice::Gap(g)] if (g.start_us, g.end_us, g.frames) == (3_000_000, Some(4_000_000), Some(25))),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn an_idle_stream_has_no_fault_and_no_picture() {
+        let stream = stream();
+        stream.lock().push(frame(0, true), None);
+        stream.lock().receiving();
+        stream.lock().rest(0);
+        let health = stream.health(Duration::from_secs(9));
+        assert_eq!((health.state, health.fault), (StreamState::Idle, None));
+        assert!(
+            stream
+                .lock()
+                .why_silent()
+                .is_some_and(|why| why.contains("standby.mode"))
+        );
+        stream.lock().wake();
+        let health = stream.health(Duration::from_secs(9));
+        assert_eq!(
+            (health.state, health.fault),
+            (StreamState::Connecting, Some(Fault::Silent))
         );
     }
 

@@ -48,8 +48,13 @@ pub enum Input {
     Order(Event, oneshot::Sender<OrderOutcome>),
     /// What the peer says of streams.
     PeerStreams(Word<StreamUid>),
-    /// The streams that this member's recorder does not receive well.
-    Faults(Vec<(StreamUid, Fault)>),
+    /// How this member's recorder receives its streams.
+    Streams {
+        /// Those that it does not receive well.
+        faults: Vec<(StreamUid, Fault)>,
+        /// Those that it does not receive because it need not.
+        idle: Vec<StreamUid>,
+    },
     /// The recorder opened a segment: it writes.
     Opened,
     /// When streams return, and the leash by which they are delegated.
@@ -87,8 +92,8 @@ pub struct Moved {
 /// What was said of streams last, to whom.
 #[derive(Debug, Default)]
 struct Spoken {
-    /// To the peer.
-    word: Option<(Share, Vec<StreamUid>, BootTime)>,
+    /// To the peer: its claims, its faults, what it rests from, and when.
+    word: Option<(Share, [Vec<StreamUid>; 2], BootTime)>,
     /// To the recorder.
     owned: Option<Share>,
 }
@@ -190,7 +195,10 @@ impl<A: LeaseApi> Driver<A> {
                 Ok(Some(Input::Event(event))) => self.step(event, None),
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
                 Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, now()),
-                Ok(Some(Input::Faults(faults))) => self.streams.set_faults(faults, now()),
+                Ok(Some(Input::Streams { faults, idle })) => {
+                    self.streams.set_faults(faults, now());
+                    self.streams.set_idle(idle);
+                }
                 Ok(Some(Input::Opened)) => self.phases.opened(wall_ms()),
                 Ok(Some(Input::Policy(policy, leash))) => self.streams.configure(policy, leash),
                 Err(_) => self.step(Event::Tick, None),
@@ -338,14 +346,17 @@ impl<A: LeaseApi> Driver<A> {
     /// To the peer and to the recorder, at each change; to the peer also each [`STREAMS_PERIOD`].
     fn speak(&mut self, at: BootTime) {
         let share = self.streams.share(at);
-        let faults: Vec<StreamUid> = self.streams.own_faults().collect();
-        let said = self.spoken.word.as_ref().is_some_and(|(before, broken, when)| {
-            *before == share && *broken == faults && at.since(*when) < STREAMS_PERIOD
+        let received = [
+            self.streams.own_faults().collect(),
+            self.streams.own_idle().collect(),
+        ];
+        let said = self.spoken.word.as_ref().is_some_and(|(before, how, when)| {
+            *before == share && *how == received && at.since(*when) < STREAMS_PERIOD
         });
         if !said {
             let word = self.streams.word(at);
             self.send(Message::Streams(word));
-            self.spoken.word = Some((share.clone(), faults, at));
+            self.spoken.word = Some((share.clone(), received, at));
         }
         if self.spoken.owned.as_ref() != Some(&share) {
             self.recorder(ToRecorder::Owned(self.owned(at)));
@@ -386,7 +397,7 @@ impl<A: LeaseApi> Driver<A> {
             suspected: self.suspected,
             share: self.streams.peer_share(at),
             fit: peer.is_some_and(|p| p.health == Some(Health::Fit)),
-            broken_streams: self.streams.peer_faults().collect(),
+            broken_streams: self.streams.not_with_peer().collect(),
         };
         let stale = self
             .told

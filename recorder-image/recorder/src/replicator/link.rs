@@ -15,7 +15,7 @@ use super::hub::Hub;
 use super::keeper::Work;
 use super::receiver::pass;
 use crate::clock;
-use crate::local::{self, LocalError, Receiver, Ticket, ToRecorder, ToReplicator};
+use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
@@ -121,7 +121,9 @@ impl Link {
         }
         if let Some(streams) = &ticket.streams {
             let faults = streams.iter().filter_map(|s| Some((s.uid, s.fault?))).collect();
-            let _ = self.driver.send(Input::Faults(faults)).await;
+            let idle = streams.iter().filter(|s| s.state == StreamState::Idle);
+            let idle = idle.map(|s| s.uid).collect();
+            let _ = self.driver.send(Input::Streams { faults, idle }).await;
             *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
         }
     }

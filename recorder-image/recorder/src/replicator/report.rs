@@ -163,6 +163,7 @@ fn stream(h: StreamHealth) -> api::StreamReport {
             StreamState::Receiving => api::StreamState::Receiving,
             StreamState::Connecting => api::StreamState::Connecting,
             StreamState::Failed => api::StreamState::Failed,
+            StreamState::Idle => api::StreamState::Idle,
         },
         error: h.error.map(|e| api::StreamError {
             code: code(e.code),

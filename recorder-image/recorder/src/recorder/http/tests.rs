@@ -276,6 +276,7 @@ fn watched(shared: &Shared) -> Arc<Stream> {
             max_bytes: 1 << 20,
             preroll: Duration::from_secs(2),
         },
+        mode: crds::pair::Mode::Hot,
         retention: Retention::default(),
     };
     shared.configure(&settings);

@@ -75,6 +75,8 @@ pub struct Ring {
     cursor: Option<u64>,
     /// The head of the open group was dropped, so the rest of it is of no use.
     skip_to_key: bool,
+    /// Nothing is kept for the pre-roll.
+    resting: bool,
     received: Received,
 }
 
@@ -88,6 +90,7 @@ impl Ring {
             bytes: 0,
             cursor: None,
             skip_to_key: true,
+            resting: false,
             received: Received::default(),
         }
     }
@@ -95,6 +98,11 @@ impl Ring {
     /// Other limits, from a changed configuration. Takes effect with the next frame.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Whether no frame is expected: then what is durable leaves at once.
+    pub fn rest(&mut self, yes: bool) {
+        self.resting = yes;
     }
 
     /// Bytes held.
@@ -157,12 +165,11 @@ impl Ring {
         self.skip_to_key = true;
     }
 
-    /// Forgets durable groups older than the pre-roll.
+    /// Forgets durable groups older than the pre-roll, of which there is none while nothing is expected.
     pub fn trim(&mut self, now: Duration) {
         while let Some(gop) = self.gops.front() {
-            let old = gop
-                .last_received()
-                .is_none_or(|at| now.saturating_sub(at) > self.limits.preroll);
+            let past = |at| now.saturating_sub(at) > self.limits.preroll;
+            let old = self.resting || gop.last_received().is_none_or(past);
             let free = gop.is_durable() || gop.closed && breaks(I12);
             if !(free && old) {
                 break;

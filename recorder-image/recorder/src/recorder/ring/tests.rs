@@ -123,6 +123,21 @@ fn what_shows_nothing_new_is_not_waited_for() {
 }
 
 #[test]
+fn at_rest_nothing_stays_but_what_is_not_durable() {
+    let mut ring = filled(100);
+    ring.close_gop();
+    ring.start();
+    ring.take(usize::MAX);
+    ring.durable(0, 75);
+    ring.rest(true);
+    ring.trim(Duration::from_millis(99 * 40));
+    assert_eq!(ring.frames().count(), 25);
+    ring.durable(75, 100);
+    ring.trim(Duration::from_millis(99 * 40));
+    assert_eq!((ring.frames().count(), ring.bytes()), (0, 0));
+}
+
+#[test]
 fn writing_starts_with_the_oldest_group_that_is_not_durable() {
     let mut ring = filled(100);
     ring.received(gop_of(0, 0));

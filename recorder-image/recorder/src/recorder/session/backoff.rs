@@ -10,6 +10,14 @@ const HOLD_OFF: Duration = Duration::from_secs(30);
 /// A session that lasted this long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
 
+/// Waits where another member lets go of the camera.
+const QUICK: Duration = Duration::from_millis(250);
+
+/// How long to wait for a camera that gives its only session to another member yet: between 100 and 250 ms, by `jitter` (0 to 1).
+pub fn quick(jitter: f64) -> Duration {
+    QUICK.mul_f64(0.4 + 0.6 * jitter.clamp(0.0, 1.0))
+}
+
 /// The state of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff {
@@ -46,6 +54,11 @@ mod tests {
             .collect();
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(backoff.ended(Duration::from_secs(6), false, 0.0).as_millis(), 100);
+    }
+
+    #[test]
+    fn what_another_lets_go_of_is_asked_for_often() {
+        assert_eq!([0.0, 1.0, 9.0].map(|j| quick(j).as_millis()), [100, 250, 250]);
     }
 
     #[test]

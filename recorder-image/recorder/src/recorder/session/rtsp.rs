@@ -15,6 +15,7 @@ use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFram
 use retina::rtcp::ReceivedCompoundPacket;
 use segment::{AudioCodec, AudioTrack};
 
+use super::Demand;
 use super::classify::{Fault, unrecorded_tracks};
 use super::clock::{Arrival, Report, ntp_to_unix_us};
 use super::intake::{Intake, Parameters, Taken, Unit};
@@ -40,20 +41,75 @@ const MAX_ERRORS: u32 = 10_000;
 /// A key frame has to come within this time, or nothing can be recorded.
 const KEY_FRAME: Duration = Duration::from_mins(1);
 
+/// A session that is set up and does not play.
+pub struct Prepared {
+    session: Session<Described>,
+    tracks: Tracks,
+    /// Whether sound is wanted, and whether it was asked for.
+    sound: (bool, bool),
+}
+
 /// Receives the stream until the session ends; that is always a fault. Frames go to the ring of `stream`.
-pub async fn receive(stream: &Stream, source: &Source) -> Fault {
-    let mut with_sound = source.audio == Audio::Record && stream.lock().may_hear(now());
-    match set_up(stream, source, &mut with_sound).await {
+pub async fn receive(stream: &Stream, source: &Source, prepared: Option<Prepared>) -> Fault {
+    let prepared = match prepared {
+        Some(prepared) => Ok(prepared),
+        None => prepare(stream, source).await,
+    };
+    let playing = match prepared {
+        Ok(prepared) => play(stream, source, prepared).await,
+        Err(fault) => Err(fault),
+    };
+    match playing {
         Ok((demuxed, tracks)) => Reception::new(stream, demuxed, tracks).run().await,
+        Err(fault) => fault,
+    }
+}
+
+/// Sets a session up.
+///
+/// # Errors
+/// What kept it from that.
+pub async fn prepare(stream: &Stream, source: &Source) -> Result<Prepared, Fault> {
+    let wanted = source.audio == Audio::Record && stream.lock().may_hear(now());
+    let mut asked = false;
+    match set_up(source, wanted, &mut asked).await {
+        Ok((session, tracks)) => Ok(Prepared {
+            session,
+            tracks,
+            sound: (wanted, asked),
+        }),
         Err(fault) => {
-            if with_sound {
-                // It may be the sound that the camera is not up to.
-                let why = source.secrets.redact(&format!("{fault:?}"));
-                stream.lock().deafen(now(), QUIET, &why);
-            }
-            fault
+            suspect_sound(stream, source, asked, &fault);
+            Err(fault)
         }
     }
+}
+
+/// It may be the sound that the camera is not up to; but not where it says that another member has its session yet.
+fn suspect_sound(stream: &Stream, source: &Source, asked: bool, fault: &Fault) {
+    let taken = matches!(fault, Fault::Status(453 | 503)) && *stream.demand.borrow() != Demand::Always;
+    if asked && !taken {
+        let why = source.secrets.redact(&format!("{fault:?}"));
+        stream.lock().deafen(now(), QUIET, &why);
+    }
+}
+
+async fn play(stream: &Stream, source: &Source, prepared: Prepared) -> Result<(Demuxed, Tracks), Fault> {
+    let Prepared {
+        session,
+        tracks,
+        sound: (wanted, asked),
+    } = prepared;
+    say_unrecorded(stream, session.streams(), &tracks, wanted);
+    let options = PlayOptions::default()
+        .initial_seq(InitialSequenceNumberPolicy::Ignore)
+        .initial_timestamp(InitialTimestampPolicy::Ignore);
+    let playing = step("PLAY", session.play(options)).await;
+    let demuxed = playing.and_then(|playing| playing.demuxed().map_err(|e| Fault::from(&e)));
+    if let Err(fault) = &demuxed {
+        suspect_sound(stream, source, asked, fault);
+    }
+    Ok((demuxed?, tracks))
 }
 
 /// This moment, on `CLOCK_BOOTTIME`.
@@ -69,9 +125,12 @@ struct Track {
     interval: Option<Duration>,
 }
 
-/// `with_sound` says whether sound is wanted, and then whether it was asked for.
-async fn set_up(stream: &Stream, source: &Source, with_sound: &mut bool) -> Result<(Demuxed, Tracks), Fault> {
-    let wanted = std::mem::take(with_sound);
+/// `wanted` says whether sound is, and `asked` then whether it was asked for.
+async fn set_up(
+    source: &Source,
+    wanted: bool,
+    asked: &mut bool,
+) -> Result<(Session<Described>, Tracks), Fault> {
     resolve(source).await?;
     let options = SessionOptions::default().creds(
         source
@@ -81,7 +140,6 @@ async fn set_up(stream: &Stream, source: &Source, with_sound: &mut bool) -> Resu
     );
     let mut session = step("DESCRIBE", Session::describe(source.url.clone(), options)).await?;
     let mut tracks = choose(&session, wanted)?;
-    say_unrecorded(stream, &session, &tracks, wanted);
     let setup = || {
         SetupOptions::default()
             .frame_format(FrameFormat::MP4)
@@ -89,22 +147,17 @@ async fn set_up(stream: &Stream, source: &Source, with_sound: &mut bool) -> Resu
     };
     step("SETUP", session.setup(tracks.video.index, setup())).await?;
     if let Some(index) = tracks.sound.as_ref().map(|sound| sound.index) {
-        *with_sound = true;
+        *asked = true;
         match step("SETUP", session.setup(index, setup())).await {
             // The connection is as good as before.
             Err(Fault::Status(status)) => {
-                tracing::warn!(stream = %stream.name, status, "the camera does not give its sound");
+                tracing::warn!(camera = %source.address, status, "the camera does not give its sound");
                 tracks.sound = None;
             }
             other => other?,
         }
     }
-    let play = PlayOptions::default()
-        .initial_seq(InitialSequenceNumberPolicy::Ignore)
-        .initial_timestamp(InitialTimestampPolicy::Ignore);
-    let playing = step("PLAY", session.play(play)).await?;
-    let demuxed = playing.demuxed().map_err(|e| Fault::from(&e))?;
-    Ok((demuxed, tracks))
+    Ok((session, tracks))
 }
 
 fn transport(source: &Source) -> retina::client::Transport {
@@ -182,10 +235,9 @@ fn name(track: &retina::client::Stream) -> String {
 }
 
 /// The tracks that are not recorded, though they are wanted, are said aloud.
-fn say_unrecorded(stream: &Stream, session: &Session<Described>, tracks: &Tracks, with_sound: bool) {
+fn say_unrecorded(stream: &Stream, all: &[retina::client::Stream], tracks: &Tracks, with_sound: bool) {
     let recorded = |i: usize| i == tracks.video.index || tracks.sound.as_ref().is_some_and(|s| s.index == i);
-    let others: Vec<_> = session
-        .streams()
+    let others: Vec<_> = all
         .iter()
         .enumerate()
         .filter(|(i, track)| !recorded(*i) && (track.media() != "audio" || with_sound))

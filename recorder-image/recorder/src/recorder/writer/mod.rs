@@ -24,7 +24,9 @@ use self::volume::Volume;
 use super::state::{Shared, pinned};
 use crate::clock::boottime_ns;
 use crate::disk::Guard;
-use crate::local::{ErrorCode, SegmentId, StreamError, StreamUid, TICKET_PERIOD, Ticket, ToReplicator};
+use crate::local::{
+    ErrorCode, SegmentId, StreamError, StreamState, StreamUid, TICKET_PERIOD, Ticket, ToReplicator,
+};
 
 /// How often the rings are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -74,8 +76,8 @@ pub struct Writer {
     dirty_bytes: u64,
     due: Due,
     tickets: u64,
-    /// The streams that were said not to be received well.
-    faults: Vec<(StreamUid, Fault)>,
+    /// How each stream was said to be received.
+    told: Vec<(StreamState, Option<Fault>)>,
 }
 
 /// When each periodic piece of work was done last, on `CLOCK_BOOTTIME`.
@@ -119,7 +121,7 @@ impl Writer {
             dirty_bytes: 0,
             due: Due::default(),
             tickets: 0,
-            faults: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -404,11 +406,11 @@ impl Writer {
         }
         let health: Vec<_> = self.lanes.values().map(|l| l.stream.health(at)).collect();
         let disk = self.guard.report();
-        let faults: Vec<_> = health.iter().filter_map(|h| Some((h.uid, h.fault?))).collect();
+        let told: Vec<_> = health.iter().map(|h| (h.state, h.fault)).collect();
         let owned = |uid| self.shared.pair.standing(uid, at).owner;
         // A stream that fails must not wait: the other member is to write it.
-        let changed = faults != self.faults;
-        self.faults = faults;
+        let changed = told != self.told;
+        self.told = told;
         let streams = (passed(&mut self.due.health, at, HEALTH_PERIOD) || changed).then(|| {
             for (lane, health) in self.lanes.values().zip(&health) {
                 lane.stream

@@ -41,6 +41,7 @@ fn settings(names: &[(&str, StreamUid)]) -> Settings {
             max_bytes: 32 << 20,
             preroll: Duration::from_millis(500),
         },
+        mode: crds::pair::Mode::Hot,
         retention: Retention::default(),
     }
 }

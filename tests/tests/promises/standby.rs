@@ -1,0 +1,66 @@
+//! Cameras that allow one session, and a standby without one: a killed primary costs a hole, which is known, and nothing else.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use crds::member::StreamState;
+use e2e::cameras::{Options, Refuses};
+use e2e::cluster::{MemberView, RETURN, Scene};
+use e2e::judge::ensure_one_hole;
+use e2e::wait::until;
+
+use crate::{STREAMS, seconds};
+
+/// The longest hole that is borne, in frames: 10 s on a busy machine.
+const MOST: u64 = 250;
+
+/// Waits until the first member receives every stream and the other one none, because it need not.
+async fn rests(scene: &Scene, [serves, idle]: [&MemberView; 2]) -> Result<()> {
+    let who = [(serves, StreamState::Receiving), (idle, StreamState::Idle)];
+    until("one receives and the other rests", RETURN, async || {
+        for (member, state) in who {
+            let report = scene.pair.view(&member.name).await?.report.unwrap();
+            ensure!(
+                report.streams.iter().all(|stream| stream.state == state),
+                "{} is not {state:?}: {:?}",
+                member.name,
+                report.streams
+            );
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cold_standby_loses_a_hole_that_is_known_and_no_other_frame() {
+    let options = Options::test_bed(STREAMS).single(Refuses::Setup);
+    let scene = Scene::with(options, |spec| {
+        spec.other["standby"] = serde_json::json!({"mode": "Cold"});
+    })
+    .await
+    .unwrap();
+    let [primary, standby] = scene.settled(RETURN).await.unwrap();
+    rests(&scene, [&primary, &standby]).await.unwrap();
+    let before = scene.record(Duration::from_secs(10)).await.unwrap();
+    let (status, _, message) = scene.pair.condition("Degraded").await.unwrap();
+    assert_eq!(status, "False", "{message}");
+    let fault = scene.bed.kill_pod(&before.primary.pod()).await.unwrap();
+    let outcome = scene.failed_over(fault, &before).await.unwrap();
+    println!("another epoch is served after {} ms", outcome.serving_after_ms());
+    seconds(10).await;
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(
+        members[0].name, before.standby.name,
+        "nobody asked for another failover"
+    );
+    rests(&scene, [&members[0], &members[1]]).await.unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    for found in &verdict.streams {
+        let timeline = members[0].api.timeline(&found.stream, before.start.at_ms);
+        let frames = ensure_one_hole(found, &timeline.await.unwrap().gaps, MOST).unwrap();
+        println!("Cold: {} has a hole of {} ms", found.stream, frames * 40);
+    }
+    scene.ensure_kept(&before, &members[0].api).await.unwrap();
+}

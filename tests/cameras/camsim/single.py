@@ -1,6 +1,9 @@
 """Cameras that allow one session only, the keeper's aside: whoever comes second is refused with 453 (RFC 2326, 7.1.1)."""
 
-from gi.repository import GstRtsp
+import gi
+
+gi.require_version("GstRtsp", "1.0")
+from gi.repository import GstRtsp  # noqa: E402
 
 # What a session begins with: cameras differ.
 SETUP, PLAY = "setup", "play"

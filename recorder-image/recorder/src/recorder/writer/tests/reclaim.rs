@@ -242,7 +242,7 @@ async fn whoever_freezes_between_a_check_and_an_act_does_no_harm() {
 async fn a_pin_counts_only_once_it_is_synced_and_none_contradicts_another() {
     let mut doubled = Doubled::new(20..40);
     doubled.agree();
-    doubled.bed.run(WHILE);
+    doubled.bed.writer.volume.sync().unwrap();
     doubled.bed.writer.volume.faults.failing = 1;
     doubled.bed.writer.pin(doubled.pin.clone());
     let proof = doubled.proof();

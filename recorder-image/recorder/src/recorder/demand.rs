@@ -64,7 +64,7 @@ fn look(shared: &Arc<Shared>, watched: &mut BTreeMap<StreamUid, Watched>, now: D
 
 impl Watched {
     fn new(stream: Arc<Stream>, now: Duration) -> Self {
-        let receives = stream.demand.borrow().wants_frames();
+        let receives = stream.asked().wants_frames();
         Self {
             need: Need::new(receives, now),
             stream,

@@ -99,9 +99,7 @@ impl Registry {
                     inner.ring.set_limits(settings.ring);
                     inner.detect_frozen(spec.detect_frozen);
                     drop(inner);
-                    entry
-                        .stream
-                        .ask(demand(settings.mode, *entry.stream.demand.borrow()));
+                    entry.stream.ask(demand(settings.mode, entry.stream.asked()));
                     entry.spec.detect_frozen = spec.detect_frozen;
                     if entry.spec != *spec {
                         entry.restart(spec);

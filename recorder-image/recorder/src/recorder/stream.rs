@@ -86,7 +86,7 @@ pub struct Stream {
     pub uid: StreamUid,
     /// Its metrics.
     pub counters: Counters,
-    /// What is asked of its session.
+    /// What is asked of its session, for those who wait for it.
     pub demand: watch::Sender<Demand>,
     inner: Mutex<Inner>,
 }
@@ -212,6 +212,11 @@ impl Stream {
     /// left consistent by each of its methods or loses its newest frame.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is asked of its session.
+    pub fn asked(&self) -> Demand {
+        *self.demand.borrow()
     }
 
     /// Asks for this of its session. Returns what was asked for before.

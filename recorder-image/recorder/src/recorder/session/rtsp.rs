@@ -87,7 +87,7 @@ pub async fn prepare(stream: &Stream, source: &Source) -> Result<Prepared, Fault
 
 /// It may be the sound that the camera is not up to; but not where it says that another member has its session yet.
 fn suspect_sound(stream: &Stream, source: &Source, asked: bool, fault: &Fault) {
-    let taken = matches!(fault, Fault::Status(453 | 503)) && *stream.demand.borrow() != Demand::Always;
+    let taken = matches!(fault, Fault::Status(453 | 503)) && stream.asked() != Demand::Always;
     if asked && !taken {
         let why = source.secrets.redact(&format!("{fault:?}"));
         stream.lock().deafen(now(), QUIET, &why);

@@ -6,6 +6,9 @@
 //! Static scenes repeat hashes, so a group may have more than one candidate. Then the one with most frames in common is
 //! taken; else the nearest in time, by the difference of the two clocks that the unambiguous pairs of the two runs show.
 //! No two groups of one store are ever the same by their hashes.
+//!
+//! A member that lost a key frame has what follows it in the group before. Another's copy of that group ends earlier, and its next
+//! group begins with the frame that is lost here: so it is known how far the longer copy reaches.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -26,11 +29,18 @@ type Runs = (Uuid, Uuid);
 pub(super) struct Matched {
     /// The indices of the groups that are the same pictures, by start.
     pub(super) clusters: Vec<Vec<usize>>,
+    /// How many frames of a group come before a key frame that was lost in it, where one was.
+    reach: HashMap<usize, usize>,
     /// Runs that have pictures in common: the camera sends both the same bytes.
     alike: HashSet<Runs>,
 }
 
 impl Matched {
+    /// How many frames of this group come before a key frame that was lost in it, if one was.
+    pub(super) fn reach(&self, gop: usize) -> Option<usize> {
+        self.reach.get(&gop).copied()
+    }
+
     /// Whether the camera sends two runs the same bytes.
     pub(super) fn alike(&self, a: Uuid, b: Uuid) -> bool {
         self.alike.contains(&(a.min(b), a.max(b)))
@@ -79,7 +89,7 @@ fn rewritten(gops: &[Gop]) -> Vec<Vec<usize>> {
     }
     let mut out: Vec<Vec<usize>> = same.into_values().collect();
     for copies in &mut out {
-        copies.sort_by(|a, b| gops[*b].rank().cmp(&gops[*a].rank()));
+        copies.sort_by(|a, b| gops[*b].rank(None).cmp(&gops[*a].rank(None)));
     }
     out.sort_by_key(|copies| {
         let first = &gops[copies[0]];
@@ -200,5 +210,35 @@ fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
         clusters[into].extend(moved);
     }
     clusters.retain(|c| !c.is_empty());
-    Matched { clusters, alike }
+    let reach = reaches(gops, &clusters);
+    Matched {
+        clusters,
+        reach,
+        alike,
+    }
+}
+
+/// Where key frames were lost: see the module.
+fn reaches(gops: &[Gop], clusters: &[Vec<usize>]) -> HashMap<usize, usize> {
+    let places = gops.iter().map(|g| ((g.id.store, g.run, g.dts), g));
+    let begins: HashMap<(Uuid, Uuid, i64), &Gop> = places.collect();
+    let next = |g: &Gop| begins.get(&(g.id.store, g.run, g.end_dts())).copied();
+    let mut out = HashMap::new();
+    for cluster in clusters {
+        for i in cluster {
+            let longer = |j: &&usize| gops[*i].duration > gops[**j].duration;
+            let nexts = cluster.iter().filter(longer).filter_map(|j| next(&gops[*j]));
+            out.extend(nexts.filter_map(|next| Some((*i, reach(&gops[*i], next)?))));
+        }
+    }
+    out
+}
+
+/// How many frames of `gop` come before those of `next`, whose key frame it lacks.
+fn reach(gop: &Gop, next: &Gop) -> Option<usize> {
+    let key = next.hashes.first()?;
+    if gop.hashes.contains(key) || common(&gop.hashes, &next.hashes) < 5 {
+        return None;
+    }
+    gop.hashes.iter().position(|hash| next.hashes.contains(hash))
 }

@@ -2,8 +2,8 @@
 //!
 //! `matching` says which groups of different stores are the same pictures, `order` in which order they are played, `unlike`
 //! what of two encodes of one time is.
-//! Of the same pictures the copy with most frames is played; among those a complete one before one whose end is not known,
-//! an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
+//! Of the same pictures the copy with most frames is played; among those one before another that lost the next key frame, a complete
+//! one before one whose end is not known, an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
 
 mod matching;
 mod order;
@@ -127,12 +127,13 @@ impl Gop {
         self.duration_us() / self.hashes.len().max(1) as i64 / 2
     }
 
-    /// What is played first has the highest rank.
-    fn rank(&self) -> impl Ord + use<'_> {
+    /// What is played first has the highest rank. `reach` is how many frames come before a key frame that was lost in it, if one was.
+    fn rank(&self, reach: Option<usize>) -> impl Ord + use<'_> {
         let epochs = (self.pair_epoch, self.stream_epoch);
-        let frames = if breaks(I1) { 0 } else { self.hashes.len() };
+        let frames = reach.unwrap_or(self.hashes.len());
         (
-            frames,
+            if breaks(I1) { 0 } else { frames },
+            reach.is_none(),
             self.complete,
             self.owner,
             epochs,

@@ -17,7 +17,8 @@ pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen>
     let mut gops: Vec<Option<Gop>> = gops.into_iter().map(Some).collect();
     let mut out: Vec<Chosen> = Vec::with_capacity(order.len());
     for cluster in order {
-        let copies = matched.clusters[cluster].iter().filter_map(|i| gops[*i].take());
+        let copies = matched.clusters[cluster].iter();
+        let copies = copies.filter_map(|i| Some((matched.reach(*i), gops[*i].take()?)));
         if let Some(next) = best(copies.collect()) {
             out.push(next);
         }
@@ -29,9 +30,12 @@ pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen>
     out
 }
 
-fn best(group: Vec<Gop>) -> Option<Chosen> {
-    let (copies, holdings) = (group.len(), holdings(&group));
-    let gop = group.into_iter().max_by(|a, b| a.rank().cmp(&b.rank()))?;
+/// Of copies, each with how far it reaches where a key frame was lost in it.
+fn best(group: Vec<(Option<usize>, Gop)>) -> Option<Chosen> {
+    let (copies, holdings) = (group.len(), holdings(group.iter().map(|(_, gop)| gop)));
+    let (_, gop) = group
+        .into_iter()
+        .max_by(|(a, one), (b, other)| one.rank(*a).cmp(&other.rank(*b)))?;
     Some(Chosen {
         gop,
         copies,
@@ -41,7 +45,7 @@ fn best(group: Vec<Gop>) -> Option<Chosen> {
     })
 }
 
-fn holdings(group: &[Gop]) -> Vec<Holding> {
+fn holdings<'a>(group: impl Iterator<Item = &'a Gop>) -> Vec<Holding> {
     let mut out: Vec<Holding> = Vec::new();
     for gop in group {
         let held = Holding {
@@ -109,7 +113,7 @@ fn played(gops: &[Gop], clusters: &[Vec<usize>]) -> Vec<usize> {
 /// The wall clock by which a cluster is played.
 fn start_us(gops: &[Gop], cluster: &[usize]) -> i64 {
     let copies = cluster.iter().map(|i| &gops[*i]);
-    let best = copies.max_by(|a, b| a.rank().cmp(&b.rank()));
+    let best = copies.max_by(|a, b| a.rank(None).cmp(&b.rank(None)));
     best.map_or(0, |g| g.start_us)
 }
 

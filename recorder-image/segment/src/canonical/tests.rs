@@ -131,6 +131,26 @@ fn still(store: u128, seconds: std::ops::Range<i64>, late_us: i64) -> Vec<Gop> {
 }
 
 #[test]
+fn what_follows_a_lost_key_frame_is_played_once_from_the_copy_that_has_it() {
+    let whole: Vec<Gop> = (0..3).map(|s| gop(1, 1, s, 0..25, true, 1)).collect();
+    for store in [2, 0] {
+        let mut lost = gop(store, 9, 0, 0..25, true, 1);
+        // The key frame of the second group is lost, and another frame of it.
+        lost.hashes.extend(&whole[1].hashes[1..7]);
+        lost.hashes.extend(&whole[1].hashes[8..]);
+        lost.duration = 2 * 25 * 3600;
+        let after = gop(store, 9, 2, 0..25, true, 1);
+        let gops = [whole.clone(), vec![lost.clone(), after.clone()]].concat();
+        let played: Vec<FrameHash> = choose(gops).into_iter().flat_map(|c| c.gop.hashes).collect();
+        let expected: Vec<FrameHash> = whole.iter().flat_map(|g| g.hashes.clone()).collect();
+        assert_eq!(played, expected, "store {store}");
+        // Where nobody else has it, what follows is better than nothing.
+        let alone = choose(vec![lost.clone(), after]);
+        assert_eq!(alone[0].gop, lost);
+    }
+}
+
+#[test]
 fn a_frame_that_one_member_missed_does_not_part_the_copies() {
     let whole = gop(1, 1, 0, 0..25, true, 1);
     for at in [1, 12, 24] {

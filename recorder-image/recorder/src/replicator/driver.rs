@@ -25,6 +25,9 @@ use crate::wire::Message;
 /// How often the recorder is told of the peer, at least.
 const PEER_PERIOD: Duration = Duration::from_millis(250);
 
+/// After how long a volume that did not take an epoch is asked again.
+const PERSIST_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often the peer is told of streams, at least. Delegations last a leash beyond.
 const STREAMS_PERIOD: Duration = Duration::from_millis(100);
 
@@ -287,15 +290,23 @@ impl<A: LeaseApi> Driver<A> {
         });
     }
 
-    /// I5: an epoch counts once it is synced. A member that cannot sync must not go on.
+    /// I5: an epoch counts once it is synced. A volume that does not take it is asked again: until it does, nobody acts on the
+    /// epoch, and the member goes on telling what is wrong.
     fn persist(&self, epoch: Epoch) {
         let (slots, own) = (Arc::clone(&self.slots), self.own.clone());
-        tokio::task::spawn_blocking(move || match fence(&slots, epoch) {
-            Ok(()) => drop(own.blocking_send(Input::Event(Event::EpochPersisted(epoch)))),
-            Err(e) => {
-                tracing::error!(%epoch, "cannot make an epoch durable, ending: {e}");
-                std::process::exit(1);
+        tokio::spawn(async move {
+            loop {
+                let slots = Arc::clone(&slots);
+                let fenced = tokio::task::spawn_blocking(move || fence(&slots, epoch)).await;
+                let why = match fenced {
+                    Ok(Ok(())) => break,
+                    Ok(Err(e)) => e.to_string(),
+                    Err(e) => e.to_string(),
+                };
+                tracing::error!(%epoch, "cannot make an epoch durable yet: {why}");
+                tokio::time::sleep(PERSIST_AGAIN).await;
             }
+            let _ = own.send(Input::Event(Event::EpochPersisted(epoch))).await;
         });
     }
 

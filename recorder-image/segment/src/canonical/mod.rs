@@ -149,7 +149,7 @@ pub struct Holding {
     pub store: Uuid,
     /// Its run.
     pub run: Uuid,
-    /// Frames of its longest copy.
+    /// Frames of its longest copy, up to a key frame that was lost in it.
     pub frames: usize,
     /// Wall clock of its first frame by that writer's clock, microseconds since the Unix epoch.
     pub start_us: i64,

@@ -32,7 +32,7 @@ pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen>
 
 /// Of copies, each with how far it reaches where a key frame was lost in it.
 fn best(group: Vec<(Option<usize>, Gop)>) -> Option<Chosen> {
-    let (copies, holdings) = (group.len(), holdings(group.iter().map(|(_, gop)| gop)));
+    let (copies, holdings) = (group.len(), holdings(&group));
     let (_, gop) = group
         .into_iter()
         .max_by(|(a, one), (b, other)| one.rank(*a).cmp(&other.rank(*b)))?;
@@ -45,13 +45,13 @@ fn best(group: Vec<(Option<usize>, Gop)>) -> Option<Chosen> {
     })
 }
 
-fn holdings<'a>(group: impl Iterator<Item = &'a Gop>) -> Vec<Holding> {
+fn holdings(group: &[(Option<usize>, Gop)]) -> Vec<Holding> {
     let mut out: Vec<Holding> = Vec::new();
-    for gop in group {
+    for (reach, gop) in group {
         let held = Holding {
             store: gop.id.store,
             run: gop.run,
-            frames: gop.hashes.len(),
+            frames: reach.unwrap_or(gop.hashes.len()),
             start_us: gop.start_us,
             dts: (gop.dts, gop.end_dts()),
         };

@@ -16,6 +16,7 @@ pub mod members;
 pub mod net;
 pub mod oracle;
 pub mod report;
+pub mod trial;
 pub mod viewer;
 pub mod volume;
 pub mod wait;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::faults::Testbed;
 use super::pair::MemberView;
 use super::scene::Scene;
+use crate::trial;
 
 /// Longer than the programs look for the file apart.
 const SEEN: Duration = Duration::from_millis(200);
@@ -52,9 +53,7 @@ impl Scene {
 
     async fn tell(&self, member: &MemberView, name: &str, text: &str) -> Result<()> {
         let folder = Testbed::volume_folder(&member.node, &self.volume_of(member).await?);
-        let scratch = folder.join(format!("{name}.next"));
-        std::fs::write(&scratch, text)?;
-        std::fs::rename(scratch, folder.join(name))?;
+        trial::tell(&folder, name, text)?;
         tokio::time::sleep(SEEN).await;
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::api::MemberApi;
 use crate::bench::usage;
 use crate::faulty::Faulty;
 use crate::net::free_port;
+use crate::trial::tell;
 
 /// One of a member's two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +91,12 @@ impl Member {
 
     /// From now on its tasks that receive these streams, and no others, fail at their next frame.
     pub fn poison(&self, streams: &[&str]) -> Result<()> {
-        let (scratch, file) = (self.folder.join("poison.next"), self.media().join("test-poison"));
-        fs::write(&scratch, streams.join(" "))?;
-        Ok(fs::rename(scratch, file)?)
+        tell(&self.media(), "test-poison", &streams.join(" "))
     }
 
     /// From now on it takes a segment that is here for so many seconds for settled, and looks whether it is a duplicate.
     pub fn settle_after(&self, seconds: u64) -> Result<()> {
-        let (scratch, file) = (
-            self.folder.join("reclaim.next"),
-            self.media().join("test-reclaim"),
-        );
-        fs::write(&scratch, seconds.to_string())?;
-        Ok(fs::rename(scratch, file)?)
+        tell(&self.media(), "test-reclaim", &seconds.to_string())
     }
 
     /// Its name.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use crds::pair::MovedStream;
 use e2e::cameras::{Kind, Options};
 use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::judge::Verdict;
 use e2e::wait::{now_ms, until};
 
 use crate::STREAMS;
@@ -85,28 +86,14 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     let after = Duration::from_millis(at.saturating_sub(fault.at_ms()));
     println!("the stream moved {after:?} after its camera's link was cut");
     assert!(after <= PROMISE, "moved after {after:?}");
-    let status = moved(&scene, Duration::from_secs(10)).await.unwrap();
-    assert_eq!((&status.name, &status.member), (&bad, &before.standby.name));
-    assert_eq!(status.reason, "Silent");
+    ensure_moved(&scene, &before, &bad, "Silent").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     scene.bed.mend_link(node, &link).await.unwrap();
-    none_is_away(&scene, RETURN).await.unwrap();
-    gave_it_back(&scene, &before.standby, &bad).await.unwrap();
-    let members = scene.settled(RETURN).await.unwrap();
-    let arrived = arrived(captures).await.unwrap();
-    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
-    let verdict = scene.judge(before.start, &members).await.unwrap();
-    println!("{verdict}");
+    let Returned { arrived, verdict } = returned(&scene, &before, &bad, captures).await.unwrap();
     verdict.ensure_perfect().unwrap();
-    events(&scene, &bad).await.unwrap();
-    others_saw_nothing(&scene, &bad, &arrived).await.unwrap();
     let camera = scene.watched[BAD].camera;
     assert!(arrived[0].frames(camera).len() > 1, "its link was cut indeed");
     arrived[1].ensure_undisturbed(camera).unwrap();
-    scene
-        .ensure_recorded(&arrived, before.start, &members)
-        .await
-        .unwrap();
 }
 
 #[tokio::test]
@@ -128,18 +115,10 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
     let after = Duration::from_millis(at.saturating_sub(asked));
     println!("the stream moved {after:?} after its camera was told to stand still");
     assert!(after <= STILL + PROMISE, "moved after {after:?}");
-    let status = moved(&scene, Duration::from_secs(10)).await.unwrap();
-    assert_eq!((&status.name, &status.member), (&bad, &before.standby.name));
-    assert_eq!(status.reason, "Frozen");
+    ensure_moved(&scene, &before, &bad, "Frozen").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     scene.cameras.move_on(camera, &client).await.unwrap();
-    none_is_away(&scene, RETURN).await.unwrap();
-    gave_it_back(&scene, &before.standby, &bad).await.unwrap();
-    let members = scene.settled(RETURN).await.unwrap();
-    let arrived = arrived(captures).await.unwrap();
-    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
-    let verdict = scene.judge(before.start, &members).await.unwrap();
-    println!("{verdict}");
+    let Returned { arrived, verdict } = returned(&scene, &before, &bad, captures).await.unwrap();
     for found in &verdict.streams {
         let lost = (
             found.missing.len(),
@@ -164,15 +143,39 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
         "the pictures that change are played: {:?}",
         timeline.spans
     );
-    events(&scene, &bad).await.unwrap();
-    others_saw_nothing(&scene, &bad, &arrived).await.unwrap();
     for one in &arrived {
         one.ensure_undisturbed(camera).unwrap();
     }
-    scene
-        .ensure_recorded(&arrived, before.start, &members)
-        .await
-        .unwrap();
+}
+
+/// The status tells that this stream is with the standby, and why.
+async fn ensure_moved(scene: &Scene, before: &Before, bad: &str, reason: &str) -> Result<()> {
+    let status = moved(scene, Duration::from_secs(10)).await?;
+    let told = (&status.name[..], &status.member[..], &status.reason[..]);
+    ensure!(told == (bad, &before.standby.name[..], reason), "{status:?}");
+    Ok(())
+}
+
+/// What was found when the stream was with the primary again.
+struct Returned {
+    arrived: [Arrived; 2],
+    verdict: Verdict,
+}
+
+/// Waits until the stream is with the primary again. Fails unless authority stayed, both moves were told, no other stream saw
+/// anything, and all that arrived is recorded.
+async fn returned(scene: &Scene, before: &Before, bad: &str, captures: [Capture; 2]) -> Result<Returned> {
+    none_is_away(scene, RETURN).await?;
+    gave_it_back(scene, &before.standby, bad).await?;
+    let members = scene.settled(RETURN).await?;
+    let arrived = arrived(captures).await?;
+    ensure!(scene.pair.epoch().await? == before.epoch, "authority moved");
+    let verdict = scene.judge(before.start, &members).await?;
+    println!("{verdict}");
+    events(scene, bad).await?;
+    others_saw_nothing(scene, bad, &arrived).await?;
+    scene.ensure_recorded(&arrived, before.start, &members).await?;
+    Ok(Returned { arrived, verdict })
 }
 
 /// Both moves are told where a user looks.

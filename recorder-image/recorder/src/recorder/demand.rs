@@ -41,18 +41,18 @@ pub async fn follow(shared: Arc<Shared>) {
 }
 
 fn look(shared: &Arc<Shared>, watched: &mut BTreeMap<StreamUid, Watched>, now: Duration) {
-    let streams = shared.registry.streams();
     let rest = match shared.settings().mode {
         Mode::Hot => {
-            watched.clear();
-            for stream in streams {
-                stream.ask(Demand::Always);
+            // The registry has asked; what was looked at meanwhile may have asked for less.
+            for (_, known) in std::mem::take(watched) {
+                known.stream.ask(Demand::Always);
             }
             return;
         }
         Mode::Warm => Demand::Session,
         Mode::Cold => Demand::Nothing,
     };
+    let streams = shared.registry.streams();
     watched.retain(|_, known| streams.iter().any(|s| Arc::ptr_eq(s, &known.stream)));
     for stream in streams {
         let known = watched

@@ -174,42 +174,22 @@ mod tests;
 /// For how long a segment has to be there.
 mod patience {
     use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use super::SETTLE;
     use crate::trial;
 
+    static SECONDS: AtomicU64 = AtomicU64::new(SETTLE.as_secs());
+
     /// In a debug build: so many seconds as the file `test-reclaim` on the volume says from now on.
     pub fn obey(media: &Path) {
-        trial::follow(media, "test-reclaim", told::set);
+        trial::follow(media, "test-reclaim", |told| {
+            SECONDS.store(told.trim().parse().unwrap_or(SETTLE.as_secs()), Ordering::Relaxed);
+        });
     }
 
     pub(super) fn settle() -> Duration {
-        told::seconds().map_or(SETTLE, Duration::from_secs)
-    }
-
-    #[cfg(debug_assertions)]
-    mod told {
-        use std::sync::atomic::{AtomicU64, Ordering};
-
-        const NOTHING: u64 = u64::MAX;
-        static SECONDS: AtomicU64 = AtomicU64::new(NOTHING);
-
-        pub(super) fn set(text: &str) {
-            SECONDS.store(text.trim().parse().unwrap_or(NOTHING), Ordering::Relaxed);
-        }
-
-        pub(super) fn seconds() -> Option<u64> {
-            Some(SECONDS.load(Ordering::Relaxed)).filter(|seconds| *seconds != NOTHING)
-        }
-    }
-
-    #[cfg(not(debug_assertions))]
-    mod told {
-        pub(super) fn set(_seconds: &str) {}
-
-        pub(super) const fn seconds() -> Option<u64> {
-            None
-        }
+        Duration::from_secs(SECONDS.load(Ordering::Relaxed))
     }
 }

@@ -220,18 +220,20 @@ fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
 
 /// Where key frames were lost: see the module.
 fn reaches(gops: &[Gop], clusters: &[Vec<usize>]) -> HashMap<usize, usize> {
+    let of_cluster = |cluster: &Vec<usize>| {
+        let pairs = cluster.iter().flat_map(|i| cluster.iter().map(move |j| (*i, *j)));
+        let longer = |(i, j): &(usize, usize)| gops[*i].duration > gops[*j].duration;
+        pairs.filter(longer).collect::<Vec<_>>()
+    };
+    let longer: Vec<(usize, usize)> = clusters.iter().flat_map(of_cluster).collect();
+    if longer.is_empty() {
+        return HashMap::new();
+    }
     let places = gops.iter().map(|g| ((g.id.store, g.run, g.dts), g));
     let begins: HashMap<(Uuid, Uuid, i64), &Gop> = places.collect();
     let next = |g: &Gop| begins.get(&(g.id.store, g.run, g.end_dts())).copied();
-    let mut out = HashMap::new();
-    for cluster in clusters {
-        for i in cluster {
-            let longer = |j: &&usize| gops[*i].duration > gops[**j].duration;
-            let nexts = cluster.iter().filter(longer).filter_map(|j| next(&gops[*j]));
-            out.extend(nexts.filter_map(|next| Some((*i, reach(&gops[*i], next)?))));
-        }
-    }
-    out
+    let lost = |(i, j): (usize, usize)| Some((i, reach(&gops[i], next(&gops[j])?)?));
+    longer.into_iter().filter_map(lost).collect()
 }
 
 /// How many frames of `gop` come before those of `next`, whose key frame it lacks.

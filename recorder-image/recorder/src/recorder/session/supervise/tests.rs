@@ -142,14 +142,19 @@ async fn a_cold_stream_has_a_session_only_while_it_is_needed() {
     assert_eq!(state(&stream), (StreamState::Idle, false));
 }
 
+/// A session was set up, or tried to be, and the stream is idle all the same.
+async fn rests_after_asking(stream: &Stream, camera: &Camera) {
+    camera.was_asked(&["DESCRIBE", "SETUP"]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(state(stream), (StreamState::Idle, false));
+}
+
 #[tokio::test]
 async fn a_warm_stream_only_has_to_play() {
     let (camera, source) = Camera::listen(0).await;
     let stream = stream(Demand::Session);
     let _session = supervise(Arc::clone(&stream), Ok(source));
-    camera.was_asked(&["DESCRIBE", "SETUP"]).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(state(&stream), (StreamState::Idle, false));
+    rests_after_asking(&stream, &camera).await;
     stream.ask(Demand::Needed);
     camera.was_asked(&["DESCRIBE", "SETUP", "PLAY"]).await;
 }
@@ -159,9 +164,7 @@ async fn a_session_that_is_refused_to_a_stream_at_rest_is_no_fault() {
     let (camera, source) = Camera::listen(1).await;
     let stream = stream(Demand::Session);
     let _session = supervise(Arc::clone(&stream), Ok(source));
-    camera.was_asked(&["DESCRIBE", "SETUP"]).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(state(&stream), (StreamState::Idle, false));
+    rests_after_asking(&stream, &camera).await;
     stream.ask(Demand::Needed);
     camera
         .was_asked(&["DESCRIBE", "SETUP", "DESCRIBE", "SETUP", "PLAY"])

@@ -47,7 +47,8 @@ type conversation struct {
 	Ended bool `json:"ended"`
 	// Frames are those whose number arrived.
 	Frames []span `json:"frames"`
-	// Skipped is how many bytes the capture itself lost.
+	// Skipped is how many bytes never arrived before later ones did: of a
+	// connection that was cut and given up, or if packets were dropped here.
 	Skipped int `json:"skipped"`
 	rest    []byte
 }

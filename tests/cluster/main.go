@@ -58,7 +58,7 @@ func init() {
 		{"control thaw", "PROGRAM", "let it run again", cmdControl("thaw")},
 		{"capture", "--pod NS/NAME", "tell which frames of cameras arrive at a pod until standard input ends", cmdCapture},
 		{"route", "NODE", "let the host reach service addresses through NODE", cmdRoute},
-		{"logs collect", "DIR", "copy all logs and the cluster's objects to DIR", cmdLogsCollect},
+		{"logs collect", "DIR", "copy all logs, the cluster's objects and its volumes to DIR", cmdLogsCollect},
 		{"selftest", "[NAME...]", "prove that the faults are real, on a cluster of its own", cmdSelftest},
 	}
 }

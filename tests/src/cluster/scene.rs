@@ -328,7 +328,16 @@ impl Drop for Scene {
     }
 }
 
+/// How many scenes that failed are kept; each has the logs and what was recorded.
+const KEPT: usize = 10;
+
 fn collect(folder: &Path) -> Result<()> {
+    let kept = std::fs::read_dir(folder.parent().context("no folder")?);
+    let mut kept: Vec<_> = kept.into_iter().flatten().flatten().collect();
+    kept.sort_by_key(std::fs::DirEntry::file_name);
+    for old in kept.iter().rev().skip(KEPT - 1) {
+        std::fs::remove_dir_all(old.path())?;
+    }
     let status = std::process::Command::new(cache().join("bin/testbed"))
         .args(["logs", "collect"])
         .arg(folder)

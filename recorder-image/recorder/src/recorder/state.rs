@@ -78,6 +78,8 @@ pub struct Shared {
     clock: Mutex<RetentionClock>,
     /// Received segments that grew since they were indexed; they are read again when a viewer asks.
     stale: Mutex<BTreeSet<SegmentId>>,
+    /// Held while they are: who asks meanwhile waits, or it would see less than is there.
+    reading: Mutex<()>,
     last_alive_ns: AtomicU64,
 }
 
@@ -104,6 +106,7 @@ impl Shared {
             catalogue: Mutex::new(catalogue),
             clock: Mutex::new(clock),
             stale: Mutex::default(),
+            reading: Mutex::default(),
             last_alive_ns: AtomicU64::new(0),
         }
     }
@@ -142,6 +145,7 @@ impl Shared {
 
     /// The catalogue, after the received segments of a stream that grew were read further. Reads files: not for an async task.
     pub fn fresh_catalogue(&self, stream: StreamUid) -> MutexGuard<'_, Catalogue> {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let grown: BTreeSet<SegmentId> = {
             let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
             let (of_stream, rest) = std::mem::take(&mut *stale)
@@ -178,14 +182,18 @@ impl Shared {
         copies.filter(|c| c.start_us() < until_us).map(Copy::end_us).max()
     }
 
-    /// What the file of a received segment has that the catalogue does not know: read without holding it.
+    /// What the file of a received segment has that the catalogue does not know: read without holding it. The file has its sealed
+    /// name before anyone tells that it is sealed.
     fn read_more(&self, id: &SegmentId) -> Option<More> {
-        let path = self.volume.open_path(id);
+        let paths = [self.volume.open_path(id), self.volume.sealed_path(id)];
         let known = self.catalogue().get(id).map(Copy::place);
         if let Some(place) = known {
-            return Some(More::Added(id.clone(), scan_more(&path, place?).ok()?));
+            let place = place?;
+            let added = paths.iter().find_map(|path| scan_more(path, place).ok());
+            return Some(More::Added(id.clone(), added?));
         }
-        let found = scan(&path).ok().filter(|found| &found.header.id == id)?;
+        let found = paths.iter().find_map(|path| scan(path).ok());
+        let found = found.filter(|found| &found.header.id == id)?;
         let copy = Copy::from_scan(found, State::Open, self.origin(id), self.now_s());
         Some(More::All(Box::new(copy)))
     }
@@ -355,13 +363,14 @@ impl Shared {
     fn received_sealed(&self, entry: SealedEntry) {
         let id = entry.header.id.clone();
         self.ended(&id, true);
+        let origin = self.origin(&id);
+        let copy = Copy::from_entry(entry, origin, self.now_s());
+        self.catalogue().upsert(copy);
+        // Only now: who asks meanwhile must find one or the other.
         self.stale
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
-        let origin = self.origin(&id);
-        let copy = Copy::from_entry(entry, origin, self.now_s());
-        self.catalogue().upsert(copy);
     }
 }
 

@@ -210,6 +210,67 @@ fn a_received_segment_that_grew_is_read_further() {
     );
 }
 
+#[test]
+fn a_received_segment_that_nobody_told_to_be_sealed_is_there() {
+    for read_before in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (shared, _) = shared(dir.path());
+        let (id, frames) = (id(0), Vec::new());
+        let mut file = open(&shared, &id, 0);
+        append(&mut file, 0, 0..2);
+        let (durable, end) = (id.clone(), file.end());
+        let durable = ToRecorder::ReceivedDurable {
+            id: durable,
+            end,
+            frames,
+        };
+        shared.hear(durable.clone(), Duration::ZERO);
+        if read_before {
+            assert!(shared.fresh_catalogue(id.stream).get(&id).is_some());
+            append(&mut file, 0, 2..3);
+            shared.hear(durable, Duration::ZERO);
+        }
+        file.finish().rename().unwrap();
+        let length = shared
+            .fresh_catalogue(id.stream)
+            .get(&id)
+            .map(|copy| copy.hashes.len());
+        assert_eq!(length, Some(if read_before { 3 } else { 2 }));
+    }
+}
+
+#[test]
+fn who_asks_at_once_sees_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, _) = shared(dir.path());
+    let id = id(0);
+    let mut file = open(&shared, &id, 0);
+    for n in 0..50 {
+        append(&mut file, 0, n..n + 1);
+        let (durable, end, frames) = (id.clone(), file.end(), Vec::new());
+        shared.hear(
+            ToRecorder::ReceivedDurable {
+                id: durable,
+                end,
+                frames,
+            },
+            Duration::ZERO,
+        );
+        std::thread::scope(|scope| {
+            let ask = || {
+                shared
+                    .fresh_catalogue(id.stream)
+                    .get(&id)
+                    .map(|copy| copy.hashes.len())
+            };
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            for asked in asked {
+                assert_eq!(asked.join().unwrap(), Some(n as usize + 1));
+            }
+        });
+    }
+}
+
 #[tokio::test]
 async fn connections_above_the_limit_are_for_probes() {
     let dir = tempfile::tempdir().unwrap();

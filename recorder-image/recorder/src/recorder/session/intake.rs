@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cadence::{Cadence, Rhythm};
-use super::clock::{Arrival, Break, MediaClock, Report, Source, Times};
+use super::clock::{Arrival, Break, MediaClock, Report, Source, Times, Transit};
 use super::doubts::{Evidence, Verdict, judge};
 use super::sound::{Heard, Sound};
 use crate::recorder::frame::{Frame, Run};
@@ -86,6 +86,7 @@ pub struct Intake {
     changed: bool,
     run: Option<(Arc<Run>, MediaClock)>,
     report: Option<Report>,
+    transit: Transit,
     pending: Option<Break>,
     cadence: Cadence,
     sound: Option<Sound>,
@@ -108,6 +109,7 @@ impl Intake {
             changed: false,
             run: None,
             report: None,
+            transit: Transit::default(),
             pending: None,
             cadence: Cadence::default(),
             sound: None,
@@ -145,8 +147,9 @@ impl Intake {
     }
 
     /// A sender report came.
-    pub fn report(&mut self, report: Report, now: Arrival, inner: &mut Inner) {
+    pub fn report(&mut self, report: Report, mut now: Arrival, inner: &mut Inner) {
         self.report = Some(report);
+        now.late_us = self.transit.late_us(&now);
         if let Some(jump_us) = inner.camera.own_jump(&now) {
             inner.notice(Notice::Note(format!(
                 "this member's clock jumped by {:.1} s and the camera's did not: the wall clock stays with the camera's",
@@ -203,6 +206,8 @@ impl Intake {
         let refused = std::mem::take(&mut self.refused);
         unit.lost = unit.lost.saturating_add(refused.lost);
         self.follow_jumps(&unit.arrival, inner);
+        self.transit.learn(&unit.arrival);
+        unit.arrival.late_us = self.transit.late_us(&unit.arrival);
         let key = nal::is_key(&unit.data, self.hevc);
         if key && !self.begin_run(&unit.arrival, inner) {
             return Taken::TooEarly;
@@ -257,8 +262,8 @@ impl Intake {
         let interval = inner.interval_us().map_or(3000, |us| us * 9 / 100);
         clock.rebase(arrival, broken, interval);
         if broken == Break::RtpJump {
-            // It speaks of RTP times before the jump.
-            self.report = None;
+            // They speak of RTP times before the jump.
+            (self.report, self.transit) = (None, Transit::default());
         }
         self.pending = Some(broken);
     }

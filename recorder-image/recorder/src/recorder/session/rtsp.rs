@@ -486,6 +486,7 @@ fn arrival(at: retina::Timestamp, ctx: &retina::PacketContext) -> Arrival {
         rate: rate.get(),
         own_us: crate::clock::wall_at(SystemTime::from(ctx.received_wall())),
         mono_us: monotonic_us(ctx.received()),
+        late_us: 0,
     }
 }
 

@@ -26,6 +26,7 @@ fn unit(n: i64) -> Unit {
         rate: 90_000,
         own_us: T0 + n * 40_000,
         mono_us: n * 40_000,
+        late_us: 0,
     };
     let data = Bytes::from(vec![0, 0, 0, 3, nal_type, n as u8, (n >> 8) as u8]);
     Unit {
@@ -269,6 +270,36 @@ fn a_reconnect_stays_on_the_clock_of_the_camera() {
     assert_eq!(runs(&stream), 3, "own, camera, and the second session");
     let last = stream.lock().ring.frames().last().map(|f| f.run.clock);
     assert_eq!(last, Some(ClockSource::Camera));
+}
+
+#[test]
+fn a_recorder_that_stood_still_goes_on_with_its_run() {
+    let (stream, mut intake) = fed(0..10);
+    report(&mut intake, &stream, 10, 300_000);
+    for n in 10..400 {
+        let mut u = unit(n);
+        // What was sent in 6 s comes at once, and a sender report in it.
+        let held_us = if (100..250).contains(&n) {
+            (250 - n) * 40_000
+        } else {
+            0
+        };
+        (u.arrival.own_us, u.arrival.mono_us) = (u.arrival.own_us + held_us, u.arrival.mono_us + held_us);
+        if n == 150 {
+            let report = Report {
+                rtp: u.arrival.rtp,
+                wall_us: unit(n).arrival.own_us + 300_000,
+            };
+            intake.report(report, u.arrival, &mut stream.lock());
+        }
+        intake.unit(u, &mut stream.lock());
+    }
+    assert_eq!(runs(&stream), 2, "own, and camera");
+    let walls = walls(&stream);
+    assert!(
+        (25..400).all(|n| walls[n] == T0 + n as i64 * 40_000 + 300_000),
+        "{walls:?}"
+    );
 }
 
 #[test]

@@ -339,7 +339,7 @@ impl Cameras {
         let state = self.state().await?;
         ensure!(
             !state.starved,
-            "camera starved: a frame was up to {} ms late",
+            "camera starved: a frame leaked, or was up to {} ms late",
             state.late_max_ms
         );
         Ok(state)

@@ -109,6 +109,7 @@ async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
         }
         Err(error) => {
             println!("  {turn:>4} {troubles:?}: {error:#}");
+            scene.keep();
             account
                 .violations
                 .push(format!("turn {turn} {troubles:?}: {error:#}"));

@@ -315,15 +315,24 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
+impl Scene {
+    /// Keeps what helps to find out why it failed, and says where.
+    pub fn keep(&self) {
         let folder = cache().join("failed").join(crate::wait::now_ms().to_string());
         match collect(&folder) {
-            Ok(()) => eprintln!("logs of every part are kept in {}", folder.display()),
-            Err(error) => eprintln!("no logs are kept: {error:#}"),
+            Ok(()) => eprintln!(
+                "logs of every part and the volumes are kept in {}",
+                folder.display()
+            ),
+            Err(error) => eprintln!("not all is kept: {error:#}"),
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep();
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::canonical::Chosen;
+use crate::canonical::{Chosen, Gop};
 use crate::compared::Compared;
 use crate::gaps::UNKNOWN;
 use crate::ledger::Gap;
@@ -121,15 +121,25 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
         return None;
     }
     let (a, b) = (&before.gop, &next.gop);
-    let frame = a.duration_us() / a.hashes.len().max(1) as i64;
-    let apart = b.start_us - a.end_us();
+    let (frame, apart) = (frame_us(a), b.start_us - a.end_us());
     (apart * TOLERANCE.1 > frame * (TOLERANCE.0 - TOLERANCE.1)).then_some((a.end_us(), b.start_us))
+}
+
+/// The mean duration of its frames, microseconds; at least 1.
+fn frame_us(gop: &Gop) -> i64 {
+    (gop.duration_us() / gop.hashes.len().max(1) as i64).max(1)
 }
 
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and
 /// those that this member noted and that lie within what is recorded. What was refilled of a gap in part is listed by itself.
 pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) -> Vec<TimelineGap> {
-    let holes: Vec<(i64, i64)> = chosen.windows(2).filter_map(|w| hole(&w[0], &w[1])).collect();
+    let with_frames = |w: &[Chosen]| {
+        let (start, end) = hole(&w[0], &w[1])?;
+        let frame = frame_us(&w[0].gop);
+        let frames = (end - start + frame / 2) / frame;
+        Some(((start, end), frames.cast_unsigned()))
+    };
+    let (holes, frames): (Vec<(i64, i64)>, Vec<u64>) = chosen.windows(2).filter_map(with_frames).unzip();
     let recorded = Recorded {
         store,
         first_us: chosen.first().map_or(i64::MAX, |c| c.gop.start_us),
@@ -139,14 +149,16 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) 
         compared,
     };
     let causes = ByTime::of(noted, |gap| (gap.start_us, gap.end_us.unwrap_or(i64::MAX)));
-    let missing = holes.iter().map(|hole| missing(*hole, &causes, compared));
+    let missing = holes.iter().zip(frames);
+    let missing = missing.map(|(hole, frames)| unrecorded(*hole, frames, &causes, compared));
     let noted = noted.iter().flat_map(|gap| recorded.noted(gap));
     let mut all: Vec<TimelineGap> = missing.chain(noted).collect();
     all.sort_by_key(|g| (g.start_us, g.end_us));
     all
 }
 
-fn missing(hole: (i64, i64), causes: &ByTime<&Gap>, compared: &Compared) -> TimelineGap {
+/// The gap that a hole is; `frames` are missing in it by the rate before it. More were noted where a part was refilled since.
+fn unrecorded(hole: (i64, i64), frames: u64, causes: &ByTime<&Gap>, compared: &Compared) -> TimelineGap {
     let cause = closest(hole, causes);
     TimelineGap {
         start_us: hole.0,
@@ -154,7 +166,7 @@ fn missing(hole: (i64, i64), causes: &ByTime<&Gap>, compared: &Compared) -> Time
         cause: cause.map_or_else(|| UNKNOWN.into(), |g| g.cause.clone()),
         state: unless_held(hole, compared),
         evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
-        frames: cause.and_then(|g| g.frames),
+        frames: cause.and_then(|g| g.frames).map(|noted| noted.min(frames)),
     }
 }
 
@@ -235,8 +247,8 @@ impl Recorded<'_> {
             return true;
         }
         let within = |(start, end, c): &&(i64, i64, &Chosen)| {
-            let frame_us = c.gop.duration_us() / c.gop.hashes.len().max(1) as i64;
-            (*end).min(end_us) - (*start).max(gap.start_us) > (frame_us / 2).min((end_us - gap.start_us) / 2)
+            (*end).min(end_us) - (*start).max(gap.start_us)
+                > (frame_us(&c.gop) / 2).min((end_us - gap.start_us) / 2)
         };
         let refills = |(_, _, c): &(i64, i64, &Chosen)| {
             let here = c.holdings.iter().find(|h| h.store == self.store);

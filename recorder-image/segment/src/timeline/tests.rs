@@ -1,5 +1,5 @@
 use super::*;
-use crate::canonical::{Gop, choose};
+use crate::canonical::choose;
 use crate::id::SegmentId;
 
 /// Second `second` as a store has it, without the frames `lacks`.
@@ -100,6 +100,37 @@ fn the_closest_gap_explains_a_hole() {
     assert_eq!(cause(&[stale.clone(), wide, near]), "RecorderRestart");
     assert_eq!(cause(&[stale]), "Disconnected");
     assert_eq!(cause(&[]), "Unknown");
+}
+
+#[test]
+fn of_a_hole_that_was_refilled_in_part_the_rest_counts() {
+    // A member noted that 100 frames did not come: from 1 s to 5 s.
+    let gap = Gap {
+        frames: Some(100),
+        ..noted(1000, Some(5000), "Takeover")
+    };
+    let frames = |others: &[Gop]| {
+        let own = [second(1, 0, 0..0), second(1, 5, 0..0)];
+        let gops = own.into_iter().chain(others.iter().cloned()).collect();
+        let found = gaps(
+            &choose(gops),
+            std::slice::from_ref(&gap),
+            Uuid::from_u128(1),
+            &Compared::default(),
+        );
+        let lacks = found.iter().filter(|g| g.state != GapState::Refilled);
+        lacks.map(|g| g.frames).collect::<Vec<_>>()
+    };
+    let mut part = second(2, 1, 14..25);
+    (part.duration, part.complete) = (14 * 3600, false);
+    assert_eq!(frames(&[]), [Some(100)]);
+    assert_eq!(frames(&[second(2, 4, 0..0)]), [Some(75)]);
+    assert_eq!(frames(&[part.clone()]), [Some(86)], "a part of a group");
+    assert_eq!(
+        frames(&[part, second(2, 3, 0..0)]),
+        [Some(36), Some(25)],
+        "two holes"
+    );
 }
 
 #[test]

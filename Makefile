@@ -36,8 +36,9 @@ test: setup build ## Run every test
 	@$(MAKE) cluster-down
 
 .PHONY: test-long
-test-long: cluster-up images browser ## What is too long for `make test`: outages of minutes, an hour of schedules, a soak: FAULTS=n SEED=s
-	GAPLESS_SIM_SECONDS=$(or $(LONG_SECONDS),3600) $(TESTS) --test simulation --test replication
+test-long: setup ## What is too long for `make test`: outages of minutes, half an hour of schedules, a soak: FAULTS=n SEED=s
+	GAPLESS_SIM_SECONDS=$(or $(LONG_SECONDS),1800) $(TESTS) --test simulation --test replication
+	@$(MAKE) cluster-up images browser
 	$(TESTS) --test promises -- --test-threads=1 --nocapture --ignored
 	@$(MAKE) soak FAULTS=$(or $(FAULTS),100) SEED=$(or $(SEED),$$(date +%Y%m%d))
 	@$(MAKE) cluster-down

@@ -1,5 +1,7 @@
 //! The Gapless operator.
 
+use std::io::IsTerminal as _;
+
 use clap::Parser as _;
 use operator::cli::{Cli, Command};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if options.log_json {
         logs.json().init();

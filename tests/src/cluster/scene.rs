@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use crds::names;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::chart;
@@ -247,8 +248,16 @@ impl Scene {
         told += &serde_json::to_string(&self.kube.pair(NAMESPACE, PAIR).await?.status)?;
         for view in self.pair.views().await {
             told += &serde_json::to_string(&view.report)?;
-            for container in [crds::names::CONTAINER_RECORDER, crds::names::CONTAINER_REPLICATOR] {
-                told += &self.kube.logs(NAMESPACE, &view.name, container).await?;
+        }
+        Ok(told + &self.logs().await?)
+    }
+
+    /// The logs of both members and of the operators.
+    pub async fn logs(&self) -> Result<String> {
+        let mut told = String::new();
+        for member in names::members(PAIR) {
+            for container in [names::CONTAINER_RECORDER, names::CONTAINER_REPLICATOR] {
+                told += &self.kube.logs(NAMESPACE, &member, container).await?;
             }
         }
         for pod in self.kube.names_of::<Pod>(chart::SYSTEM).await? {

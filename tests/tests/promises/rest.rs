@@ -1,6 +1,6 @@
-//! At rest the operator does nothing but read: no reconciles, no writes. The only write is the primary's renewal.
+//! At rest the operator does nothing but read: no reconciles, no writes. The only write is the primary's renewal. Nobody complains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -45,9 +45,15 @@ async fn at_rest_nothing_is_written_but_the_renewal() {
     })
     .await
     .unwrap();
-    let before = State::of(&scene).await.unwrap();
+    let (before, said) = (
+        State::of(&scene).await.unwrap(),
+        complaints(&scene).await.unwrap(),
+    );
     tokio::time::sleep(WATCHED_FOR).await;
     let after = State::of(&scene).await.unwrap();
+    let complaints = complaints(&scene).await.unwrap();
+    let complaints: Vec<&String> = complaints.difference(&said).collect();
+    assert!(complaints.is_empty(), "nothing is wrong, but: {complaints:#?}");
     assert_eq!(before.versions, after.versions, "somebody wrote");
     let reconciles = after.reconciles - before.reconciles;
     assert!(reconciles <= 1.0, "{reconciles} reconciles in {WATCHED_FOR:?}");
@@ -72,6 +78,13 @@ async fn ensure_ready(scene: &Scene, member: &str) -> Result<()> {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ensure!(is_ready, "{member} is not ready");
     Ok(())
+}
+
+/// What the pair and the operators complain of in their logs.
+async fn complaints(scene: &Scene) -> Result<BTreeSet<String>> {
+    let told = scene.logs().await?;
+    let complains = |line: &&str| line.contains("ERROR") || line.contains("WARN");
+    Ok(told.lines().filter(complains).map(str::to_owned).collect())
 }
 
 struct State {

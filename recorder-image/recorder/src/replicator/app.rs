@@ -380,7 +380,7 @@ async fn lease(
     served: mpsc::UnboundedReceiver<u64>,
     sights: watch::Receiver<Option<Sight>>,
 ) -> anyhow::Result<KubeLease> {
-    let client = client(settings.api_timeout).await?;
+    let client = client().await?;
     let namespace = config.pair.namespace.clone();
     let duration = config.failover.lease_duration_seconds;
     let lease = KubeLease::new(

@@ -27,16 +27,16 @@ impl std::fmt::Debug for KubeLease {
     }
 }
 
-/// A client for calls that must not wait: no retries, short time-outs.
+/// A client for calls that must not wait: it does not retry. Each call has a deadline of its own; a time-out of reading would end
+/// connections that are idle too, and a renewal each second that finds one ended is in doubt.
 ///
 /// # Errors
 /// When neither a cluster nor a kubeconfig is found.
-pub async fn client(timeout: Duration) -> anyhow::Result<Client> {
+pub async fn client() -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_millis(500));
-    config.read_timeout = Some(timeout * 4);
-    config.write_timeout = Some(timeout * 4);
+    config.read_timeout = None;
     Ok(Client::try_from(config)?)
 }
 

@@ -1,7 +1,7 @@
 //! What is durable on a volume, and what a power cut leaves of it: every file as it was at the newest sync, and of what was written since
 //! nothing, all, or a torn part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,33 @@ use crate::Rng;
 /// The files of a folder, by their names in it.
 pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// All files below `root`.
+/// All files below `root`, as they were at one moment: a file that has another name meanwhile would be in none of two looks.
 pub fn read(root: &Path) -> Files {
-    let (mut files, mut folders) = (Files::new(), vec![root.to_owned()]);
+    let mut names = names(root);
+    loop {
+        let read = |path: &PathBuf| Some((path.strip_prefix(root).ok()?.to_owned(), fs::read(path).ok()?));
+        let files: Files = names.iter().filter_map(read).collect();
+        let now = self::names(root);
+        if now == names {
+            return files;
+        }
+        names = now;
+    }
+}
+
+fn names(root: &Path) -> BTreeSet<PathBuf> {
+    let (mut names, mut folders) = (BTreeSet::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if let Ok(bytes) = fs::read(&path) {
-                files.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+            } else {
+                names.insert(path);
             }
         }
     }
-    files
+    names
 }
 
 /// Writes what a power cut leaves into the empty folder `to`.

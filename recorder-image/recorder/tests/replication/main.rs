@@ -198,7 +198,9 @@ fn run(seed: u64) -> Result<Account, String> {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(Schedule::new(seed).run())
+    let schedule = || runtime.block_on(Schedule::new(seed).run());
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(schedule))
+        .unwrap_or_else(|_| Err("a panic, see above".into()))
 }
 
 fn number(name: &str) -> Option<u64> {

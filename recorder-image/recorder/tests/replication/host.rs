@@ -65,9 +65,12 @@ impl Host {
             let (root, durable, off) = (dir.path().to_owned(), Arc::clone(&durable), Arc::clone(&off));
             of.observe(move || {
                 let mut durable = durable.lock().unwrap();
-                if !off.load(Ordering::SeqCst) {
-                    *durable = disk::read(&root);
+                if off.load(Ordering::SeqCst) {
+                    drop(durable);
+                    // No sync returns any more, or what needs one would be done after the cut.
+                    std::panic::resume_unwind(Box::new("the power is cut"));
                 }
+                *durable = disk::read(&root);
             });
         }
         let (tell, told) = mpsc::unbounded_channel();

@@ -31,6 +31,8 @@ use url::Url;
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a fault lasts that does not end by itself.
 const BROKEN: Duration = Duration::from_secs(5);
+/// How long one of two ffmpeg recorders takes nothing: longer, and the camera simulator, whose clients share what is sent, waits for it.
+const TAKES_NOTHING: Duration = Duration::from_secs(2);
 /// How long is recorded before a fault.
 const BEFORE: Duration = Duration::from_secs(4);
 /// How long all viewers may take to see, and to see again.
@@ -289,8 +291,14 @@ async fn measure_plain(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Val
         let (first, n) = (cameras.state().await?.counter, args.plain_rounds);
         for round in 1..=n {
             tokio::time::sleep(BEFORE).await;
-            let endured = pair.endure(blow, BROKEN).await;
+            let lasts = match blow {
+                Blow::Freeze | Blow::Cut => TAKES_NOTHING,
+                Blow::Kill | Blow::Stop | Blow::PowerCut => BROKEN,
+            };
+            let endured = pair.endure(blow, lasts).await;
             endured.with_context(|| format!("two ffmpeg recorders, {} {round}", kind.name()))?;
+            let trusted = cameras.trusted_state().await;
+            trusted.with_context(|| format!("two ffmpeg recorders, {} {round}", kind.name()))?;
         }
         let Found {
             expected,
@@ -395,9 +403,11 @@ async fn main() -> Result<()> {
         let found: BTreeMap<_, _> = found.iter().map(named).collect();
         json!({"two_ffmpeg": found})
     } else {
+        let found = {
+            let _load = args.loaded.then(Load::start).transpose()?;
+            measure_pair(&args, kinds).await?
+        };
         let plain = measure_plain_apart().await?;
-        let _load = args.loaded.then(Load::start).transpose()?;
-        let found = measure_pair(&args, kinds).await?;
         let named = |(kind, found): (Kind, Value)| (kind.name(), found);
         let found: BTreeMap<_, _> = found.into_iter().map(named).collect();
         json!({"streams": args.streams, "loaded": args.loaded, "kinds": found, "two_ffmpeg": plain})

@@ -6,6 +6,7 @@ use super::{Arrival, JUMP_US, Report};
 const PLAUSIBLE_US: i64 = 1_000_000;
 /// One that is believed stays so up to this.
 pub(super) const STILL_PLAUSIBLE_US: i64 = 1_500_000;
+
 /// A camera's clock by its sender reports. It is kept over sessions, so that a reconnect finds the same wall clock
 /// before the first report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -25,12 +25,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("  {} {note}", rfc3339(*at_us));
         }
         let mut gops = catalogue.gops(*uid, i64::MIN, i64::MAX);
+        let played = choose(gops.clone());
         gops.sort_by(|a, b| (&a.id, a.offset).cmp(&(&b.id, b.offset)));
         for gop in &gops {
             println!("  {}", line(gop));
         }
         println!("  played:");
-        for chosen in choose(catalogue.gops(*uid, i64::MIN, i64::MAX)) {
+        for chosen in played {
             println!("  {} of {} copies", line(&chosen.gop), chosen.copies);
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::canonical::{Chosen, Gop};
+use crate::canonical::Chosen;
 use crate::compared::Compared;
 use crate::gaps::UNKNOWN;
 use crate::ledger::Gap;
@@ -121,13 +121,8 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
         return None;
     }
     let (a, b) = (&before.gop, &next.gop);
-    let (frame, apart) = (frame_us(a), b.start_us - a.end_us());
+    let (frame, apart) = (a.frame_us(), b.start_us - a.end_us());
     (apart * TOLERANCE.1 > frame * (TOLERANCE.0 - TOLERANCE.1)).then_some((a.end_us(), b.start_us))
-}
-
-/// The mean duration of its frames, microseconds; at least 1.
-fn frame_us(gop: &Gop) -> i64 {
-    (gop.duration_us() / gop.hashes.len().max(1) as i64).max(1)
 }
 
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and
@@ -135,7 +130,7 @@ fn frame_us(gop: &Gop) -> i64 {
 pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) -> Vec<TimelineGap> {
     let with_frames = |w: &[Chosen]| {
         let (start, end) = hole(&w[0], &w[1])?;
-        let frame = frame_us(&w[0].gop);
+        let frame = w[0].gop.frame_us();
         let frames = (end - start + frame / 2) / frame;
         Some(((start, end), frames.cast_unsigned()))
     };
@@ -248,7 +243,7 @@ impl Recorded<'_> {
         }
         let within = |(start, end, c): &&(i64, i64, &Chosen)| {
             (*end).min(end_us) - (*start).max(gap.start_us)
-                > (frame_us(&c.gop) / 2).min((end_us - gap.start_us) / 2)
+                > (c.gop.frame_us() / 2).min((end_us - gap.start_us) / 2)
         };
         let refills = |(_, _, c): &(i64, i64, &Chosen)| {
             let here = c.holdings.iter().find(|h| h.store == self.store);

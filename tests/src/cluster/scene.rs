@@ -322,9 +322,7 @@ impl Scene {
         ensure!(new > old, "epoch {new} after {old}");
         Ok(report)
     }
-}
 
-impl Scene {
     /// Keeps what helps to find out why it failed, and says where.
     pub fn keep(&self) {
         let folder = cache().join("failed").join(crate::wait::now_ms().to_string());

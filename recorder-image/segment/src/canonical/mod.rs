@@ -122,9 +122,14 @@ impl Gop {
         self.dts + self.duration as i64
     }
 
+    /// The mean duration of its frames, microseconds; at least 1.
+    pub(crate) fn frame_us(&self) -> i64 {
+        (self.duration_us() / self.hashes.len().max(1) as i64).max(1)
+    }
+
     /// Half of its mean frame, microseconds.
     fn half_frame_us(&self) -> i64 {
-        self.duration_us() / self.hashes.len().max(1) as i64 / 2
+        self.frame_us() / 2
     }
 
     /// What is played first has the highest rank. `reach` is how many frames come before a key frame that was lost in it, if one was.

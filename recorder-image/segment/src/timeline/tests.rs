@@ -1,5 +1,5 @@
 use super::*;
-use crate::canonical::choose;
+use crate::canonical::{Gop, choose};
 use crate::id::SegmentId;
 
 /// Second `second` as a store has it, without the frames `lacks`.

@@ -179,6 +179,18 @@ async fn a_live_playlist_has_a_beginning_that_stays() {
     assert!(entry.contains("\"frameHashes\""));
 }
 
+/// The replicator tells that all of this file is durable.
+fn tell_durable(shared: &Shared, id: &SegmentId, file: &SegmentFile) {
+    let (id, end, frames) = (id.clone(), file.end(), Vec::new());
+    shared.hear(ToRecorder::ReceivedDurable { id, end, frames }, Duration::ZERO);
+}
+
+/// How many frames of a segment are known to who asks now.
+fn frames_known(shared: &Shared, id: &SegmentId) -> Option<usize> {
+    let catalogue = shared.fresh_catalogue(id.stream);
+    catalogue.get(id).map(|copy| copy.hashes.len())
+}
+
 #[test]
 fn a_received_segment_that_grew_is_read_further() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,8 +199,7 @@ fn a_received_segment_that_grew_is_read_further() {
     let mut file = open(&shared, &id, 0);
     let mut grow = |seconds: std::ops::Range<i64>| {
         append(&mut file, 0, seconds);
-        let (id, end, frames) = (id.clone(), file.end(), Vec::new());
-        shared.hear(ToRecorder::ReceivedDurable { id, end, frames }, Duration::ZERO);
+        tell_durable(&shared, &id, &file);
         file.end()
     };
     for seconds in [0..3, 3..4, 4..9] {
@@ -204,10 +215,7 @@ fn a_received_segment_that_grew_is_read_further() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[..known as usize].fill(0);
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(
-        shared.fresh_catalogue(id.stream).get(&id).unwrap().hashes.len(),
-        10
-    );
+    assert_eq!(frames_known(&shared, &id), Some(10));
 }
 
 #[test]
@@ -215,27 +223,18 @@ fn a_received_segment_that_nobody_told_to_be_sealed_is_there() {
     for read_before in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let (shared, _) = shared(dir.path());
-        let (id, frames) = (id(0), Vec::new());
+        let id = id(0);
         let mut file = open(&shared, &id, 0);
         append(&mut file, 0, 0..2);
-        let (durable, end) = (id.clone(), file.end());
-        let durable = ToRecorder::ReceivedDurable {
-            id: durable,
-            end,
-            frames,
-        };
-        shared.hear(durable.clone(), Duration::ZERO);
+        tell_durable(&shared, &id, &file);
         if read_before {
-            assert!(shared.fresh_catalogue(id.stream).get(&id).is_some());
+            assert_eq!(frames_known(&shared, &id), Some(2));
             append(&mut file, 0, 2..3);
-            shared.hear(durable, Duration::ZERO);
+            tell_durable(&shared, &id, &file);
         }
         file.finish().rename().unwrap();
-        let length = shared
-            .fresh_catalogue(id.stream)
-            .get(&id)
-            .map(|copy| copy.hashes.len());
-        assert_eq!(length, Some(if read_before { 3 } else { 2 }));
+        let there = if read_before { 3 } else { 2 };
+        assert_eq!(frames_known(&shared, &id), Some(there));
     }
 }
 
@@ -247,23 +246,11 @@ fn who_asks_at_once_sees_the_same() {
     let mut file = open(&shared, &id, 0);
     for n in 0..50 {
         append(&mut file, 0, n..n + 1);
-        let (durable, end, frames) = (id.clone(), file.end(), Vec::new());
-        shared.hear(
-            ToRecorder::ReceivedDurable {
-                id: durable,
-                end,
-                frames,
-            },
-            Duration::ZERO,
-        );
+        tell_durable(&shared, &id, &file);
         std::thread::scope(|scope| {
-            let ask = || {
-                shared
-                    .fresh_catalogue(id.stream)
-                    .get(&id)
-                    .map(|copy| copy.hashes.len())
-            };
-            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            let asked: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| frames_known(&shared, &id)))
+                .collect();
             for asked in asked {
                 assert_eq!(asked.join().unwrap(), Some(n as usize + 1));
             }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -14,24 +14,18 @@ const CHUNK: usize = 64 << 10;
 /// Passes connections on until it is dropped.
 #[derive(Debug)]
 pub(super) struct Gate {
-    port: u16,
     open: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Gate {
-    /// An open gate to an address, on a free port of loopback.
-    pub(super) async fn to(address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
+    /// An open gate at one address to another one.
+    pub(super) async fn between(near: SocketAddr, far: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(near).await;
+        let listener = listener.with_context(|| format!("no gate at {near}"))?;
         let (open, is_open) = watch::channel(true);
-        let task = tokio::spawn(accept(listener, address, is_open));
-        Ok(Self { port, open, task })
-    }
-
-    /// Where it is entered.
-    pub(super) fn port(&self) -> u16 {
-        self.port
+        let task = tokio::spawn(accept(listener, far, is_open));
+        Ok(Self { open, task })
     }
 
     /// No byte passes any more, in either direction; nothing is closed, and who is new waits.

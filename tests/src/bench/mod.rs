@@ -2,6 +2,7 @@
 
 pub mod disk;
 mod gate;
+pub mod gathered;
 pub mod load;
 pub mod plain;
 pub mod plain_pair;

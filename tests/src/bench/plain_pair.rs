@@ -2,7 +2,7 @@
 //! they end, and a union of their files. There is no authority, no one address and no refill; what is left is whether a frame is
 //! in either file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ use crate::oracle::Span;
 const RESTART: Duration = Duration::from_secs(1);
 /// How long is recorded before the last frames are counted.
 const LAST: Duration = Duration::from_secs(3);
+/// Where each finds the cameras, at their own port: the simulator's server has a medium for each port that it is asked at, and the
+/// cameras feed one.
+const HOSTS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)),
+];
 /// The size of a disk, bytes.
 const DISK: u64 = 4 << 30;
 
@@ -67,12 +73,13 @@ impl PlainPair {
         let folder = TempDir::with_prefix("gapless-plain-")?;
         let volumes = ["first", "second"].map(|name| folder.path().join(name));
         let disks = [Disk::mount(&volumes[0], DISK)?, Disk::mount(&volumes[1], DISK)?];
-        // Both have one, so that they differ in nothing but in what strikes the first.
         let address = address(cameras)?;
-        let gates = [Gate::to(address).await?, Gate::to(address).await?];
+        // Both have one, so that they differ in nothing but in what strikes the first.
+        let gate = async |host| Gate::between(SocketAddr::new(host, address.port()), address).await;
+        let gates = [gate(HOSTS[0]).await?, gate(HOSTS[1]).await?];
         let sides = [
-            side(cameras, &volumes[0], gates[0].port())?,
-            side(cameras, &volumes[1], gates[1].port())?,
+            side(cameras, &volumes[0], HOSTS[0])?,
+            side(cameras, &volumes[1], HOSTS[1])?,
         ];
         let mut pair = Self {
             sides,
@@ -160,10 +167,10 @@ impl PlainPair {
     }
 }
 
-fn side(cameras: &Cameras, volume: &Path, port: u16) -> Result<Vec<Plain>> {
+fn side(cameras: &Cameras, volume: &Path, host: IpAddr) -> Result<Vec<Plain>> {
     let one = |camera: usize| {
         let mut url = Url::parse(&cameras.url(camera))?;
-        ensure!(url.set_port(Some(port)).is_ok(), "{url} takes no port");
+        ensure!(url.set_ip_host(host).is_ok(), "{url} takes no host");
         Plain::new(Maker::Ffmpeg, url.as_str(), &volume.join(format!("cam-{camera}")))
     };
     (0..cameras.streams()).map(one).collect()

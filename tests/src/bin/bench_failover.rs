@@ -3,6 +3,7 @@
 //! camera and a union of their files.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use crds::member::FailoverReport;
 use crds::{RecorderPair, names};
 use e2e::api::MemberApi;
+use e2e::bench::gathered::{self, Gathered};
 use e2e::bench::load::Load;
 use e2e::bench::plain_pair::{Blow, Found, PlainPair};
 use e2e::bench::spread::Spread;
@@ -62,6 +64,9 @@ struct Args {
     /// While a process that never waits runs on each core
     #[arg(long)]
     loaded: bool,
+    /// Where each failover of the pair is appended, to be counted together with those of other runs
+    #[arg(long)]
+    samples: Option<PathBuf>,
     /// The two ffmpeg recorders alone: needs no cluster
     #[arg(long)]
     plain_only: bool,
@@ -220,13 +225,30 @@ fn phase(samples: &[Sample], at: fn(&FailoverReport) -> Option<u64>) -> Spread {
     Spread::of(samples.iter().filter_map(after))
 }
 
-/// How long viewers did not see what the cameras sent, counted in frames.
-fn unseen(samples: &[Sample]) -> Spread {
-    let viewers = samples.iter().flat_map(|sample| &sample.viewers);
-    Spread::of(viewers.map(|seen| seen.missed() * FRAME_MS))
+impl Sample {
+    /// How long each viewer did not see what the cameras sent, counted in frames, milliseconds.
+    fn unseen(&self) -> impl Iterator<Item = u64> {
+        self.viewers.iter().map(|seen| seen.missed() * FRAME_MS)
+    }
 }
 
-async fn measure(scene: &Scene, kind: Kind, rounds: usize) -> Result<Value> {
+fn unseen(samples: &[Sample]) -> Spread {
+    Spread::of(samples.iter().flat_map(Sample::unseen))
+}
+
+fn gathered(args: &Args, kind: Kind, sample: &Sample) -> Gathered {
+    Gathered {
+        kind: kind.name(),
+        streams: args.streams,
+        loaded: args.loaded,
+        date: jiff::Zoned::now().date(),
+        recording_ms: sample.recording_ms,
+        authority_ms: sample.authority_ms,
+        viewers_ms: sample.unseen().collect(),
+    }
+}
+
+async fn measure(scene: &Scene, kind: Kind, args: &Args) -> Result<Value> {
     // The file outlives a power cut: it is there until the kind was measured.
     for member in scene.pair.views().await {
         scene.make_patient(&member, kind == Kind::LeaseExpiry).await?;
@@ -234,7 +256,7 @@ async fn measure(scene: &Scene, kind: Kind, rounds: usize) -> Result<Value> {
     tokio::time::sleep(CONFIGURED).await;
     let start = Start::now(&scene.cameras).await?;
     let mut samples = Vec::new();
-    for n in 1..=rounds {
+    for n in 1..=args.rounds {
         let sample = round(scene, kind)
             .await
             .with_context(|| format!("{} {n}", kind.name()))?;
@@ -245,6 +267,9 @@ async fn measure(scene: &Scene, kind: Kind, rounds: usize) -> Result<Value> {
             sample.authority_ms,
             unseen(std::slice::from_ref(&sample)).cell(),
         );
+        if let Some(path) = &args.samples {
+            gathered(args, kind, &sample).append(path)?;
+        }
         samples.push(sample);
     }
     let members = scene.settled(RETURN).await?;
@@ -377,10 +402,15 @@ async fn measure_pair(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Valu
     let scene = Scene::with(Options::test_bed(args.streams), |_| {}).await?;
     let mut all = BTreeMap::new();
     for kind in kinds {
-        all.insert(*kind, measure(&scene, *kind, args.rounds).await?);
+        all.insert(*kind, measure(&scene, *kind, args).await?);
     }
     for (kind, found) in &all {
         println!("{}", row(*kind, found));
+    }
+    if let Some(path) = &args.samples {
+        for row in gathered::rows(&gathered::load(path)?) {
+            println!("{row}");
+        }
     }
     Ok(all)
 }

@@ -61,10 +61,26 @@ func mountFaulty(backing, at string) (*faultyMount, error) {
 	if err := m.serve(kernel, folder); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
-	if err := m.feelsSyncs(); err != nil {
+	if err := errors.Join(m.declinesPolls(), m.feelsSyncs()); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
+}
+
+// declinesPolls asks the mount once whether a file of it is ready. The file
+// system does not know, and the kernel does not ask it again.
+//
+// A process that opens a file on a mount of its own would else hang now and
+// then: Go's poller asks within a call that Go does not know to wait, the answer
+// waits for a garbage collection, and that for the call to end. The library
+// does this by itself where it makes the mount; the name is its own.
+func (m *faultyMount) declinesPolls() error {
+	fd, err := unix.Open(filepath.Join(m.at, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("the file that is polled: %w", err)
+	}
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return errors.Join(err, unix.Close(fd))
 }
 
 // emptyDevice is a block device without content.

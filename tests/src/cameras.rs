@@ -207,6 +207,9 @@ struct CameraState {
     transports: Vec<String>,
     /// How many sessions it refused because it had one.
     refused: u64,
+    /// When a session got the first picture that it had before, Unix nanoseconds.
+    #[serde(rename = "repeatsNs")]
+    repeats_ns: Option<u64>,
 }
 
 /// The simulator's books.
@@ -236,6 +239,11 @@ impl State {
     /// The Transport headers of the clients of a camera (RFC 2326, 12.39), the newest last.
     pub fn transports(&self, camera: usize) -> &[String] {
         &self.cameras[camera].transports
+    }
+
+    /// When a camera that was told to stay still sent the first picture that was not new, Unix milliseconds.
+    pub fn repeats_since_ms(&self, camera: usize) -> Option<u64> {
+        self.cameras[camera].repeats_ns.map(|ns| ns / 1_000_000)
     }
 
     /// How many sessions a camera refused because it had one.

@@ -7,22 +7,20 @@ use anyhow::{Context, Result, ensure};
 use crds::member::{
     MemberReport, PATH_REPORT, PATH_TAKE, TakeOutcome, TakeReason, TakeRequest, TakeResponse,
 };
+use reqwest::RequestBuilder;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The operator's identity in one pair.
 #[derive(Clone)]
 pub struct Operator {
-    connector: TlsConnector,
+    client: reqwest::Client,
 }
 
 impl Operator {
@@ -35,55 +33,39 @@ impl Operator {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key)?)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .timeout(LIMIT)
+            .no_proxy();
         Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
+            client: client.build()?,
         })
     }
 
     /// The report of the member whose control port is at `address`.
     pub async fn report(&self, address: &str) -> Result<MemberReport> {
-        self.ask(address, &format!("GET {PATH_REPORT} HTTP/1.0\r\n\r\n"))
-            .await
+        answer(self.client.get(format!("https://{address}{PATH_REPORT}"))).await
     }
 
     /// Tells a standby to take over in a switchover from this epoch.
     pub async fn switch_over(&self, address: &str, epoch: u64) -> Result<TakeOutcome> {
         let reason = TakeReason::Switchover;
-        let body = serde_json::to_string(&TakeRequest { epoch, reason })?;
-        let head = format!(
-            "POST {PATH_TAKE} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let answer: TakeResponse = self.ask(address, &(head + &body)).await?;
+        let request = self.client.post(format!("https://{address}{PATH_TAKE}"));
+        let answer: TakeResponse = answer(request.json(&TakeRequest { epoch, reason })).await?;
         Ok(answer.outcome)
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, address: &str, request: &str) -> Result<T> {
-        let exchange = async {
-            let socket = TcpStream::connect(address).await?;
-            let mut tls = self
-                .connector
-                .connect(ServerName::try_from("member")?, socket)
-                .await?;
-            // HTTP/1.0: the answer ends with the connection, unchunked
-            tls.write_all(request.as_bytes()).await?;
-            let mut answer = Vec::new();
-            let ended = tls.read_to_end(&mut answer).await;
-            ensure!(ended.is_ok() || !answer.is_empty(), "{ended:?}");
-            parse(&answer)
-        };
-        tokio::time::timeout(LIMIT, exchange)
-            .await
-            .with_context(|| format!("{address} does not answer"))?
     }
 }
 
-fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
-    let text = std::str::from_utf8(answer)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head.lines().next().unwrap_or_default();
-    ensure!(status.contains(" 200 "), "{status}: {body}");
-    Ok(serde_json::from_str(body)?)
+async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
+    let answer = request.send().await?;
+    let (status, url) = (answer.status(), answer.url().clone());
+    let body = answer.bytes().await?;
+    ensure!(
+        status.is_success(),
+        "{url}: {status}: {}",
+        String::from_utf8_lossy(&body)
+    );
+    serde_json::from_slice(&body).with_context(|| url.to_string())
 }
 
 /// The test is the client, and it dialled the address it wanted: any server will do.

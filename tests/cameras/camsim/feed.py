@@ -50,6 +50,7 @@ class Medium:
     client: str = ""  # the address that its session plays to
     stays: bool = False  # wants its pictures not to change
     group: int | None = None  # the place of the group that it shows again and again
+    repeats_ns: int | None = None  # when it showed the first picture of it again
     base: tuple[int, int] | None = None  # (counter, running time) of the first frame
     sound: object = None  # the appsrc of its sound
 
@@ -60,8 +61,12 @@ class Medium:
     def place_at(self, place: int, gop: int) -> int:
         """What it shows at a place of the clip. It begins and ceases to repeat itself with a key frame."""
         if place % gop == 0 and self.stays != (self.group is not None):
-            self.group = place if self.stays else None
-        return place if self.group is None else self.group + (place - self.group) % gop
+            self.group, self.repeats_ns = place if self.stays else None, None
+        if self.group is None:
+            return place
+        if place - self.group >= gop and self.repeats_ns is None:
+            self.repeats_ns = time.time_ns()
+        return self.group + (place - self.group) % gop
 
 
 def is_full(medium: Medium) -> bool:
@@ -216,7 +221,8 @@ class Feed:
             cameras = [
                 {"camera": c.number, "kind": c.kind.name, "path": path(c.number), "frozen": c.frozen,
                  "on": bool(c.media), "leaked": c.leaked, "spans": [dict(span) for span in c.spans],
-                 "dropped": sorted(c.losses.dropped), "transports": c.transports, "refused": c.refused}
+                 "dropped": sorted(c.losses.dropped), "transports": c.transports, "refused": c.refused,
+                 "repeatsNs": next((m.repeats_ns for m in c.media if m.repeats_ns is not None), None)}
                 for c in self.cameras
             ]
             return {

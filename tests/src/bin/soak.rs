@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{Scene, Trouble, cache};
+use e2e::cluster::{Endured, Scene, Trouble, cache};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
     let (troubles, began) = (troubles(seed, turn), Instant::now());
     let outcome = scene.endure(&troubles).await;
     account.faults += troubles.len();
-    match outcome {
-        Ok(verdict) => {
+    let broken = match outcome {
+        Ok(Endured { verdict, broken }) => {
             account.frames_expected += verdict.expected();
             account.frames_missing += verdict.missing();
             println!(
@@ -106,14 +106,16 @@ async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
                 verdict.missing(),
                 began.elapsed()
             );
+            broken
         }
-        Err(error) => {
-            println!("  {turn:>4} {troubles:?}: {error:#}");
-            scene.keep();
-            account
-                .violations
-                .push(format!("turn {turn} {troubles:?}: {error:#}"));
-        }
+        Err(error) => vec![format!("{error:#}")],
+    };
+    if !broken.is_empty() {
+        println!("  {turn:>4} {troubles:?}: {broken:#?}");
+        scene.keep();
+        account
+            .violations
+            .push(format!("turn {turn} {troubles:?}: {}", broken.join("; ")));
     }
 }
 

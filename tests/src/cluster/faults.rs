@@ -11,6 +11,15 @@ use tokio::process::{Child, Command};
 /// The longest command is to start a whole cluster.
 const LIMIT: Duration = Duration::from_mins(5);
 
+/// Which packets of a link are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those to the node.
+    In,
+    /// Those from the node.
+    Out,
+}
+
 /// When a fault began.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Fault {
@@ -116,17 +125,20 @@ impl Testbed {
         self.run(&["node", "create", node]).await.map(drop)
     }
 
-    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras`, `camera:N` or `all`.
+    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras`, `camera:N` or `all`. It begins within the command,
+    /// and is said to begin with it.
     pub async fn cut(&self, node: &str, link: &str) -> Result<Fault> {
-        self.run(&["link", "cut", node, link]).await?;
-        Ok(Fault::now())
+        self.fault(&["link", "cut", node, link]).await
     }
 
-    /// Drops the packets that leave the node on a link.
-    pub async fn cut_out(&self, node: &str, link: &str) -> Result<()> {
-        self.run(&["link", "cut", "--direction", "out", node, link])
+    /// Drops the packets of one link in one direction.
+    pub async fn cut_one_way(&self, node: &str, link: &str, direction: Direction) -> Result<Fault> {
+        let direction = match direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        self.fault(&["link", "cut", "--direction", direction, node, link])
             .await
-            .map(drop)
     }
 
     /// Drops some of the packets of one link of a node, at random: a share above 0 to 1 of them.

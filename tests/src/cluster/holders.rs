@@ -1,12 +1,19 @@
 //! Who held authority when, recorded from outside and judged by a checker of its own: never two at a time (I6), and epochs only
 //! rise (I5).
+//!
+//! Each member is asked from within the network of its node, as one who stands beside the machine: no link that is cut hides what
+//! a member says that nobody else hears.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use crds::names;
+use rustix::fd::AsFd;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::pair::{PAIR, PairUnderTest};
@@ -63,22 +70,40 @@ pub fn violations(claims: &[Claim]) -> Vec<String> {
     found
 }
 
+/// Where a member is asked, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    address: String,
+    node: String,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+type Claims = Arc<Mutex<Vec<Claim>>>;
+
 /// Asks both members who holds authority, until it is dropped.
 pub struct Holders {
-    claims: Arc<Mutex<Vec<Claim>>>,
-    tasks: Vec<JoinHandle<()>>,
+    claims: Claims,
+    look_ups: Vec<JoinHandle<()>>,
 }
 
 impl Holders {
-    /// Begins to ask.
-    pub async fn watch(pair: &PairUnderTest) -> Result<Self> {
-        let claims = Arc::default();
-        let operator = pair.operator().await?;
-        let members = names::members(PAIR).into_iter();
-        let tasks = members
-            .map(|member| tokio::spawn(ask(pair.clone(), operator.clone(), member, Arc::clone(&claims))))
-            .collect();
-        Ok(Self { claims, tasks })
+    /// Begins to ask, as soon as there is somebody to ask.
+    pub fn watch(pair: &PairUnderTest) -> Result<Self> {
+        let (claims, mut look_ups) = (Claims::default(), Vec::new());
+        for member in names::members(PAIR) {
+            let (found, places) = watch::channel(None);
+            look_ups.push(tokio::spawn(look_up(pair.clone(), member.clone(), found)));
+            let (claims, name) = (Arc::clone(&claims), format!("asks {member}"));
+            // A network namespace is a property of a thread, so each member has one. It ends with its `found`.
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn(move || {
+                if let Err(error) = ask(&member, places, &claims) {
+                    eprintln!("nobody asks {member} any more: {error:#}");
+                }
+            })?;
+        }
+        Ok(Self { claims, look_ups })
     }
 
     /// How often a member said that it holds authority. Fails if two ever did at a time, or if nobody was seen to.
@@ -99,34 +124,72 @@ impl Holders {
 
 impl Drop for Holders {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.look_ups.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn ask(pair: PairUnderTest, operator: Operator, member: String, claims: Arc<Mutex<Vec<Claim>>>) {
-    let (mut address, mut looked_up) = (None, 0);
+/// Says where a member is, again and again. With the API server away the last place stays.
+async fn look_up(pair: PairUnderTest, member: String, found: watch::Sender<Option<Place>>) {
     loop {
-        tokio::time::sleep(LOOK).await;
-        if address.is_none() || now_ms() > looked_up + LOOK_UP.as_millis() as u64 {
-            // With the API server away the last address stays.
-            address = pair.control_address(&member).await.ok().or(address);
-            looked_up = now_ms();
+        let place = tokio::try_join!(pair.control_place(&member), pair.operator_pem());
+        if let Ok(((address, node), (certificate, key))) = place {
+            let place = Some(Place {
+                address,
+                node,
+                certificate,
+                key,
+            });
+            found.send_if_modified(|known| {
+                let changed = *known != place;
+                *known = place;
+                changed
+            });
         }
-        let Some(address) = &address else { continue };
-        let asked = now_ms();
-        let Ok(report) = operator.report(address).await else {
-            continue;
-        };
-        let (Some(epoch), Ok(mut claims)) = (report.serving_epoch, claims.lock()) else {
-            continue;
-        };
-        claims.push(Claim {
-            member: member.clone(),
-            epoch,
-            asked,
-            answered: now_ms(),
-        });
+        tokio::time::sleep(LOOK_UP).await;
     }
+}
+
+/// Asks a member until nobody looks its place up any more.
+fn ask(member: &str, mut places: watch::Receiver<Option<Place>>, claims: &Mutex<Vec<Claim>>) -> Result<()> {
+    let own = File::open("/proc/thread-self/ns/net")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut known: Option<(Place, Operator)> = None;
+    loop {
+        runtime.block_on(tokio::time::sleep(LOOK));
+        let Ok(changed) = places.has_changed() else {
+            return Ok(());
+        };
+        if changed && let Some(place) = places.borrow_and_update().clone() {
+            let operator = Operator::new(&place.certificate, &place.key)?;
+            known = Some((place, operator));
+        }
+        let Some((place, operator)) = &known else { continue };
+        // A node that is destroyed has none.
+        let Ok(network) = File::open(format!("/run/netns/{}", place.node)) else {
+            continue;
+        };
+        enter(&network)?;
+        let asked = now_ms();
+        let report = runtime.block_on(operator.report(&place.address));
+        let answered = now_ms();
+        enter(&own)?;
+        let epoch = report.ok().and_then(|report| report.serving_epoch);
+        if let (Some(epoch), Ok(mut claims)) = (epoch, claims.lock()) {
+            claims.push(Claim {
+                member: member.to_owned(),
+                epoch,
+                asked,
+                answered,
+            });
+        }
+    }
+}
+
+fn enter(network: &File) -> Result<()> {
+    let network = network.as_fd();
+    move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).context("cannot enter a network")
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The operators, and which of them leads.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::chart::{OPERATOR_LEASE, SYSTEM};
 use super::kube::Kube;
+use super::scene::{NODES, RETURN, Scene};
 use crate::api::metric_in;
+use crate::wait::until;
 
 /// One operator as it is now.
 #[derive(Clone, Debug)]
@@ -57,5 +60,26 @@ impl OperatorView {
         let address = format!("http://{}:8080/metrics", self.ip);
         let text = reqwest::get(address).await?.text().await?;
         metric_in(&text, name).with_context(|| format!("no {name}"))
+    }
+}
+
+impl Scene {
+    /// Sees to it that the operator that leads is on a node of these.
+    pub async fn lead_from(&self, wanted: impl Fn(&str) -> bool) -> Result<OperatorView> {
+        for node in NODES.iter().filter(|node| !wanted(node)) {
+            self.kube.cordon(node).await?;
+        }
+        let leader = until("an operator leads from a wanted node", RETURN, async || {
+            let leader = OperatorView::leader(&self.kube).await?;
+            if !wanted(&leader.node) {
+                // It hands over, and its follower starts on a wanted node.
+                self.kube.delete::<Pod>(SYSTEM, &leader.pod).await?;
+                bail!("{} leads from {}", leader.pod, leader.node);
+            }
+            Ok(Some(leader))
+        })
+        .await;
+        self.kube.uncordon_all().await?;
+        leader
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crds::RecorderPair;
 use crds::member::{MemberReport, Role, StreamState};
 use crds::names;
+use crds::pair::Transport;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct StreamSpec {
     pub secret: Option<String>,
     /// Whether pictures that do not change are a fault.
     pub detect_frozen: bool,
+    /// How its packets come.
+    pub transport: Transport,
 }
 
 /// The manifest, as far as tests change it.
@@ -56,8 +59,12 @@ impl PairSpec {
     /// The manifest.
     pub fn manifest(&self) -> Value {
         let stream = |stream: &StreamSpec| {
-            let mut value =
-                json!({"name": stream.name, "url": stream.url, "detectFrozen": stream.detect_frozen});
+            let mut value = json!({
+                "name": stream.name,
+                "url": stream.url,
+                "detectFrozen": stream.detect_frozen,
+                "transport": stream.transport,
+            });
             if let Some(secret) = &stream.secret {
                 value["credentials"] = json!({"secretName": secret});
             }
@@ -277,20 +284,30 @@ impl PairUnderTest {
 
     /// Where a member answers the operator.
     pub async fn control_address(&self, name: &str) -> Result<String> {
+        self.control_place(name).await.map(|(address, _)| address)
+    }
+
+    /// Where a member answers the operator, and its node.
+    pub(super) async fn control_place(&self, name: &str) -> Result<(String, String)> {
         let pod = self.kube.pod(NAMESPACE, name).await?.context("no pod")?;
-        let ip = pod
-            .status
-            .and_then(|status| status.pod_ip)
-            .context("no address")?;
-        Ok(format!("{ip}:{}", names::PORT_CONTROL))
+        let ip = pod.status.and_then(|status| status.pod_ip);
+        let node = pod.spec.and_then(|spec| spec.node_name).context("no node")?;
+        let ip = ip.context("no address")?;
+        Ok((format!("{ip}:{}", names::PORT_CONTROL), node))
     }
 
     /// The operator's identity in this pair.
     pub async fn operator(&self) -> Result<Operator> {
+        let (certificate, key) = self.operator_pem().await?;
+        Operator::new(&certificate, &key)
+    }
+
+    /// Certificate and key of the operator in this pair.
+    pub(super) async fn operator_pem(&self) -> Result<(Vec<u8>, Vec<u8>)> {
         let secret = names::ca_secret(PAIR);
         let certificate = self.kube.secret(NAMESPACE, &secret, "operator.crt").await?;
         let key = self.kube.secret(NAMESPACE, &secret, "operator.key").await?;
-        Operator::new(&certificate, &key)
+        Ok((certificate, key))
     }
 }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use crds::names;
+use crds::pair::Transport;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::chart;
 use super::faults::{Fault, Testbed, cache};
+use super::holders::Holders;
 use super::kube::Kube;
 use super::pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec};
 use super::phases::Phases;
@@ -16,9 +18,10 @@ use super::watch::{Served, Watcher};
 use crate::api::{Hashes, MemberApi};
 use crate::cameras::{Cameras, Options, end_detached};
 use crate::judge::{Start, Verdict, Watched, judge, watched};
+use crate::wait::until;
 
 /// The nodes of the test bed.
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
+pub(super) const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// Until a pair that was just applied records and replicates: two pods start, the first epoch is taken. A kubelet that lost the API
 /// server asks for its pods again up to a minute later.
 const UP: Duration = Duration::from_mins(2);
@@ -45,6 +48,8 @@ pub struct Scene {
     pub watched: Vec<Watched>,
     /// Who served when, seen from outside.
     pub watcher: Watcher,
+    /// Who held authority when, seen from outside.
+    pub holders: Holders,
 }
 
 /// What the primary had before a fault.
@@ -160,6 +165,7 @@ impl Scene {
             url: cameras.url(watched.camera),
             secret: None,
             detect_frozen: false,
+            transport: Transport::default(),
         };
         let mut spec = PairSpec {
             streams: watched.iter().map(stream).collect(),
@@ -169,6 +175,7 @@ impl Scene {
         watched.retain(|watched| spec.streams.iter().any(|stream| stream.name == watched.stream));
         pair.apply(&spec).await?;
         let watcher = Watcher::start(&kube, NAMESPACE, PAIR);
+        let holders = Holders::watch(&pair)?;
         let scene = Self {
             bed,
             kube,
@@ -178,6 +185,7 @@ impl Scene {
             spec,
             watched,
             watcher,
+            holders,
         };
         scene.settled(UP).await?;
         Ok(scene)
@@ -188,6 +196,18 @@ impl Scene {
         let [primary, standby] = self.pair.settled(self.watched.len(), limit).await?;
         self.bed.route(&primary.node).await?;
         Ok([primary, standby])
+    }
+
+    /// Waits until the pair says that it is ready, and that nothing is wrong.
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
+        until("the pair is Ready and not Degraded", limit, async || {
+            for (condition, wanted) in [("Ready", "True"), ("Degraded", "False")] {
+                let (status, reason, message) = self.pair.condition(condition).await?;
+                ensure!(status == wanted, "{condition} {status}: {reason}: {message}");
+            }
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Names of the judged streams.
@@ -266,8 +286,10 @@ impl Scene {
         Ok(told)
     }
 
-    /// Judges the union of both members, and the playlist of the first one.
+    /// Judges the union of both members, and the playlist of the first one. Fails if two members were ever seen to hold authority
+    /// at a time, or an epoch fell, since the pair was made.
     pub async fn judge(&self, start: Start, members: &[MemberView]) -> Result<Verdict> {
+        self.holders.judge()?;
         let apis: Vec<MemberApi> = members.iter().map(|member| member.api.clone()).collect();
         let viewer = apis.first().context("nobody to ask")?;
         judge(&self.cameras, &self.watched, start, &apis, viewer).await
@@ -320,6 +342,7 @@ impl Scene {
         }
         let (old, new) = (report.before.epoch, report.outcome.served.epoch);
         ensure!(new > old, "epoch {new} after {old}");
+        self.ready(RETURN).await?;
         Ok(report)
     }
 

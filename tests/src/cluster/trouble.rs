@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use crds::{RecorderPair, names};
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::chart::{OPERATOR, SYSTEM};
-use super::faults::Fault;
-use super::holders::Holders;
+use super::faults::{Direction, Fault};
 use super::pair::{MemberView, NAMESPACE, PAIR};
 use super::scene::{Before, RETURN, Scene};
 use crate::judge::Verdict;
+use crate::wait::until;
 
 /// Which member is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +47,21 @@ pub enum Trouble {
     PowerOff(Whom),
     /// The members do not hear each other.
     CutPeer,
-    /// The packets of the primary to the standby are lost; those of the standby arrive.
-    CutPeerOneWay,
+    /// The packets of a member to its peer are lost; those of its peer arrive.
+    CutPeerOneWay(Whom),
     /// A member does not hear the API server.
     CutApi(Whom),
+    /// The packets of a member to the API server are lost; what it sends arrives.
+    CutApiOneWay(Whom),
     /// A member hears no camera.
     CutCameras(Whom),
+    /// A member hears no camera; each camera hears the member.
+    CutCamerasOneWay(Whom),
     /// A member does not hear one camera.
     CutCamera(Whom),
     /// One packet in a hundred of one camera's, and of a member's to it, is lost.
     LosePackets(Whom),
-    /// The operator does not hear a member.
+    /// The operator does not hear a member. It is on another node, or it would need no link.
     CutOperator(Whom),
     /// A member hears nobody.
     CutAll(Whom),
@@ -87,7 +91,7 @@ const LOST: f64 = 0.01;
 
 impl Trouble {
     /// Every fault that needs no special pair, in the order of the list of promises.
-    pub const ALL: [Self; 38] = {
+    pub const ALL: [Self; 43] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -110,11 +114,16 @@ impl Trouble {
             T::PowerOff(Primary),
             T::PowerOff(Standby),
             T::CutPeer,
-            T::CutPeerOneWay,
+            T::CutPeerOneWay(Primary),
+            T::CutPeerOneWay(Standby),
             T::CutApi(Primary),
             T::CutApi(Standby),
+            T::CutApiOneWay(Primary),
+            T::CutApiOneWay(Standby),
             T::CutCameras(Primary),
             T::CutCameras(Standby),
+            T::CutCamerasOneWay(Primary),
+            T::CutCamerasOneWay(Standby),
             T::CutCamera(Primary),
             T::CutCamera(Standby),
             T::LosePackets(Primary),
@@ -183,8 +192,11 @@ impl Trouble {
             | Self::FreezeReplicator(whom)
             | Self::FreezePod(whom)
             | Self::PowerOff(whom)
+            | Self::CutPeerOneWay(whom)
             | Self::CutApi(whom)
+            | Self::CutApiOneWay(whom)
             | Self::CutCameras(whom)
+            | Self::CutCamerasOneWay(whom)
             | Self::CutCamera(whom)
             | Self::LosePackets(whom)
             | Self::CutOperator(whom)
@@ -204,11 +216,12 @@ impl Trouble {
     /// The link that it cuts.
     fn link(self, scene: &Scene, before: &Before) -> String {
         match self {
-            Self::CutApi(_) => "api".to_owned(),
-            Self::CutCameras(_) => "cameras".to_owned(),
+            Self::CutApi(_) | Self::CutApiOneWay(_) => "api".to_owned(),
+            Self::CutCameras(_) | Self::CutCamerasOneWay(_) => "cameras".to_owned(),
             Self::CutOperator(_) => "operator".to_owned(),
             Self::CutCamera(_) | Self::LosePackets(_) => format!("camera:{}", scene.watched[0].camera),
             Self::CutAll(_) => "all".to_owned(),
+            Self::CutPeerOneWay(Whom::Standby) => format!("peer:{}", before.primary.node),
             _ => format!("peer:{}", before.standby.node),
         }
     }
@@ -255,15 +268,23 @@ impl Trouble {
                 try_join_all(freeze.map(|one| bed.freeze_container(pod.clone(), one))).await?;
             }
             Self::PowerOff(_) => return bed.power_off(node).await,
-            Self::CutPeerOneWay => bed.cut_out(node, &self.link(scene, before)).await?,
+            Self::CutPeerOneWay(_) | Self::CutApiOneWay(_) => {
+                bed.cut_one_way(node, &self.link(scene, before), Direction::Out)
+                    .await?;
+            }
+            Self::CutCamerasOneWay(_) => {
+                bed.cut_one_way(node, &self.link(scene, before), Direction::In)
+                    .await?;
+            }
+            Self::CutOperator(_) => {
+                scene.lead_from(|other| other != node).await?;
+                let fault = bed.cut(node, &self.link(scene, before)).await?;
+                scene.operator_misses(&member.name).await?;
+                return Ok(fault);
+            }
             Self::LosePackets(_) => bed.lose(node, &self.link(scene, before), LOST).await?,
-            Self::CutPeer
-            | Self::CutApi(_)
-            | Self::CutCameras(_)
-            | Self::CutCamera(_)
-            | Self::CutOperator(_)
-            | Self::CutAll(_) => {
-                bed.cut(node, &self.link(scene, before)).await?;
+            Self::CutPeer | Self::CutApi(_) | Self::CutCameras(_) | Self::CutCamera(_) | Self::CutAll(_) => {
+                return bed.cut(node, &self.link(scene, before)).await;
             }
             Self::FillDisk(_) => {
                 bed.fill(node, &scene.volume_of(member).await?).await?;
@@ -298,9 +319,11 @@ impl Trouble {
             Self::Drain(_) => scene.kube.uncordon_all().await,
             Self::PowerOff(_) => bed.power_on(node).await,
             Self::CutPeer
-            | Self::CutPeerOneWay
+            | Self::CutPeerOneWay(_)
             | Self::CutApi(_)
+            | Self::CutApiOneWay(_)
             | Self::CutCameras(_)
+            | Self::CutCamerasOneWay(_)
             | Self::CutCamera(_)
             | Self::LosePackets(_)
             | Self::CutOperator(_)
@@ -317,14 +340,22 @@ impl Trouble {
     }
 }
 
+/// What was found after a fault.
+pub struct Endured {
+    /// Of every frame.
+    pub verdict: Verdict,
+    /// What does not hold that was promised, in words.
+    pub broken: Vec<String>,
+}
+
 impl Scene {
-    /// The whole scenario of a fault: record, strike, bear it, mend it, and wait until both members have everything. Fails unless
-    /// every frame is there once, what was sealed is as it was, never two held authority, and no epoch fell.
+    /// The whole scenario of a fault: record, strike, bear it, mend it, and wait until both members have everything. Then every
+    /// frame has to be there once, what was sealed to be as it was, never two to have held authority, no epoch to have fallen,
+    /// and the pair to be Ready.
     ///
     /// # Errors
-    /// What of this does not hold.
-    pub async fn endure(&self, troubles: &[Trouble]) -> Result<Verdict> {
-        let holders = Holders::watch(&self.pair).await?;
+    /// When it does not come so far.
+    pub async fn endure(&self, troubles: &[Trouble]) -> Result<Endured> {
         let before = self.record(Duration::from_secs(5)).await?;
         for trouble in troubles {
             trouble.strike(self, &before).await?;
@@ -340,14 +371,31 @@ impl Scene {
         }
         let members = self.settled(RETURN).await?;
         let verdict = self.judge(before.start, &members).await?;
-        verdict.ensure_perfect()?;
+        let mut held = vec![verdict.ensure_perfect()];
         for member in &members {
-            self.ensure_kept(&before, &member.api).await?;
+            held.push(self.ensure_kept(&before, &member.api).await);
         }
         let epoch = self.pair.epoch().await?;
-        ensure!(epoch >= before.epoch, "epoch {epoch} after {}", before.epoch);
-        holders.judge()?;
-        Ok(verdict)
+        if epoch < before.epoch {
+            held.push(Err(anyhow!("epoch {epoch} after {}", before.epoch)));
+        }
+        held.push(self.ready(RETURN).await);
+        let broken = held.into_iter().filter_map(Result::err);
+        Ok(Endured {
+            verdict,
+            broken: broken.map(|error| format!("{error:#}")).collect(),
+        })
+    }
+
+    /// Waits until the pair says that its operator hears nothing of a member.
+    async fn operator_misses(&self, member: &str) -> Result<()> {
+        until("the operator misses the member", RETURN, async || {
+            let (status, _, message) = self.pair.condition("Degraded").await?;
+            let missed = status == "True" && message.contains(member) && message.contains("does not answer");
+            ensure!(missed, "Degraded {status}: {message}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// The PersistentVolume of a member.

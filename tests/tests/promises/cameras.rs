@@ -1,11 +1,12 @@
-//! Every kind of camera at once: the primary's pod is killed, and every frame of every kind is there. (No power cut: the simulator's RTSP
-//! server ends itself where a client with B-frames is gone without a word.)
+//! Every kind of camera at once, and one whose packets come by UDP: the primary's pod is killed, and every frame of every kind is
+//! there. (No power cut: the simulator's RTSP server ends itself where a client with B-frames is gone without a word.)
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use crds::pair::Transport;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{MemberView, RETURN, Scene};
+use e2e::cluster::{MemberView, PairSpec, RETURN, Scene};
 use e2e::judge::StreamVerdict;
 use e2e::oracle::Heard;
 use e2e::wait::{now_ms, until};
@@ -16,8 +17,17 @@ const TWO_GROUPS: u64 = 52;
 
 #[tokio::test]
 async fn every_kind_of_camera_loses_no_frame() {
-    let options = Options::test_bed(Kind::ALL.len()).of_kinds(&Kind::ALL);
-    let scene = Scene::with(options, |_| {}).await.unwrap();
+    let mut kinds = Kind::ALL.to_vec();
+    kinds.push(Kind::H264);
+    let options = Options::test_bed(kinds.len()).of_kinds(&kinds);
+    let by_udp = |spec: &mut PairSpec| spec.streams[Kind::ALL.len()].transport = Transport::Udp;
+    let scene = Scene::with(options, by_udp).await.unwrap();
+    let state = scene.cameras.state().await.unwrap();
+    let asked = state.transports(Kind::ALL.len());
+    assert!(
+        !asked.is_empty() && asked.iter().all(|transport| !transport.contains("TCP")),
+        "{asked:?}"
+    );
     // Longer than the longest group of pictures.
     let before = scene.record(Duration::from_secs(15)).await.unwrap();
     let fault = scene.bed.kill_pod(&before.primary.pod()).await.unwrap();
@@ -28,7 +38,7 @@ async fn every_kind_of_camera_loses_no_frame() {
     let end_ms = now_ms();
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
-    for (kind, found) in Kind::ALL.into_iter().zip(&verdict.streams) {
+    for (kind, found) in kinds.into_iter().zip(&verdict.streams) {
         let whole = recorded(kind, found);
         whole.with_context(|| kind.name().to_owned()).unwrap();
     }

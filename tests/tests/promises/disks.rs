@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use crds::names;
-use e2e::cluster::{Scene, Trouble, Whom};
+use e2e::cluster::{RETURN, Scene, Trouble, Whom};
 use e2e::wait::until;
 
 use crate::STREAMS;
@@ -47,11 +47,12 @@ async fn a_primary_whose_disk_fails_hands_over_and_says_so() {
     .await
     .unwrap();
     trouble.mend(&scene, &before).await.unwrap();
-    until("nothing is wrong any more", Duration::from_mins(1), async || {
-        let (status, _, message) = scene.pair.condition("Degraded").await?;
-        ensure!(status == "False", "Degraded {status}: {message}");
-        Ok(Some(()))
-    })
-    .await
-    .unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    scene.ready(RETURN).await.unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    for member in &members {
+        scene.ensure_kept(&before, &member.api).await.unwrap();
+    }
 }

@@ -1,8 +1,11 @@
 //! The primary is lost: another epoch is served in about a second, all earlier media is there with the hashes it had, and no
 //! frame is missing or doubled.
 
-use anyhow::Result;
-use e2e::cluster::{Before, Fault, OPERATOR, OPERATORS, SYSTEM, Scene};
+use anyhow::{Context, Result, bail, ensure};
+use e2e::cluster::{
+    Before, Fault, NAMESPACE, OPERATOR, OPERATORS, OperatorView, PAIR, RETURN, SYSTEM, Scene,
+};
+use e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::STREAMS;
@@ -11,11 +14,65 @@ async fn cut_power(scene: &Scene, before: &Before) -> Result<Fault> {
     scene.bed.power_off(&before.primary.node).await
 }
 
+/// With the operator that leads.
+async fn cut_power_of_both(scene: &Scene, before: &Before) -> Result<Fault> {
+    let leader = scene.lead_from(|node| node == before.primary.node).await?;
+    println!("  {} leads from {}", leader.pod, leader.node);
+    cut_power(scene, before).await
+}
+
 async fn restore_power(scene: &Scene, before: &Before) -> Result<()> {
     scene.bed.power_on(&before.primary.node).await
 }
 
 async fn nothing(_: &Scene, _: &Before) -> Result<()> {
+    Ok(())
+}
+
+/// Status, event and metric tell when each phase of a failover was.
+async fn phases_are_told(scene: &Scene, epoch: u64) -> Result<()> {
+    let told = until("the failover has converged", RETURN, async || {
+        let status = scene
+            .kube
+            .pair(NAMESPACE, PAIR)
+            .await?
+            .status
+            .context("no status")?;
+        let told = status
+            .failovers
+            .into_iter()
+            .find(|told| told.epoch.cast_unsigned() == epoch);
+        Ok(told.filter(|told| told.converged.is_some()))
+    })
+    .await?;
+    let phases = [
+        told.last_frame,
+        told.suspected,
+        told.recording,
+        told.read,
+        told.taken,
+        told.serving,
+        told.converged,
+    ];
+    let known: Vec<i64> = phases.iter().copied().flatten().collect();
+    ensure!(known.len() == phases.len(), "not all phases: {told:?}");
+    // Recording begins beside the takeover.
+    let [last_frame, suspected, recording, takeover @ ..] = &known[..] else {
+        bail!("{told:?}")
+    };
+    let ordered = last_frame <= suspected && suspected <= recording && suspected <= &takeover[0];
+    ensure!(ordered && takeover.is_sorted(), "out of order: {told:?}");
+    let events = scene.kube.events(NAMESPACE, PAIR).await?.join("\n");
+    for words in ["last frame", "suspected after", "taken after", "serving after"] {
+        let event = events
+            .lines()
+            .any(|line| line.contains(&format!("epoch {epoch} ")) && line.contains(words));
+        ensure!(event, "no event tells {words:?} of epoch {epoch}: {events}");
+    }
+    // Whichever operator saw it converge leads still.
+    let leader = OperatorView::leader(&scene.kube).await?;
+    let counted = leader.metric("gapless_failover_phase_seconds_count").await?;
+    ensure!(counted >= 1.0, "{counted} phases are counted");
     Ok(())
 }
 
@@ -29,9 +86,13 @@ async fn a_killed_pod_loses_no_frame() {
 #[tokio::test]
 async fn a_node_without_power_loses_no_frame() {
     let scene = Scene::start(STREAMS).await.unwrap();
-    scene.fail_over(cut_power, restore_power).await.unwrap();
-    // And back: roles change in both directions.
-    scene.fail_over(cut_power, restore_power).await.unwrap();
+    let report = scene.fail_over(cut_power, restore_power).await.unwrap();
+    assert_eq!(report.outcome.why, "PeerSuspected");
+    let told = phases_are_told(&scene, report.outcome.served.epoch).await;
+    told.unwrap();
+    // And back: roles change in both directions. The operator that leads is lost with the primary.
+    let report = scene.fail_over(cut_power_of_both, restore_power).await.unwrap();
+    assert_eq!(report.outcome.why, "PeerSuspected");
 }
 
 #[tokio::test]
@@ -39,10 +100,7 @@ async fn a_deleted_pod_loses_no_frame() {
     let scene = Scene::start(STREAMS).await.unwrap();
     let delete = async |scene: &Scene, before: &Before| {
         let fault = Fault::now();
-        scene
-            .kube
-            .delete::<Pod>(e2e::cluster::NAMESPACE, &before.primary.name)
-            .await?;
+        scene.kube.delete::<Pod>(NAMESPACE, &before.primary.name).await?;
         Ok(fault)
     };
     let report = scene.fail_over(delete, nothing).await.unwrap();
@@ -56,5 +114,5 @@ async fn no_operator_is_needed() {
     scene.kube.scale(SYSTEM, OPERATOR, 0).await.unwrap();
     scene.fail_over(cut_power, restore_power).await.unwrap();
     scene.kube.scale(SYSTEM, OPERATOR, OPERATORS).await.unwrap();
-    scene.settled(e2e::cluster::RETURN).await.unwrap();
+    scene.settled(RETURN).await.unwrap();
 }

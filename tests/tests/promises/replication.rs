@@ -1,7 +1,14 @@
-//! Replication alone, without the second session: the standby hears no camera, and then the primary and its volume are gone.
+//! Replication alone, without the second session: the standby hears no camera, and then the primary and its volume are gone. And
+//! a standby whose volume is lost gets everything from the primary.
 
-use e2e::cluster::{RETURN, Scene};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use e2e::cameras::Options;
+use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene};
 use e2e::judge::ensure_acknowledged;
+use e2e::wait::until;
+use serde_json::json;
 
 use crate::{STREAMS, seconds};
 
@@ -49,4 +56,45 @@ async fn what_was_acknowledged_survives_the_primary_and_its_volume() {
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_lost_volume_of_the_standby_is_filled_while_recording_goes_on() {
+    // Slowly, so that the status has something to tell.
+    let scene = Scene::with(Options::test_bed(STREAMS), |spec| {
+        spec.other["replication"] = json!({"maxBackfillBandwidth": "512Ki"});
+    })
+    .await
+    .unwrap();
+    let before = scene.record(Duration::from_secs(20)).await.unwrap();
+    let lost = &before.standby;
+    scene.bed.destroy(&lost.node).await.unwrap();
+    seconds(5).await;
+    scene.bed.create(&lost.node).await.unwrap();
+    scene.pair.forget(&lost.name).await.unwrap();
+    let told = until("the status tells of the refill", RETURN, async || {
+        let status = scene
+            .kube
+            .pair(NAMESPACE, PAIR)
+            .await?
+            .status
+            .context("no status")?;
+        let member = status.members.into_iter().find(|member| member.name == lost.name);
+        let refill = member.and_then(|member| member.refill).context("no refill")?;
+        ensure!(refill.remaining_seconds.is_some(), "{refill:?}");
+        Ok(Some(refill))
+    })
+    .await
+    .unwrap();
+    println!("  {told:?}");
+    assert!((0..100).contains(&told.percent), "{told:?}");
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(members[0].name, before.primary.name);
+    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch);
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    // What was sealed before is on the new volume too, byte for byte.
+    scene.ensure_kept(&before, &members[1].api).await.unwrap();
+    scene.ready(RETURN).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use crds::pair::MovedStream;
 use e2e::cameras::{Kind, Options};
 use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, RETURN, Scene};
@@ -15,8 +15,8 @@ use crate::STREAMS;
 const BAD: usize = 1;
 /// From the last good frame until the stream is with the other member.
 const PROMISE: Duration = Duration::from_secs(2);
-/// Until a camera that is told to stand still sends its last new picture: the rest of a group, and the one that it repeats.
-const STILL: Duration = Duration::from_secs(2);
+/// Until a stream that nobody receives has a gap: the watchdog of two seconds, and a look.
+const KNOWN: Duration = Duration::from_secs(5);
 /// Frames of two groups of pictures.
 const TWO_GROUPS: u64 = 52;
 
@@ -54,15 +54,18 @@ async fn gave_it_back(scene: &Scene, member: &MemberView, stream: &str) -> Resul
     .await
 }
 
-/// When the primary says that the stream moved, Unix milliseconds (in whole seconds beyond the move).
+/// When the primary says that the stream moved, Unix milliseconds.
 async fn told(scene: &Scene, primary: &MemberView) -> Result<u64> {
+    let (operator, address) = (
+        scene.pair.operator().await?,
+        scene.pair.control_address(&primary.name).await?,
+    );
     until(
         "the primary moves a stream",
         Duration::from_secs(10),
         async || {
-            let view = scene.pair.view(&primary.name).await?;
-            let moved = view.report.as_ref().and_then(|report| report.moved.first());
-            Ok(moved.map(|_| now_ms()))
+            let moved = !operator.report(&address).await?.moved.is_empty();
+            Ok(moved.then(now_ms))
         },
     )
     .await
@@ -112,11 +115,12 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
     let client = before.primary.api.base().host_str().unwrap().to_owned();
     let captures = capture(&scene, &before).await.unwrap();
     scene.cameras.stay_still(camera, &client).await.unwrap();
-    let asked = now_ms();
     let at = told(&scene, &before.primary).await.unwrap();
-    let after = Duration::from_millis(at.saturating_sub(asked));
-    println!("the stream moved {after:?} after its camera was told to stand still");
-    assert!(after <= STILL + PROMISE, "moved after {after:?}");
+    let state = scene.cameras.state().await.unwrap();
+    let repeats_ms = state.repeats_since_ms(camera).unwrap();
+    let after = Duration::from_millis(at.saturating_sub(repeats_ms));
+    println!("the stream moved {after:?} after its first picture that was not new");
+    assert!(after <= PROMISE, "moved after {after:?}");
     ensure_moved(&scene, &before, &bad, "Frozen").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     scene.cameras.move_on(camera, &client).await.unwrap();
@@ -230,8 +234,22 @@ async fn others_saw_nothing(scene: &Scene, bad: &str, arrived: &[Arrived]) -> Re
 #[tokio::test]
 async fn a_camera_that_both_lose_moves_nothing() {
     let scene = Scene::start(STREAMS).await.unwrap();
-    let camera = scene.watched[BAD].camera;
+    let before = scene.record(Duration::from_secs(4)).await.unwrap();
+    let (bad, camera) = (&scene.watched[BAD].stream, scene.watched[BAD].camera);
     scene.cameras.freeze(camera).await.unwrap();
+    for member in [&before.primary, &before.standby] {
+        until("the gap is known while it lasts", KNOWN, async || {
+            let gaps = member.api.timeline(bad, before.start.at_ms).await?.gaps;
+            let [gap] = &gaps[..] else {
+                bail!("{} has not one gap: {gaps:?}", member.name)
+            };
+            ensure!(gap.end.is_none() && gap.state == "open", "{gap:?}");
+            ensure!(!gap.cause.is_empty() && gap.cause != "Unknown", "{gap:?}");
+            Ok(Some(()))
+        })
+        .await
+        .unwrap();
+    }
     tokio::time::sleep(Duration::from_secs(6)).await;
     let views = scene.pair.views().await;
     let moves: u64 = views
@@ -243,10 +261,20 @@ async fn a_camera_that_both_lose_moves_nothing() {
     scene.cameras.thaw(camera).await.unwrap();
     scene.settled(RETURN).await.unwrap();
     // Nobody is connected to a camera at the moment at which it comes back; from then on nothing is lost.
-    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let after = scene.record(Duration::from_secs(5)).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
+    let mut verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    for span in std::mem::take(&mut verdict.streams[BAD].missing) {
+        assert!(
+            span.last < after.start.counter,
+            "{span} is missing after it came back"
+        );
+    }
+    verdict.streams[BAD].canonical_missing.clear();
+    verdict.ensure_perfect().unwrap();
     scene
-        .judge(before.start, &members)
+        .judge(after.start, &members)
         .await
         .unwrap()
         .ensure_perfect()

@@ -50,7 +50,8 @@ build: ## Build every program, debug profile
 .PHONY: lint
 lint: setup $(DENY) ## Format, clippy, docs, licences, generated files
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -q -- -D warnings
+	@# The last two are no default targets.
+	cargo clippy --workspace --all-targets --test process --test promises -q -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items -q
 	$(DENY) --log-level error check bans licenses sources
 	@$(MAKE) gen-check

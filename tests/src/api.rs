@@ -104,11 +104,16 @@ impl MemberApi {
     /// The API at `http://address`.
     pub fn new(address: &str, token: &str) -> Result<Self> {
         let base = Url::parse(&format!("http://{address}/"))?;
-        Ok(Self {
-            base,
+        Ok(Self::at(&base, token))
+    }
+
+    /// The API at a URL.
+    pub fn at(base: &Url, token: &str) -> Self {
+        Self {
+            base: base.clone(),
             token: token.to_owned(),
             source: Source::new().with_token(token),
-        })
+        }
     }
 
     /// Where it is.

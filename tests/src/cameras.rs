@@ -404,6 +404,20 @@ impl Cameras {
             .map(drop)
     }
 
+    /// No slice packet that this client gets can be read. For a camera whose sessions are [`Kind::Apart`].
+    pub async fn spoil(&self, camera: usize, client: &str) -> Result<()> {
+        self.ask(&json!({"op": "spoil", "camera": camera, "client": client}))
+            .await
+            .map(drop)
+    }
+
+    /// They can be read again.
+    pub async fn heal(&self, camera: usize, client: &str) -> Result<()> {
+        self.ask(&json!({"op": "heal", "camera": camera, "client": client}))
+            .await
+            .map(drop)
+    }
+
     /// Its clients are disconnected once.
     pub async fn disconnect(&self, camera: usize) -> Result<()> {
         self.ask(&json!({"op": "disconnect", "camera": camera}))

@@ -14,6 +14,8 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
     {"op": "still", "camera": 1, "client": "::1"}     what this client gets shows one group of pictures again and again, with
                                                       numbers that go on; "move" ends it. Of a kind whose
                                                       sessions have media of their own
+    {"op": "spoil", "camera": 1, "client": "::1"}     no slice packet that this client gets can be read; "heal" ends it. Of the
+                                                      same kind
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
 """
 
@@ -69,6 +71,10 @@ class Control:
             self.feed.cameras[camera].losses.want(request["packets"], request.get("session"))
         elif op in ("still", "move"):
             self.feed.cameras[camera].still(request["client"], op == "still")
+        elif op == "spoil":
+            self.feed.cameras[camera].losses.spoilt.add(request["client"])
+        elif op == "heal":
+            self.feed.cameras[camera].losses.spoilt.discard(request["client"])
         elif op == "password":
             self.logins.change(request["user"], request["password"])
         else:

@@ -4,8 +4,8 @@ import random
 
 from gi.repository import Gst
 
-# Of RFC 6184: single NAL units with slices, and fragments of them.
-SLICES, FU_A = range(1, 6), 28
+# Of RFC 6184: single NAL units with slices, fragments of them, and a type that no packet may have.
+SLICES, FU_A, UNDEFINED = range(1, 6), 28, 31
 # Frames between two losses at least, so that each is one of its own.
 APART = 3
 
@@ -17,6 +17,7 @@ class Losses:
         self.wanted = 0
         self.session = None  # the only one that packets are lost for, where each has a medium of its own
         self.dropped = []  # counters of frames that lack a packet
+        self.spoilt = set()  # addresses of clients that get no slice packet that can be read
 
     def want(self, packets: int, session: int | None) -> None:
         self.wanted, self.session = self.wanted + packets, session
@@ -27,13 +28,14 @@ class Losses:
         pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._seen, medium)
 
     def _seen(self, pad, info, medium):
+        if medium.client in self.spoilt:
+            return _changed(pad, info, _spoil)
         if not self.wanted or medium.base is None or self.session not in (None, medium.session):
             return Gst.PadProbeReturn.OK
-        packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
-        all_of_it = [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]
+        all_of_it = _packets(info)
         counter = medium.counter_at(all_of_it[0].pts)
         near = self.dropped and counter - self.dropped[-1] < APART
-        if near or not _is_slice(all_of_it[0]) or random.random() > 0.2:
+        if near or not _is_slice(all_of_it[0].extract_dup(0, 14)) or random.random() > 0.2:
             return Gst.PadProbeReturn.OK
         self.wanted -= 1
         self.dropped.append(counter)
@@ -46,22 +48,35 @@ class Losses:
 
 def unmark(pad) -> None:
     """Takes the marker bit, which ends an access unit (RFC 3640, 3.1), from each packet."""
-    pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, _unmarked)
+    pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, lambda pad, info: _changed(pad, info, _unmark))
 
 
-def _unmarked(pad, info):
+def _unmark(data: bytearray) -> None:
+    data[1] &= 0x7f
+
+
+def _spoil(data: bytearray) -> None:
+    if _is_slice(data):
+        data[12] = data[12] & 0xe0 | UNDEFINED
+
+
+def _packets(info) -> list:
     packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
-    for packet in [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]:
+    return [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]
+
+
+def _changed(pad, info, change):
+    """Sends copies of the packets, each changed, in their place."""
+    for packet in _packets(info):
         data = bytearray(packet.extract_dup(0, packet.get_size()))
-        data[1] &= 0x7f
+        change(data)
         changed = Gst.Buffer.new_wrapped(bytes(data))
         changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
         pad.get_peer().chain(changed)
     return Gst.PadProbeReturn.DROP
 
 
-def _is_slice(packet) -> bool:
+def _is_slice(data: bytes) -> bool:
     """Whether an RTP packet (RFC 3550, 5.1) without extensions has data of a slice."""
-    first = packet.extract_dup(0, 14)
-    kind = first[12] & 31
-    return (first[13] & 31 if kind == FU_A else kind) in SLICES
+    kind = data[12] & 31
+    return (data[13] & 31 if kind == FU_A else kind) in SLICES

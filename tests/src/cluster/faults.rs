@@ -54,7 +54,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Finds the launcher and makes the cluster whole, from any earlier state.
+    /// Finds the launcher and makes the cluster whole.
     pub async fn up() -> Result<Self> {
         let bed = Self {
             program: cache().join("bin/testbed"),
@@ -64,7 +64,7 @@ impl Testbed {
             "{} is not built: run 'make cluster-up'",
             bed.program.display()
         );
-        bed.run(&["up"]).await?;
+        bed.mend().await?;
         Ok(bed)
     }
 
@@ -73,9 +73,10 @@ impl Testbed {
         Ok(PathBuf::from(self.run(&["kubeconfig"]).await?.trim()))
     }
 
-    /// Makes broken parts whole: nodes on, links mended, disks free, containers thawed.
+    /// Makes broken parts whole: nodes on, links mended, disks free, containers thawed. One that cannot be mended is left as it is:
+    /// a new cluster would lack the images.
     pub async fn mend(&self) -> Result<()> {
-        self.run(&["up"]).await.map(drop)
+        self.run(&["up", "--keep"]).await.map(drop)
     }
 
     /// Imports an image on every node.

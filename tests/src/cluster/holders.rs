@@ -157,7 +157,7 @@ fn ask(member: &str, mut places: watch::Receiver<Option<Place>>, claims: &Mutex<
         .build()?;
     let mut known: Option<(Place, Operator)> = None;
     loop {
-        runtime.block_on(tokio::time::sleep(LOOK));
+        std::thread::sleep(LOOK);
         let Ok(changed) = places.has_changed() else {
             return Ok(());
         };

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use crds::RecorderPair;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+};
 use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
@@ -205,6 +207,27 @@ impl Kube {
                 nodes.uncordon(&name).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Deletes a namespace with all that is in it, and waits until it is gone.
+    pub async fn delete_namespace(&self, name: &str, limit: Duration) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(name, &DeleteParams::default()).await?;
+        until(&format!("namespace {name} is gone"), limit, async || {
+            Ok(namespaces.get_opt(name).await?.is_none().then_some(()))
+        })
+        .await
+    }
+
+    /// Means a volume for a claim of this name that there is not yet, whatever claim it was of.
+    pub async fn mean_for(&self, volume: &str, namespace: &str, claim: &str) -> Result<()> {
+        let of = json!({"namespace": namespace, "name": claim, "uid": null, "resourceVersion": null});
+        let change = json!({"spec": {"claimRef": of}});
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        volumes
+            .patch(volume, &PatchParams::default(), &Patch::Merge(&change))
+            .await?;
         Ok(())
     }
 

@@ -153,9 +153,14 @@ impl PairUnderTest {
 
     /// Creates or changes it.
     pub async fn apply(&self, spec: &PairSpec) -> Result<()> {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-        self.kube.apply(&namespace).await?;
+        self.make_namespace().await?;
         self.kube.apply(&spec.manifest()).await
+    }
+
+    /// Creates its namespace, if it is not there.
+    pub async fn make_namespace(&self) -> Result<()> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        self.kube.apply(&namespace).await
     }
 
     /// Creates or changes a Secret with credentials.

@@ -1,10 +1,12 @@
-//! A deleted pair leaves its volumes, and a pair of the same name adopts them with all their media.
+//! A deleted pair leaves its volumes, and a pair of the same name adopts them with all their media, in another cluster too.
 
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use crds::RecorderPair;
-use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene};
+use e2e::cluster::{Before, MemberView, NAMESPACE, PAIR, RETURN, Scene};
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 use crate::{STREAMS, seconds};
 
@@ -20,25 +22,62 @@ async fn a_pair_of_the_same_name_adopts_the_media() {
     seconds(2).await;
     scene.pair.apply(&scene.spec).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
-    for member in &members {
-        scene.ensure_kept(&before, &member.api).await.unwrap();
+    ensure_adopted(&scene, &before, &members).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pair_in_a_new_cluster_adopts_the_media() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(8)).await.unwrap();
+    let mut volumes = Vec::new();
+    for member in crds::names::members(PAIR) {
+        let claim = crds::names::claim(&member);
+        let volume = scene.kube.volume_of(NAMESPACE, &claim).await.unwrap();
+        volumes.push((volume, claim));
     }
-    let epoch = scene.pair.epoch().await.unwrap();
-    assert!(
+    // With its namespace goes all that this cluster knows of the pair: another cluster would know as little.
+    let limit = Duration::from_mins(1);
+    scene.kube.delete::<RecorderPair>(NAMESPACE, PAIR).await.unwrap();
+    scene.kube.delete_namespace(NAMESPACE, limit).await.unwrap();
+    scene.pair.make_namespace().await.unwrap();
+    for (volume, claim) in &volumes {
+        scene.kube.mean_for(volume, NAMESPACE, claim).await.unwrap();
+        let restored = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "namespace": NAMESPACE},
+            "spec": {
+                "volumeName": volume,
+                "accessModes": ["ReadWriteOncePod"],
+                "resources": {"requests": {"storage": "2Gi"}},
+            },
+        });
+        scene.kube.apply(&restored).await.unwrap();
+    }
+    scene.pair.apply(&scene.spec).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    ensure_adopted(&scene, &before, &members).await.unwrap();
+}
+
+/// All that was sealed is there as it was, the epoch rose, each stream is one with what was before, and no frame is lost from now on.
+async fn ensure_adopted(scene: &Scene, before: &Before, members: &[MemberView; 2]) -> Result<()> {
+    for member in members {
+        scene.ensure_kept(before, &member.api).await?;
+    }
+    let epoch = scene.pair.epoch().await?;
+    ensure!(
         epoch > before.epoch,
         "epoch {epoch} after {}: it only rises (I5)",
         before.epoch
     );
-    let streams = scene.streams();
-    for watched in &streams {
-        let timeline = members[0]
-            .api
-            .timeline(watched, before.start.at_ms)
-            .await
-            .unwrap();
-        assert!(
+    for stream in &scene.streams() {
+        let timeline = members[0].api.timeline(stream, before.start.at_ms).await?;
+        ensure!(
             timeline.spans.len() >= 2,
-            "{watched} was recorded before and after, as one stream"
+            "{stream} was not recorded before and after as one stream"
         );
     }
+    let now = scene.record(Duration::from_secs(4)).await?;
+    let members = scene.settled(RETURN).await?;
+    scene.judge(now.start, &members).await?.ensure_perfect()
 }

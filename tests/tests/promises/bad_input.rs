@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use crds::pair::Transport;
 use e2e::cameras::{Cameras, Options};
 use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene, StreamSpec, stage};
 use e2e::wait::until;
@@ -140,6 +141,7 @@ async fn each_bad_stream_is_told_in_the_status_and_the_others_lose_nothing() {
             url: url.clone(),
             secret: secret.map(str::to_owned),
             detect_frozen: false,
+            transport: Transport::default(),
         });
     }
     scene.pair.apply(&scene.spec).await.unwrap();

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene};
+use e2e::api::MemberApi;
+use e2e::cluster::{Before, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::judge::Watched;
+use e2e::oracle::{Span, play};
 use e2e::viewer::Viewer;
 use e2e::wait::{now_ms, until};
 use k8s_openapi::api::core::v1::Service;
@@ -16,6 +19,12 @@ use crate::{STREAMS, seconds};
 const MISSED: [u64; 2] = [25, 75];
 /// From the suspicion until the Service leads to the dead member no more, milliseconds.
 const OUT_MS: u64 = 2_000;
+/// From the cut until all that was recorded before was played, from its beginning to its end, milliseconds.
+const PLAYS_MS: u64 = 5_000;
+/// How long a player waits for a playlist and all its media, before it begins anew.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So many frames before the cut may not be in a whole group yet.
+const NEWEST: u64 = 75;
 /// How long all viewers may take to see again.
 const AGAIN: Duration = Duration::from_secs(20);
 
@@ -38,6 +47,43 @@ async fn service(scene: &Scene) -> Url {
     Url::parse(&format!("http://{ip}:{}/", crds::names::PORT_HTTP)).unwrap()
 }
 
+/// What was recorded before, by way of the read Service, as a player plays it that gives up on what does not come and asks again.
+struct Earlier {
+    playlists: Vec<(Url, Vec<Span>)>,
+}
+
+impl Earlier {
+    async fn of(scene: &Scene, before: &Before, base: &Url, token: &str) -> anyhow::Result<Self> {
+        let state = scene.cameras.state().await?;
+        let (service, end_ms) = (MemberApi::at(base, token), now_ms());
+        // The end of the window is in the middle of a group, and may be on its way to the disk.
+        let window = Span {
+            first: before.start.counter,
+            last: state.counter - NEWEST,
+        };
+        let one = |watched: &Watched| {
+            let url = service.playlist_url(&watched.stream, before.start.at_ms, Some(end_ms))?;
+            Ok((url, state.pushed_within(watched.camera, window)))
+        };
+        let playlists = scene.watched.iter().map(one).collect::<anyhow::Result<_>>()?;
+        Ok(Self { playlists })
+    }
+
+    /// Plays every stream whole; says when the last one was.
+    async fn plays(&self) -> anyhow::Result<u64> {
+        for (url, pushed) in &self.playlists {
+            until("what was recorded before plays", AGAIN, async || {
+                let account = tokio::time::timeout(PATIENCE, play(url.as_str())).await??;
+                let missing = account.missing_of(pushed);
+                anyhow::ensure!(missing.is_empty(), "{missing:?} are missing");
+                Ok(Some(()))
+            })
+            .await?;
+        }
+        Ok(now_ms())
+    }
+}
+
 #[tokio::test]
 async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
     let scene = Scene::start(STREAMS).await.unwrap();
@@ -56,13 +102,16 @@ async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
     seconds(5).await;
 
     let alive = vec![before.standby.name.clone()];
+    let earlier = Earlier::of(&scene, &before, &base, &token).await.unwrap();
     let fault = scene.bed.power_off(&before.primary.node).await.unwrap();
-    let out_ms = until("the dead member is led to no more", AGAIN, async || {
+    let out = until("the dead member is led to no more", AGAIN, async || {
         let members = led_to(&scene).await?;
         Ok((members == alive).then(now_ms))
-    })
-    .await
-    .unwrap();
+    });
+    let (out_ms, played_ms) = tokio::try_join!(out, earlier.plays()).unwrap();
+    let again_ms = played_ms.saturating_sub(fault.at_ms());
+    println!("  what was recorded before plays to its end {again_ms} ms after the cut");
+    assert!(again_ms <= PLAYS_MS, "{again_ms} ms");
     let outcome = scene.failed_over(fault, &before).await.unwrap();
     let suspected_ms = outcome.suspected_ms.unwrap_or(fault.at_ms());
     let left_ms = out_ms.saturating_sub(suspected_ms);

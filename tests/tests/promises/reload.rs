@@ -1,5 +1,6 @@
 //! A stream is added and a password rotated: the other streams lose nothing, and no pod restarts.
 
+use crds::pair::Transport;
 use e2e::cameras::{Cameras, Options};
 use e2e::cluster::{RETURN, Scene, StreamSpec};
 use e2e::wait::until;
@@ -39,6 +40,7 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
         url,
         secret: secret.map(str::to_owned),
         detect_frozen: false,
+        transport: Transport::default(),
     };
     let added = [
         stream("late", scene.cameras.url(STREAMS - 2), None),

@@ -154,6 +154,31 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_its_owner_cannot_read_moves_alone_and_returns() {
+    let options = Options::test_bed(STREAMS).of_kinds(&[Kind::H264, Kind::Apart]);
+    let scene = Scene::with(options, |spec| {
+        spec.other["failover"] = serde_json::json!({"streams": {"failbackAfter": "10s"}});
+    })
+    .await
+    .unwrap();
+    let before = scene.record(Duration::from_secs(6)).await.unwrap();
+    let (bad, camera) = (scene.watched[BAD].stream.clone(), scene.watched[BAD].camera);
+    let client = before.primary.api.base().host_str().unwrap().to_owned();
+    let captures = capture(&scene, &before).await.unwrap();
+    let asked = now_ms();
+    scene.cameras.spoil(camera, &client).await.unwrap();
+    let at = told(&scene, &before.primary).await.unwrap();
+    let after = Duration::from_millis(at.saturating_sub(asked));
+    println!("the stream moved {after:?} after its packets could be read no more");
+    assert!(after <= PROMISE, "moved after {after:?}");
+    ensure_moved(&scene, &before, &bad, "Broken").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.cameras.heal(camera, &client).await.unwrap();
+    let Returned { verdict, .. } = returned(&scene, &before, &bad, captures).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+}
+
 /// The status tells that this stream is with the standby, and why.
 async fn ensure_moved(scene: &Scene, before: &Before, bad: &str, reason: &str) -> Result<()> {
     let status = moved(scene, Duration::from_secs(10)).await?;

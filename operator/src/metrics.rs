@@ -80,7 +80,7 @@ impl Metrics {
         );
         registry.register(
             "failover_phase_seconds",
-            "From the last word of the old primary to each phase of a failover",
+            "From the last word of the old primary to each phase of a failover; of lastFrame, how long before that word it was",
             self.phases.clone(),
         );
         registry.register("pairs", "Pairs that are observed", self.pairs.clone());
@@ -121,7 +121,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A failover reached a phase so many seconds after the last word of the old primary.
+    /// A failover reached a phase so many seconds after the last word of the old primary; of its last frame, before it.
     pub fn phase(&self, phase: &'static str, seconds: f64) {
         self.phases.get_or_create(&PhaseLabels { phase }).observe(seconds);
     }

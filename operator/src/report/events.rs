@@ -169,7 +169,7 @@ mod tests {
             member: "front-1".to_owned(),
             when: Time(Timestamp::UNIX_EPOCH),
             why: "Expired".to_owned(),
-            last_frame: None,
+            last_frame: Some(-40),
             suspected: Some(150),
             recording: None,
             read: None,
@@ -281,8 +281,8 @@ mod tests {
             notes.into_iter().map(|note| note.message).collect::<Vec<_>>()
         };
         let expected = [
-            "member \"front-1\" took over in epoch 7 (Expired): suspected after 150 ms, serving after 1050 ms",
-            "member \"front-1\" took over in epoch 8 (Expired): suspected after 150 ms, serving after 1050 ms",
+            "member \"front-1\" took over in epoch 7 (Expired): last frame 40 ms before, suspected after 150 ms, serving after 1050 ms",
+            "member \"front-1\" took over in epoch 8 (Expired): last frame 40 ms before, suspected after 150 ms, serving after 1050 ms",
         ];
         assert_eq!(messages(&[6, 5], &[8, 7, 6, 5]), expected);
         assert_eq!(messages(&[8, 7], &[8, 7]), [""; 0]);

@@ -11,12 +11,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::signed;
 use crate::world::World;
 
-/// The phases after the last word of the old primary, in the order in which they are told.
-const PHASES: [&str; 6] = ["suspected", "recording", "read", "taken", "serving", "converged"];
+/// The last media of the old primary that became durable on the member that took: mostly before its last word, where all other
+/// phases are after it.
+const LAST_FRAME: &str = "lastFrame";
+
+/// The phases of a failover, in the order in which they are told.
+const PHASES: [&str; 7] = [
+    LAST_FRAME,
+    "suspected",
+    "recording",
+    "read",
+    "taken",
+    "serving",
+    "converged",
+];
 
 /// When each of [`PHASES`] was, in milliseconds from the last word of the old primary.
 fn moments(failover: &FailoverStatus) -> [Option<i64>; PHASES.len()] {
     [
+        failover.last_frame,
         failover.suspected,
         failover.recording,
         failover.read,
@@ -26,14 +39,35 @@ fn moments(failover: &FailoverStatus) -> [Option<i64>; PHASES.len()] {
     ]
 }
 
-/// The phases of a failover in words: `suspected after 150 ms, serving after 1050 ms`.
+/// The phases of a failover in words: `last frame 40 ms before, suspected after 150 ms, serving after 1050 ms`.
 pub(super) fn words(failover: &FailoverStatus) -> String {
     let phases = PHASES.into_iter().zip(moments(failover));
-    let words = phases.filter_map(|(phase, at)| Some(format!("{phase} after {} ms", at?)));
+    let words = phases.filter_map(|(phase, at)| Some(word(phase, at?)));
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The phases that are known after and were not before, of all failovers, in seconds.
+fn word(phase: &str, at: i64) -> String {
+    match (phase, at) {
+        (LAST_FRAME, ..0) => format!("last frame {} ms before", at.unsigned_abs()),
+        (LAST_FRAME, _) => format!("last frame after {at} ms"),
+        _ => format!("{phase} after {at} ms"),
+    }
+}
+
+/// What the histogram counts of a phase: how long after the last word of the old primary it was. Of [`LAST_FRAME`] it is how long
+/// before that word, and so how far the copy was behind: 0 where media came after it, as in a switchover. What was
+/// observed must not be negative, or the histogram's sum falls.
+fn seconds(phase: &str, at: i64) -> f64 {
+    let ms = match phase {
+        LAST_FRAME => at.saturating_neg().max(0),
+        _ => at,
+    };
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds of a failover")]
+    let seconds = ms as f64 / 1000.0;
+    seconds
+}
+
+/// The phases that are known after and were not before, of all failovers, in seconds: see [`seconds`].
 pub fn reached(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<(&'static str, f64)> {
     let mut reached = Vec::new();
     for failover in &after.failovers {
@@ -45,8 +79,7 @@ pub fn reached(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<(
         let pairs = PHASES.into_iter().zip(moments(failover)).zip(known);
         for ((phase, at), known) in pairs {
             if let (Some(at), None) = (at, known) {
-                #[allow(clippy::cast_precision_loss, reason = "milliseconds of a failover")]
-                reached.push((phase, at as f64 / 1000.0));
+                reached.push((phase, seconds(phase, at)));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Status, conditions and events: a pure function from what was seen and what became of the effects.
 
+#[cfg(test)]
+mod bound_tests;
 mod conditions;
 mod events;
 mod failovers;

@@ -602,13 +602,41 @@ fn a_phase_is_counted_once() {
     let before = told(&world);
     said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
     let mut after = told(&world);
-    let phases: Vec<_> = reached(&before, &after)
-        .into_iter()
-        .map(|(phase, _)| phase)
-        .collect();
-    assert_eq!(phases, ["suspected", "recording", "read", "taken", "serving"]);
+    let expected = [
+        ("lastFrame", 0.04),
+        ("suspected", 0.15),
+        ("recording", 0.16),
+        ("read", 0.2),
+        ("taken", 0.95),
+        ("serving", 1.05),
+    ];
+    assert_eq!(reached(&before, &after), expected);
     let told = after.clone();
     after.failovers[0].converged = Some(4050);
     assert_eq!(reached(&told, &after), [("converged", 4.05)]);
     assert_eq!(reached(&after, &after), []);
+}
+
+#[test]
+fn the_last_frame_is_told_as_before_or_after_and_counted_as_how_far_the_copy_was_behind() {
+    let cases = [
+        (-40, "last frame 40 ms before", 0.04),
+        (-1_500, "last frame 1500 ms before", 1.5),
+        (0, "last frame after 0 ms", 0.0),
+        (12, "last frame after 12 ms", 0.0),
+    ];
+    for (at, words, behind) in cases {
+        let mut world = at_rest(&json!({}));
+        let before = told(&world);
+        let mut failover = took(8, "Expired");
+        failover.last_frame = failover.last_heard.and_then(|heard| heard.checked_add_signed(at));
+        said(&mut world, PRIMARY).failovers = vec![failover];
+        let after = told(&world);
+        let [note] = &notes(&before, &after)[..] else {
+            panic!("one event")
+        };
+        let expected = format!("{words}, suspected after 150 ms, recording after 160 ms");
+        assert!(note.message.contains(&expected), "{}", note.message);
+        assert_eq!(reached(&before, &after)[0], ("lastFrame", behind), "{at} ms");
+    }
 }

@@ -71,7 +71,9 @@ async fn phases_are_told(scene: &Scene, epoch: u64) -> Result<()> {
     }
     // Whichever operator saw it converge leads still.
     let leader = OperatorView::leader(&scene.kube).await?;
-    let counted = leader.metric("gapless_operator_failover_phase_seconds_count").await?;
+    let counted = leader
+        .metric("gapless_operator_failover_phase_seconds_count")
+        .await?;
     ensure!(counted >= 1.0, "{counted} phases are counted");
     Ok(())
 }

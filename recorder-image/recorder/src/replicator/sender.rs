@@ -1,5 +1,8 @@
 //! The sending side of a media connection: live first, then backfill newest first, of everything that the peer lacks.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Bound;
@@ -538,31 +541,4 @@ fn read(file: &File, offset: u64, most: usize, end: u64) -> Result<Bytes, String
     let mut data = vec![0; most.min(end.saturating_sub(offset) as usize)];
     file.read_exact_at(&mut data, offset).map_err(|e| e.to_string())?;
     Ok(data.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Boxes of 12 bytes each.
-    fn boxes(kinds: &[&[u8; 4]]) -> Vec<u8> {
-        let one = |kind: &&[u8; 4]| [&12u32.to_be_bytes()[..], &kind[..], &[0; 4]].concat();
-        kinds.iter().flat_map(one).collect()
-    }
-
-    #[test]
-    fn a_fragment_is_four_boxes_and_with_sound_six() {
-        let plain = boxes(&[b"prft", b"uuid", b"moof", b"mdat"]);
-        let sound = [&plain[..], &boxes(&[b"moof", b"mdat"])].concat();
-        let next = boxes(&[b"prft"]);
-        assert_eq!(fragment_len(&plain, true), Some(48));
-        assert_eq!(fragment_len(&plain, false), None, "sound may follow");
-        assert_eq!(fragment_len(&[&plain[..], &next].concat(), false), Some(48));
-        for last in [true, false] {
-            assert_eq!(fragment_len(&sound, last), Some(72));
-            assert_eq!(fragment_len(&[&sound[..], &next].concat(), last), Some(72));
-            assert_eq!(fragment_len(&sound[..71], last), None, "torn");
-            assert_eq!(fragment_len(&plain[..47], last), None, "torn");
-        }
-    }
 }

@@ -153,7 +153,10 @@ impl Writer {
     }
 
     fn tick(&mut self, last: bool) {
-        let at = now();
+        self.tick_at(now(), last);
+    }
+
+    fn tick_at(&mut self, at: Duration, last: bool) {
         self.measure(at);
         self.follow_registry();
         // The reserve is for them: a full disk is when there is most to say.

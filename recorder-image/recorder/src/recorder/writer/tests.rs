@@ -3,6 +3,8 @@
 
 pub(super) mod disks;
 pub(in crate::recorder) mod reclaim;
+#[cfg(feature = "sabotage")]
+mod syncs;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -48,9 +50,13 @@ fn settings(names: &[(&str, StreamUid)]) -> Settings {
 
 impl Bed {
     fn new() -> Self {
+        Self::of(&settings(&[("bad", BAD), ("good", GOOD)]))
+    }
+
+    fn of(settings: &Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shared = shared(dir.path());
-        shared.configure(&settings(&[("bad", BAD), ("good", GOOD)]));
+        shared.configure(settings);
         let (commands, inbox) = sync_channel(4);
         let writer = Writer::new(Arc::clone(&shared), inbox, Volume::new(Arc::clone(&shared)));
         Self {
@@ -138,12 +144,21 @@ impl Camera {
 
     fn send(&mut self, frames: u64) {
         for _ in 0..frames {
-            let kind = if self.n.is_multiple_of(10) { 0x65 } else { 0x41 };
-            self.send_as(kind);
+            self.send_at(now());
         }
     }
 
+    /// A frame that comes at a time.
+    fn send_at(&mut self, at: Duration) {
+        let kind = if self.n.is_multiple_of(10) { 0x65 } else { 0x41 };
+        self.push(kind, at);
+    }
+
     fn send_as(&mut self, kind: u8) {
+        self.push(kind, now());
+    }
+
+    fn push(&mut self, kind: u8, received: Duration) {
         let n = self.n;
         let data: Bytes = [&6u32.to_be_bytes()[..], &[kind], &(n as u32).to_be_bytes(), &[1]]
             .concat()
@@ -155,7 +170,7 @@ impl Camera {
             dts: n as i64 * 3600,
             cts: 0,
             wallclock_us: 1_800_000_000_000_000 + n as i64 * 40_000,
-            received: now(),
+            received,
             audio: Vec::new(),
             run: Arc::clone(&self.run),
         };

@@ -320,6 +320,16 @@ impl Cameras {
         format!("rtsp://{host}:{port}/cam{camera:03}")
     }
 
+    /// The URL of a camera for a client that wants datagrams. Those of all cameras of the test bed come from one address, and a
+    /// client takes none from another one than it asked.
+    pub fn datagram_url(&self, camera: usize) -> String {
+        let host = match self.options.netns {
+            None => &self.options.address,
+            Some(_) => SENDER,
+        };
+        format!("rtsp://{host}:{}/cam{camera:03}", self.options.port)
+    }
+
     /// The URL of any mount.
     pub fn url_of(&self, mount: &str) -> String {
         format!("rtsp://{}:{}/{mount}", self.host(0), self.options.port)
@@ -456,6 +466,9 @@ impl Cameras {
         }
     }
 }
+
+/// The address that datagrams come from in the test bed's network.
+const SENDER: &str = "198.18.0.2";
 
 /// The address of a camera in the test bed's network.
 pub fn address_of(camera: usize) -> String {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use crds::pair::Transport;
-use e2e::cameras::{Kind, Options};
-use e2e::cluster::{MemberView, PairSpec, RETURN, Scene};
+use e2e::cameras::{Cameras, Kind, Options};
+use e2e::cluster::{MemberView, PairSpec, RETURN, Scene, stage};
 use e2e::judge::StreamVerdict;
 use e2e::oracle::Heard;
 use e2e::wait::{now_ms, until};
@@ -20,8 +20,14 @@ async fn every_kind_of_camera_loses_no_frame() {
     let mut kinds = Kind::ALL.to_vec();
     kinds.push(Kind::H264);
     let options = Options::test_bed(kinds.len()).of_kinds(&kinds);
-    let by_udp = |spec: &mut PairSpec| spec.streams[Kind::ALL.len()].transport = Transport::Udp;
-    let scene = Scene::with(options, by_udp).await.unwrap();
+    let (bed, kube, kubeconfig) = stage().await.unwrap();
+    let cameras = Cameras::start(options).await.unwrap();
+    let url = cameras.datagram_url(Kind::ALL.len());
+    let by_udp = |spec: &mut PairSpec| {
+        let last = &mut spec.streams[Kind::ALL.len()];
+        (last.url, last.transport) = (url, Transport::Udp);
+    };
+    let scene = Scene::play(bed, kube, kubeconfig, cameras, by_udp).await.unwrap();
     let state = scene.cameras.state().await.unwrap();
     let asked = state.transports(Kind::ALL.len());
     assert!(

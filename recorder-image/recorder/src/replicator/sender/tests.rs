@@ -1,0 +1,158 @@
+//! What is sent, in which order, and how it is cut.
+#![allow(clippy::unwrap_used)]
+
+use segment::{Catalogue, ClockSource, Header, Role, Sample, SegmentFile, Track};
+use uuid::Uuid;
+
+use super::*;
+use crate::wire::halves;
+
+/// Boxes of 12 bytes each.
+fn boxes(kinds: &[&[u8; 4]]) -> Vec<u8> {
+    let one = |kind: &&[u8; 4]| [&12u32.to_be_bytes()[..], &kind[..], &[0; 4]].concat();
+    kinds.iter().flat_map(one).collect()
+}
+
+#[test]
+fn a_fragment_is_four_boxes_and_with_sound_six() {
+    let plain = boxes(&[b"prft", b"uuid", b"moof", b"mdat"]);
+    let sound = [&plain[..], &boxes(&[b"moof", b"mdat"])].concat();
+    let next = boxes(&[b"prft"]);
+    assert_eq!(fragment_len(&plain, true), Some(48));
+    assert_eq!(fragment_len(&plain, false), None, "sound may follow");
+    assert_eq!(fragment_len(&[&plain[..], &next].concat(), false), Some(48));
+    for last in [true, false] {
+        assert_eq!(fragment_len(&sound, last), Some(72));
+        assert_eq!(fragment_len(&[&sound[..], &next].concat(), last), Some(72));
+        assert_eq!(fragment_len(&sound[..71], last), None, "torn");
+        assert_eq!(fragment_len(&plain[..47], last), None, "torn");
+    }
+}
+
+/// A volume of which the peer has nothing.
+struct Side {
+    volume: Arc<Volume>,
+    hub: Arc<Hub>,
+    _dir: tempfile::TempDir,
+}
+
+impl Side {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Arc::new(Volume::open(dir.path(), Role::Recorder).unwrap());
+        let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
+        Self {
+            volume,
+            hub,
+            _dir: dir,
+        }
+    }
+
+    /// A segment that begins in a second, of which one turn of backfill is not enough.
+    fn open(&self, stream: u128, sequence: u64, second: u64) -> SegmentFile {
+        let id = SegmentId {
+            stream: Uuid::from_u128(stream),
+            store: self.volume.store(),
+            member: "front-0".into(),
+            incarnation: 1,
+            sequence,
+        };
+        let header = Header {
+            id,
+            stream_name: "door".into(),
+            pair_epoch: 1,
+            stream_epoch: 0,
+            owner: true,
+            run: Uuid::nil(),
+            opened_us: second as i64 * 1_000_000,
+            clock: ClockSource::Own,
+            hevc: false,
+            audio: None,
+        };
+        let track = Track {
+            sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
+            width: 16,
+            height: 16,
+            audio: None,
+        };
+        let mut file = SegmentFile::create(&self.volume, header, &track).unwrap();
+        for n in 0..3 {
+            file.append(&[sample(second, n)], &[]).unwrap();
+        }
+        file
+    }
+
+    fn sealed(&self, stream: u128, sequence: u64, second: u64) {
+        let entry = self.open(stream, sequence, second).finish().rename().unwrap();
+        self.hub.sealed(entry);
+    }
+
+    fn live(&self, stream: u128, sequence: u64, second: u64) {
+        let file = self.open(stream, sequence, second);
+        self.hub.grew(&file.header().id, file.end(), false);
+    }
+
+    /// The segments that a peer with nothing is sent, in this order, until so many are whole; those that are sealed with a mark.
+    async fn sent(&self, until: usize) -> Vec<(u64, &'static str)> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let ((from, to), (mut theirs, mut ours)) = (halves(near), halves(far));
+        let (acks, _acked) = mpsc::channel(8);
+        let serving = serve(from, to, Arc::clone(&self.volume), Arc::clone(&self.hub), acks);
+        let serving = tokio::spawn(serving);
+        let nothing = Message::Inventory {
+            held: Vec::new(),
+            declined: Vec::new(),
+            floors: Vec::new(),
+            last: true,
+            levels: false,
+            pins: false,
+        };
+        ours.send(nothing).await.unwrap();
+        read_inventory(&mut theirs).await.unwrap();
+        ours.send(Message::Credit(64 << 20)).await.unwrap();
+        let mut sent = Vec::new();
+        while sent.iter().filter(|(_, what)| *what == "sealed").count() < until {
+            sent.push(match theirs.next().await.unwrap().0 {
+                Message::Opened { id } | Message::Append { id, .. } => (id.sequence, "sent"),
+                Message::Seal { entry } => (entry.header.id.sequence, "sealed"),
+                other => panic!("{other:?}"),
+            });
+        }
+        serving.abort();
+        sent.dedup();
+        sent
+    }
+}
+
+/// Frame `n` of a segment, 200 KiB.
+fn sample(second: u64, n: u64) -> Sample {
+    let mut data = (200_u32 << 10).to_be_bytes().to_vec();
+    data.push(if n == 0 { 0x65 } else { 0x41 });
+    data.resize(4 + (200 << 10), 7);
+    Sample {
+        hash: segment::nal::frame_hash(&data, false),
+        data: data.into(),
+        key: n == 0,
+        dts: n * 3600,
+        cts: 0,
+        duration: 3600,
+        wallclock_us: second as i64 * 1_000_000 + n as i64 * 40_000,
+    }
+}
+
+#[tokio::test]
+async fn live_media_goes_first_and_then_what_is_lacking_the_newest_first() {
+    let side = Side::new();
+    // Neither in the order of streams nor of numbers.
+    let lacking = [(1, 0, 30), (1, 1, 10), (1, 2, 50), (2, 3, 20), (2, 4, 40)];
+    for (stream, sequence, second) in lacking {
+        side.sealed(stream, sequence, second);
+    }
+    side.live(2, 5, 5);
+    let sent = tokio::time::timeout(Duration::from_mins(1), side.sent(lacking.len())).await;
+    let expected: Vec<(u64, &str)> = [2, 4, 0, 3, 1]
+        .into_iter()
+        .flat_map(|sequence| [(sequence, "sent"), (sequence, "sealed")])
+        .collect();
+    assert_eq!(sent.unwrap(), [vec![(5, "sent")], expected].concat());
+}

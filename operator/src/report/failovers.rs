@@ -67,7 +67,8 @@ fn seconds(phase: &str, at: i64) -> f64 {
     seconds
 }
 
-/// The phases that are known after and were not before, of all failovers, in seconds: see [`seconds`].
+/// The phases that are known after and were not before, of all failovers, in seconds after the last word of the old primary; of its
+/// last frame, before it.
 pub fn reached(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<(&'static str, f64)> {
     let mut reached = Vec::new();
     for failover in &after.failovers {

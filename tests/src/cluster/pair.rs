@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crds::RecorderPair;
 use crds::member::{MemberReport, Role, StreamState};
 use crds::names;
-use crds::pair::Transport;
+use crds::pair::{RecorderPairStatus, Transport};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
@@ -252,10 +252,15 @@ impl PairUnderTest {
         self.kube.epoch(NAMESPACE, &names::lease(PAIR)).await
     }
 
+    /// What the operator says of it.
+    pub async fn status(&self) -> Result<RecorderPairStatus> {
+        let pair = self.kube.pair(NAMESPACE, PAIR).await?;
+        pair.status.context("no status")
+    }
+
     /// Status and reason of a condition.
     pub async fn condition(&self, kind: &str) -> Result<(String, String, String)> {
-        let pair = self.kube.pair(NAMESPACE, PAIR).await?;
-        let conditions = pair.status.unwrap_or_default().conditions;
+        let conditions = self.status().await?.conditions;
         let found = conditions.into_iter().find(|condition| condition.type_ == kind);
         let found = found.with_context(|| format!("no condition {kind}"))?;
         Ok((found.status, found.reason, found.message))

@@ -269,12 +269,14 @@ impl Trouble {
             }
             Self::PowerOff(_) => return bed.power_off(node).await,
             Self::CutPeerOneWay(_) | Self::CutApiOneWay(_) => {
-                bed.cut_one_way(node, &self.link(scene, before), Direction::Out)
-                    .await?;
+                return bed
+                    .cut_one_way(node, &self.link(scene, before), Direction::Out)
+                    .await;
             }
             Self::CutCamerasOneWay(_) => {
-                bed.cut_one_way(node, &self.link(scene, before), Direction::In)
-                    .await?;
+                return bed
+                    .cut_one_way(node, &self.link(scene, before), Direction::In)
+                    .await;
             }
             Self::CutOperator(_) => {
                 scene.lead_from(|other| other != node).await?;

@@ -331,7 +331,7 @@ async fn five_lost_packets(transport: Transport) -> Result<State> {
     }
     // When neither member can still have them in memory, they are lost.
     for api in pair.apis() {
-        until("the frames are lost", Duration::from_secs(60), async || {
+        until("the frames are lost", Duration::from_mins(1), async || {
             let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
             ensure!(gaps.iter().all(|gap| gap.state == "lost"), "{gaps:?}");
             Ok(Some(()))

@@ -147,12 +147,7 @@ async fn each_bad_stream_is_told_in_the_status_and_the_others_lose_nothing() {
     scene.pair.apply(&scene.spec).await.unwrap();
     for (name, _, _, reason) in &bad {
         until(&format!("{name} fails with {reason}"), SOON, async || {
-            let status = scene
-                .kube
-                .pair(NAMESPACE, PAIR)
-                .await?
-                .status
-                .context("no status")?;
+            let status = scene.pair.status().await?;
             let failing = status.streams.context("no streams in the status")?.failing;
             let found = failing.iter().find(|failing| failing.name == *name);
             let found = found.with_context(|| format!("{failing:?}"))?;

@@ -1,7 +1,7 @@
 //! The primary is lost: another epoch is served in about a second, all earlier media is there with the hashes it had, and no
 //! frame is missing or doubled.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use e2e::cluster::{
     Before, Fault, NAMESPACE, OPERATOR, OPERATORS, OperatorView, PAIR, RETURN, SYSTEM, Scene,
 };
@@ -32,12 +32,7 @@ async fn nothing(_: &Scene, _: &Before) -> Result<()> {
 /// Status, event and metric tell when each phase of a failover was.
 async fn phases_are_told(scene: &Scene, epoch: u64) -> Result<()> {
     let told = until("the failover has converged", RETURN, async || {
-        let status = scene
-            .kube
-            .pair(NAMESPACE, PAIR)
-            .await?
-            .status
-            .context("no status")?;
+        let status = scene.pair.status().await?;
         let told = status
             .failovers
             .into_iter()

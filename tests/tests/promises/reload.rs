@@ -59,15 +59,8 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
     locked.change_password("viewer", SECOND).await.unwrap();
     locked.disconnect(0).await.unwrap();
     until("the status says that the password is wrong", limit, async || {
-        let status = scene
-            .kube
-            .pair(e2e::cluster::NAMESPACE, e2e::cluster::PAIR)
-            .await?
-            .status;
-        let failing = status
-            .and_then(|status| status.streams)
-            .unwrap_or_default()
-            .failing;
+        let status = scene.pair.status().await?;
+        let failing = status.streams.unwrap_or_default().failing;
         let named = failing.iter().find(|failing| failing.name == "locked");
         Ok(named
             .filter(|failing| failing.reason == "Unauthorized")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::cameras::Options;
-use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene};
+use e2e::cluster::{RETURN, Scene};
 use e2e::judge::ensure_acknowledged;
 use e2e::wait::until;
 use serde_json::json;
@@ -73,12 +73,7 @@ async fn a_lost_volume_of_the_standby_is_filled_while_recording_goes_on() {
     scene.bed.create(&lost.node).await.unwrap();
     scene.pair.forget(&lost.name).await.unwrap();
     let told = until("the status tells of the refill", RETURN, async || {
-        let status = scene
-            .kube
-            .pair(NAMESPACE, PAIR)
-            .await?
-            .status
-            .context("no status")?;
+        let status = scene.pair.status().await?;
         let member = status.members.into_iter().find(|member| member.name == lost.name);
         let refill = member.and_then(|member| member.refill).context("no refill")?;
         ensure!(refill.remaining_seconds.is_some(), "{refill:?}");

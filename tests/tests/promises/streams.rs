@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use crds::pair::MovedStream;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, PairSpec, RETURN, Scene};
 use e2e::judge::Verdict;
 use e2e::wait::{now_ms, until};
 
@@ -23,7 +23,7 @@ const TWO_GROUPS: u64 = 52;
 /// The stream as status tells it, once it is there.
 async fn moved(scene: &Scene, limit: Duration) -> Result<MovedStream> {
     until("a stream is with the standby", limit, async || {
-        let status = scene.kube.pair(NAMESPACE, PAIR).await?.status.unwrap_or_default();
+        let status = scene.pair.status().await?;
         Ok(status.streams.and_then(|streams| streams.moved.first().cloned()))
     })
     .await
@@ -31,7 +31,7 @@ async fn moved(scene: &Scene, limit: Duration) -> Result<MovedStream> {
 
 async fn none_is_away(scene: &Scene, limit: Duration) -> Result<()> {
     until("all streams are with the primary", limit, async || {
-        let status = scene.kube.pair(NAMESPACE, PAIR).await?.status.unwrap_or_default();
+        let status = scene.pair.status().await?;
         Ok(status.streams.filter(|streams| streams.away == 0).map(drop))
     })
     .await
@@ -101,19 +101,50 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     arrived[1].ensure_undisturbed(camera).unwrap();
 }
 
+/// A pair of which each member has a medium of its own of the camera that fails, so that one of them alone can get it badly.
+struct Apart {
+    scene: Scene,
+    before: Before,
+    bad: String,
+    camera: usize,
+    /// The primary, as the camera knows it.
+    client: String,
+    captures: [Capture; 2],
+}
+
+impl Apart {
+    async fn start(change: impl FnOnce(&mut PairSpec)) -> Result<Self> {
+        let options = Options::test_bed(STREAMS).of_kinds(&[Kind::H264, Kind::Apart]);
+        let scene = Scene::with(options, |spec| {
+            spec.other["failover"] = serde_json::json!({"streams": {"failbackAfter": "10s"}});
+            change(spec);
+        })
+        .await?;
+        let before = scene.record(Duration::from_secs(6)).await?;
+        let client = before.primary.api.base().host_str().context("no address")?;
+        Ok(Self {
+            bad: scene.watched[BAD].stream.clone(),
+            camera: scene.watched[BAD].camera,
+            client: client.to_owned(),
+            captures: capture(&scene, &before).await?,
+            scene,
+            before,
+        })
+    }
+}
+
 #[tokio::test]
 async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
-    let options = Options::test_bed(STREAMS).of_kinds(&[Kind::H264, Kind::Apart]);
-    let scene = Scene::with(options, |spec| {
-        spec.other["failover"] = serde_json::json!({"streams": {"failbackAfter": "10s"}});
-        spec.streams[BAD].detect_frozen = true;
-    })
-    .await
-    .unwrap();
-    let before = scene.record(Duration::from_secs(6)).await.unwrap();
-    let (bad, camera) = (scene.watched[BAD].stream.clone(), scene.watched[BAD].camera);
-    let client = before.primary.api.base().host_str().unwrap().to_owned();
-    let captures = capture(&scene, &before).await.unwrap();
+    let Apart {
+        scene,
+        before,
+        bad,
+        camera,
+        client,
+        captures,
+    } = Apart::start(|spec| spec.streams[BAD].detect_frozen = true)
+        .await
+        .unwrap();
     scene.cameras.stay_still(camera, &client).await.unwrap();
     let at = told(&scene, &before.primary).await.unwrap();
     let state = scene.cameras.state().await.unwrap();
@@ -156,16 +187,14 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
 
 #[tokio::test]
 async fn a_stream_that_its_owner_cannot_read_moves_alone_and_returns() {
-    let options = Options::test_bed(STREAMS).of_kinds(&[Kind::H264, Kind::Apart]);
-    let scene = Scene::with(options, |spec| {
-        spec.other["failover"] = serde_json::json!({"streams": {"failbackAfter": "10s"}});
-    })
-    .await
-    .unwrap();
-    let before = scene.record(Duration::from_secs(6)).await.unwrap();
-    let (bad, camera) = (scene.watched[BAD].stream.clone(), scene.watched[BAD].camera);
-    let client = before.primary.api.base().host_str().unwrap().to_owned();
-    let captures = capture(&scene, &before).await.unwrap();
+    let Apart {
+        scene,
+        before,
+        bad,
+        camera,
+        client,
+        captures,
+    } = Apart::start(|_| {}).await.unwrap();
     let asked = now_ms();
     scene.cameras.spoil(camera, &client).await.unwrap();
     let at = told(&scene, &before.primary).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::cluster::{NAMESPACE, RETURN, Scene};
 use e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
@@ -55,14 +55,7 @@ async fn an_update_never_takes_both_members_down() {
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
     scene.ensure_kept(&before, &members[0].api).await.unwrap();
-    let status = scene
-        .kube
-        .pair(NAMESPACE, "front")
-        .await
-        .unwrap()
-        .status
-        .context("no status")
-        .unwrap();
+    let status = scene.pair.status().await.unwrap();
     let moved = status
         .failovers
         .iter()

@@ -80,7 +80,8 @@ pub async fn reconcile(
     context.observers.ask(&id.uid, switchover(&pair).as_ref());
     let image = pair.spec.image.clone().or_else(|| context.image.clone());
     let view = context.observers.view(&id.uid);
-    let world = observe::observe(&context.client, Arc::new(pair), id, view).await?;
+    let looked = view.is_some();
+    let world = observe::observe(&context.client, Arc::new(pair), id, view.unwrap_or_default()).await?;
     let mut problems = validate(&world, image.as_deref());
     let minted = mint(&world)?;
     let built = build(&world, &minted, image.as_deref());
@@ -94,7 +95,10 @@ pub async fn reconcile(
         problems: &problems,
         retry: applied.retry,
     };
-    report(&context, &world, status(known, Timestamp::now())).await?;
+    // An operator that has just begun to lead knows nothing of the members yet: what the one before it told stands until then.
+    if looked {
+        report(&context, &world, status(known, Timestamp::now())).await?;
+    }
     context.metrics.reconciled(true);
     Ok(next(&context, &world.id, &built, applied.retry))
 }

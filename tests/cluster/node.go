@@ -294,13 +294,18 @@ func (n Node) ready(a *api) error {
 	return nil
 }
 
+// readyLimit is how long a cluster may take to be ready again. After an API server was gone, every watch of the controllers and of the
+// kubelets waits up to a minute before its next attempt (client-go: 30 s, and as much again by jitter); until then the controllers see
+// no node's lease and say again that no node is Ready.
+const readyLimit = 3 * time.Minute
+
 // waitReady waits until the node is Ready.
-func (n Node) waitReady(limit time.Duration) error {
+func (n Node) waitReady() error {
 	a, err := newAPI(n.cfg)
 	if err != nil {
 		return err
 	}
-	return poll(limit, 50*time.Millisecond, func() error { return n.ready(a) })
+	return poll(readyLimit, 50*time.Millisecond, func() error { return n.ready(a) })
 }
 
 // newBootID returns a random UUID: a node that was off has booted anew, though the kernel has not.

@@ -127,7 +127,7 @@ func (n Node) powerOn(wait bool) error {
 	if err != nil || !wait {
 		return err
 	}
-	return n.waitReady(60 * time.Second)
+	return n.waitReady()
 }
 
 // cmdDestroy removes a node for good.

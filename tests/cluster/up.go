@@ -101,7 +101,7 @@ func converge(cfg Config, count int) error {
 	if err := applyCluster(cfg); err != nil {
 		return err
 	}
-	if err := parallel(nodes, func(n Node) error { return n.waitReady(60 * time.Second) }); err != nil {
+	if err := parallel(nodes, Node.waitReady); err != nil {
 		return err
 	}
 	step("nodes Ready")
@@ -230,7 +230,7 @@ func waitDNS(cfg Config, count int) error {
 	if err != nil {
 		return err
 	}
-	return poll(60*time.Second, 50*time.Millisecond, func() error {
+	return poll(readyLimit, 50*time.Millisecond, func() error {
 		var pods struct {
 			Items []struct {
 				Status struct {

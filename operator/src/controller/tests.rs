@@ -1,5 +1,6 @@
 //! Whole reconciles, at an API server that remembers.
 
+use futures::StreamExt as _;
 use futures::channel::mpsc;
 use kube::runtime::reflector::store;
 use serde_json::Value;
@@ -12,7 +13,8 @@ use crate::observer::Shared;
 fn context(cluster: &Cluster) -> Arc<Context> {
     let client = cluster.client();
     let (pods, _) = store();
-    let (triggers, _) = mpsc::channel(1);
+    let (triggers, wishes) = mpsc::channel(1);
+    tokio::spawn(wishes.for_each(|_| std::future::ready(())));
     let metrics = Arc::<Metrics>::default();
     let shared = Shared {
         client: client.clone(),
@@ -158,6 +160,27 @@ async fn what_fails_is_tried_again_later_each_time() {
     let error = reconciled(&cluster, &context).await.unwrap_err();
     let guarded = serde_json::from_value(pair).unwrap();
     assert_eq!(on_error(Arc::new(guarded), &error, context), seconds(8));
+}
+
+#[tokio::test]
+async fn an_operator_that_has_not_looked_yet_leaves_what_the_last_one_told() {
+    let ready = json!({ "type": "Ready", "status": "True", "reason": "Ready", "message": "member \"front-0\" serves",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let mut pair = asked(&json!({}));
+    pair["status"] = json!({ "conditions": [ready] });
+    let (cluster, context) = scene(pair.clone());
+    reconciled(&cluster, &context).await.unwrap();
+    assert_eq!(cluster.get(PAIR).unwrap()["status"], pair["status"]);
+    let events = cluster.asked("POST");
+    assert!(
+        !events.iter().any(|event| event.body["reason"] == "NoPrimary"),
+        "{events:?}"
+    );
+    settle(&cluster, &context).await;
+    assert_eq!(
+        cluster.get(PAIR).unwrap()["status"]["conditions"][0]["reason"],
+        "NoPrimary"
+    );
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ pub struct Observers {
 struct Running {
     id: PairId,
     setup: watch::Sender<Setup>,
-    view: watch::Receiver<Arc<View>>,
+    view: watch::Receiver<Option<Arc<View>>>,
     task: AbortHandle,
 }
 
@@ -96,13 +96,10 @@ impl Observers {
         Self { shared, running }
     }
 
-    /// What the pair's observer saw last; nothing where there is none.
-    pub fn view(&self, uid: &str) -> Arc<View> {
+    /// What the pair's observer saw last; none before it has looked once.
+    pub fn view(&self, uid: &str) -> Option<Arc<View>> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running
-            .get(uid)
-            .map(|one| one.view.borrow().clone())
-            .unwrap_or_default()
+        running.get(uid)?.view.borrow().clone()
     }
 
     /// Starts the pair's observer, or tells it what changed.
@@ -122,7 +119,7 @@ impl Observers {
         }
         let id = setup.id.clone();
         let (setup, setup_seen) = watch::channel(setup);
-        let (view_out, view) = watch::channel(Arc::default());
+        let (view_out, view) = watch::channel(None);
         let task = tokio::spawn(task::run(self.shared.clone(), setup_seen, view_out)).abort_handle();
         let one = Running {
             id: id.clone(),

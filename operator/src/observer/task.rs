@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     mut shared: Shared,
     mut setup: watch::Receiver<Setup>,
-    view: watch::Sender<Arc<View>>,
+    view: watch::Sender<Option<Arc<View>>>,
 ) {
     let id = setup.borrow().id.clone();
     let members = crds::names::members(&id.name);
@@ -39,7 +39,7 @@ pub(super) async fn run(
         act::carry_out(&shared, &now, &mut state, &mut clients, decisions).await;
         let current = state.view(&now.policy);
         let showable = shown::shown(&current);
-        view.send_replace(Arc::new(current));
+        view.send_replace(Some(Arc::new(current)));
         if last_shown.as_ref() != Some(&showable) {
             last_shown = Some(showable);
             if shared.triggers.send(pair.clone()).await.is_err() {

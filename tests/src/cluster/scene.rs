@@ -296,8 +296,19 @@ impl Scene {
     }
 
     /// The whole scenario: record, break, wait for the next epoch, record, mend, and wait until the old primary is a standby
-    /// that has everything. Fails unless nothing is lost, doubled or changed.
+    /// that has everything, and the pair says so. Fails unless nothing is lost, doubled or changed.
     pub async fn fail_over(
+        &self,
+        strike: impl AsyncFnOnce(&Self, &Before) -> Result<Fault>,
+        mend: impl AsyncFnOnce(&Self, &Before) -> Result<()>,
+    ) -> Result<Report> {
+        let report = self.fail_over_alone(strike, mend).await?;
+        self.ready(RETURN).await?;
+        Ok(report)
+    }
+
+    /// As [`Scene::fail_over`], by the members alone: no operator need be there to say that the pair is ready.
+    pub async fn fail_over_alone(
         &self,
         strike: impl AsyncFnOnce(&Self, &Before) -> Result<Fault>,
         mend: impl AsyncFnOnce(&Self, &Before) -> Result<()>,
@@ -342,7 +353,6 @@ impl Scene {
         }
         let (old, new) = (report.before.epoch, report.outcome.served.epoch);
         ensure!(new > old, "epoch {new} after {old}");
-        self.ready(RETURN).await?;
         Ok(report)
     }
 

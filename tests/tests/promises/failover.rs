@@ -109,7 +109,7 @@ async fn a_deleted_pod_loses_no_frame() {
 async fn no_operator_is_needed() {
     let scene = Scene::start(STREAMS).await.unwrap();
     scene.kube.scale(SYSTEM, OPERATOR, 0).await.unwrap();
-    scene.fail_over(cut_power, restore_power).await.unwrap();
+    scene.fail_over_alone(cut_power, restore_power).await.unwrap();
     scene.kube.scale(SYSTEM, OPERATOR, OPERATORS).await.unwrap();
-    scene.settled(RETURN).await.unwrap();
+    scene.ready(RETURN).await.unwrap();
 }

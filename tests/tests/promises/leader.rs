@@ -48,6 +48,27 @@ fn ensure_untouched(before: &Before, after: &[MemberView; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Since when the pair is Ready.
+async fn ready_since(scene: &Scene) -> Result<String> {
+    let conditions = scene.pair.status().await?.conditions;
+    let ready = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "Ready");
+    let ready = ready.context("no condition Ready")?;
+    ensure!(ready.status == "True", "{}: {}", ready.reason, ready.message);
+    Ok(ready.last_transition_time.0.to_string())
+}
+
+/// Waits until an operator has judged the pair by what the members told it.
+async fn looked(operator: &OperatorView) -> Result<()> {
+    until("the new leader has looked at the pair", LEADS, async || {
+        let reconciles = operator.metric("gapless_operator_reconciles_total").await?;
+        // The first one begins to ask the members.
+        Ok((reconciles >= 2.0).then_some(()))
+    })
+    .await
+}
+
 /// What is asked for while the leader is lost is done by the next one, and nothing else happens to the pair.
 async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) -> Result<()>) -> Result<()> {
     let before = scene.record(Duration::from_secs(5)).await?;
@@ -55,12 +76,18 @@ async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) 
         OperatorView::leader(&scene.kube).await.map(Some)
     })
     .await?;
+    let since = ready_since(scene).await?;
     strike(&leader).await?;
     let next = successor(scene, &leader).await?;
     println!("  {} led, {} leads", leader.holder, next.holder);
     ensure!(
         scene.pair.epoch().await? == before.epoch,
         "the lead of the operators moved, and with it the primary"
+    );
+    looked(&next).await?;
+    ensure!(
+        ready_since(scene).await? == since,
+        "the pair was not Ready for a while"
     );
     let took = switch_over(scene, &before).await?;
     println!("  switchover by the new leader: {took} ms");
@@ -71,8 +98,7 @@ async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) 
         members[0].name
     );
     ensure_untouched(&before, &members)?;
-    let (ready, reason, message) = scene.pair.condition("Ready").await?;
-    ensure!(ready == "True", "{reason}: {message}");
+    scene.ready(RETURN).await?;
     let verdict = scene.judge(before.start, &members).await?;
     println!("{verdict}");
     verdict.ensure_perfect()

@@ -155,8 +155,26 @@ func startControlPart(cfg Config, name string) error {
 	if _, err := controlDaemon(cfg, name).start(cfg); err != nil {
 		return err
 	}
-	if name == "kube-apiserver" {
-		return waitAPI(cfg, 60*time.Second)
+	if name != "kube-apiserver" {
+		return nil
+	}
+	if err := waitAPI(cfg, 60*time.Second); err != nil {
+		return err
+	}
+	return restartClients(cfg)
+}
+
+// restartClients starts those anew that follow the API server. Where they elect leaders, as in other clusters, they end by themselves
+// when it is gone for 10 s, and are started again; here they would go on, look again up to two minutes later, and meanwhile act on what
+// was. The scheduler may even give up for good ("cache is corrupted").
+func restartClients(cfg Config) error {
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if err := stopDaemon(cfg, name); err != nil {
+			return err
+		}
+		if _, err := controlDaemon(cfg, name).start(cfg); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -50,6 +50,21 @@ func cmdLoadImage(cfg Config, args []string) error {
 	})
 }
 
+// cmdTagImage gives an image another name on the nodes that are on.
+func cmdTagImage(cfg Config, args []string) error {
+	names, err := parseArgs(flag.NewFlagSet("tag-image", flag.ContinueOnError), args, 2, 2)
+	if err != nil {
+		return err
+	}
+	return parallel(cfg.nodes(), func(n Node) error {
+		if !n.isOn() {
+			return nil
+		}
+		_, err := n.ctr("images", "tag", "--force", names[0], names[1])
+		return err
+	})
+}
+
 // keepImage copies an archive to the state folder. An older archive that gave
 // one of its names to an image is dropped: the newer one has taken the name.
 func keepImage(cfg Config, file string) error {

@@ -35,6 +35,7 @@ func init() {
 		{"kubeconfig", "", "print the path of the kubeconfig", cmdKubeconfig},
 		{"env", "", "print shell exports: KUBECONFIG and PATH", cmdEnv},
 		{"load-image", "FILE.tar...", "import images on every node, now and on nodes to come", cmdLoadImage},
+		{"tag-image", "NAME OTHER", "give an image another name on every node that is on", cmdTagImage},
 		{"volumes reset", "[--all] [PV...]", "make released (or all, or the named) volumes anew", cmdVolumesReset},
 		{"volume faulty", "NODE PV [the flags of faulty set]", "put a file system that fails on demand over a volume that no pod uses yet", cmdVolumeFaulty},
 		{"volume sound", "NODE PV", "take it away", cmdVolumeSound},

@@ -294,10 +294,9 @@ func (n Node) ready(a *api) error {
 	return nil
 }
 
-// readyLimit is how long a cluster may take to be ready again. After an API server was gone, every watch of the controllers and of the
-// kubelets waits up to a minute before its next attempt (client-go: 30 s, and as much again by jitter); until then the controllers see
-// no node's lease and say again that no node is Ready.
-const readyLimit = 3 * time.Minute
+// readyLimit is how long a cluster may take to be ready again: a kubelet whose API server was gone waits up to a minute before it watches
+// its node again (client-go: 30 s, and as much again by jitter), and learns only then that it is said to be lost.
+const readyLimit = 2 * time.Minute
 
 // waitReady waits until the node is Ready.
 func (n Node) waitReady() error {

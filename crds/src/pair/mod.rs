@@ -86,13 +86,9 @@ pub use value::{ClockTime, NotASize, NotATime, Size, Span, UtcOffset};
 #[serde(rename_all = "camelCase")]
 pub struct RecorderPairSpec {
     /// What to record. Every stream is received by both members, unless `standby.mode` says otherwise.
-    #[x_kube(
-        merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
-            .message("two streams have the same name; give each stream a name of its own")
-            .reason(Reason::FieldValueDuplicate)
-    )]
-    #[schemars(length(min = 1, max = 256))]
+    // Two of the same name are refused by the API server: the name is the key of the list.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(min = 1, max = 512))]
     pub streams: Vec<Stream>,
     /// The volume of each member.
     pub storage: Storage,

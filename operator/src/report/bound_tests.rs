@@ -94,3 +94,33 @@ fn a_status_does_not_grow_with_streams() {
         "{some} bytes of 100 streams, {many} of 500"
     );
 }
+
+#[test]
+fn a_status_does_not_grow_with_the_words_of_a_captured_member() {
+    let mut world = all_bad(500);
+    let long = "x".repeat(1 << 20);
+    let report = said(&mut world, PRIMARY);
+    report.store.clone_from(&long);
+    report.moved = (0..1_000).map(|_| moved(&long)).collect();
+    for (n, told) in all_bad(500).view.primary().unwrap().moved.iter().enumerate() {
+        let mut told = told.clone();
+        *(if n % 2 == 0 {
+            &mut told.reason
+        } else {
+            &mut told.member
+        }) = long.clone();
+        report.moved.push(told);
+    }
+    let failover = json!({ "epoch": 7, "why": long, "lastHeard": 1_000, "serving": 2_000 });
+    report.failovers = vec![serde_json::from_value(failover).unwrap()];
+    let found = told(&world);
+    assert_eq!(
+        found.streams.as_ref().unwrap().away,
+        250,
+        "those with a member of the pair"
+    );
+    assert_eq!(found.failovers[0].why.len(), MAX_WORD);
+    assert_eq!(found.members[0].store, None);
+    let bytes = serde_json::to_string(&found).unwrap().len();
+    assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+}

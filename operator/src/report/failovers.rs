@@ -8,7 +8,7 @@ use crds::pair::{FailoverStatus, MAX_FAILOVERS, MemberStatus, Phase, Role};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::signed;
+use super::{signed, word};
 use crate::world::World;
 
 /// The last media of the old primary that became durable on the member that took: mostly before its last word, where all other
@@ -42,11 +42,11 @@ fn moments(failover: &FailoverStatus) -> [Option<i64>; PHASES.len()] {
 /// The phases of a failover in words: `last frame 40 ms before, suspected after 150 ms, serving after 1050 ms`.
 pub(super) fn words(failover: &FailoverStatus) -> String {
     let phases = PHASES.into_iter().zip(moments(failover));
-    let words = phases.filter_map(|(phase, at)| Some(word(phase, at?)));
+    let words = phases.filter_map(|(phase, at)| Some(phase_in_words(phase, at?)));
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn word(phase: &str, at: i64) -> String {
+fn phase_in_words(phase: &str, at: i64) -> String {
     match (phase, at) {
         (LAST_FRAME, ..0) => format!("last frame {} ms before", at.unsigned_abs()),
         (LAST_FRAME, _) => format!("last frame after {at} ms"),
@@ -150,7 +150,7 @@ fn failover(member: &str, told: &FailoverReport) -> Option<FailoverStatus> {
         member: member.to_owned(),
         // In whole seconds, as it is written: else it would differ from what is read, each time.
         when: Time(Timestamp::from_second(signed(serving / 1000)).ok()?),
-        why: told.why.clone(),
+        why: word(&told.why),
         last_frame: since(told.last_frame),
         suspected: since(told.suspected),
         recording: since(told.recording),

@@ -16,6 +16,7 @@ use crds::pair::{
     FailingStream, MAX_FAILING, MemberStatus, MovedStream, Phase, RecorderPairStatus, RefillStatus, Role,
     StreamGaps, StreamsStatus,
 };
+use failover::StoreId;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -27,6 +28,9 @@ use crate::coarse;
 use crate::lag;
 use crate::problem::Problem;
 use crate::world::World;
+
+/// So many characters of a word that a member says are shown.
+const MAX_WORD: usize = 64;
 
 /// What is known at the end of a reconcile.
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +80,14 @@ fn member(world: &World, before: &RecorderPairStatus, name: String) -> MemberSta
     let pod = world.pods.get(&name);
     let report = world.view.fresh(&name);
     let known = before.members.iter().find(|member| member.name == name);
-    let store = report.map(|report| report.store.clone());
+    let store = report.and_then(|report| StoreId::new(&report.store).ok());
     MemberStatus {
         role: report.map_or(Role::None, |report| role(report.role)),
         pod: pod.and_then(|pod| pod.metadata.name.clone()),
         node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
         phase: phase(pod, report, world.view.replication_to(&name)),
         refill: world.view.replication_to(&name).and_then(refill),
-        store: store.or_else(|| known?.store.clone()),
+        store: store.map_or_else(|| known?.store.clone(), |store| Some(store.to_string())),
         name,
     }
 }
@@ -144,19 +148,31 @@ fn streams(world: &World) -> StreamsStatus {
             }));
     }
     status.failing.truncate(MAX_FAILING);
-    let moved = world.view.primary().map_or(&[][..], |primary| &primary.moved);
-    status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
-    status.moved = moved.iter().take(MAX_FAILING).map(moved_stream).collect();
+    moved(world, &mut status);
     gaps(world, &mut status);
     status.summary = format!("{}/{}", status.receiving, status.total);
     status
 }
 
+fn is_asked(world: &World, stream: &str) -> bool {
+    world.pair.spec.streams.iter().any(|asked| asked.name == stream)
+}
+
+/// Which streams the standby owns, by the word of the primary.
+fn moved(world: &World, status: &mut StreamsStatus) {
+    let told = world.view.primary().map_or(&[][..], |primary| &primary.moved);
+    let sane = |told: &&crds::member::MovedStream| {
+        is_asked(world, &told.name) && world.members().contains(&told.member)
+    };
+    let moved: Vec<_> = told.iter().filter(sane).collect();
+    status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
+    status.moved = moved.into_iter().take(MAX_FAILING).map(moved_stream).collect();
+}
+
 /// What the streams lack, by the word of the primary.
 fn gaps(world: &World, status: &mut StreamsStatus) {
     let told = world.view.primary().map_or(&[][..], |primary| &primary.streams);
-    let asked = |name: &str| world.pair.spec.streams.iter().any(|stream| stream.name == name);
-    for told in told.iter().filter(|told| asked(&told.name)) {
+    for told in told.iter().filter(|told| is_asked(world, &told.name)) {
         let gaps = StreamGaps {
             name: told.name.clone(),
             open_seconds: signed(coarse::seconds(told.open_gap_ms)),
@@ -174,8 +190,13 @@ fn moved_stream(told: &crds::member::MovedStream) -> MovedStream {
     MovedStream {
         name: told.name.clone(),
         member: told.member.clone(),
-        reason: told.reason.clone(),
+        reason: word(&told.reason),
     }
+}
+
+/// A word of a member, which may be of another version, or captured: whatever it says, a status must not grow with it.
+fn word(told: &str) -> String {
+    told.chars().take(MAX_WORD).collect()
 }
 
 /// How far the standby is behind, by the word of the one that sends.

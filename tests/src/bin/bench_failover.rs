@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -101,6 +101,8 @@ struct Sample {
     told: Option<FailoverReport>,
     /// When the fault began, Unix milliseconds.
     fault_ms: u64,
+    /// From the end of the fault until each member had everything again and did its part.
+    converged_ms: u64,
     /// What each viewer missed.
     viewers: Vec<Seen>,
 }
@@ -204,10 +206,13 @@ async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
     drop(viewers);
     let view = scene.pair.view(&before.standby.name).await?;
     let failovers = view.report.map(|report| report.failovers).unwrap_or_default();
+    let mended = Instant::now();
     kind.mend(scene, &before).await?;
     let members = scene.settled(RETURN).await?;
+    let converged = mended.elapsed();
     scene.ensure_kept(&before, &members[0].api).await?;
     Ok(Sample {
+        converged_ms: u64::try_from(converged.as_millis())?,
         recording_ms: recording.saturating_sub(fault.at_ms()),
         authority_ms: outcome.serving_after_ms(),
         told: failovers
@@ -217,6 +222,12 @@ async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
         fault_ms: fault.at_ms(),
         viewers: seen,
     })
+}
+
+/// How old the newest media of the old primary was, which the new one had at the fault; of all rounds of which it says so.
+fn last_frame(samples: &[Sample]) -> Spread {
+    let age = |sample: &Sample| Some(sample.fault_ms.saturating_sub(sample.told.as_ref()?.last_frame?));
+    Spread::of(samples.iter().filter_map(age))
 }
 
 /// How long a phase took from the fault on, in all rounds of which the new primary says so.
@@ -283,6 +294,8 @@ fn account(samples: &[Sample], verdict: &Verdict) -> Value {
     let authority = Spread::of(samples.iter().map(|sample| sample.authority_ms));
     let viewer = unseen(samples);
     let told = json!({
+        "last_frame": last_frame(samples).cell(),
+        "converged": Spread::of(samples.iter().map(|sample| sample.converged_ms)).cell(),
         "suspected": phase(samples, |told| told.suspected).cell(),
         "read": phase(samples, |told| told.read).cell(),
         "taken": phase(samples, |told| told.taken).cell(),
@@ -356,17 +369,18 @@ fn row(kind: Kind, found: &Value) -> String {
         let part = |which: &str| found[format!("{name}_{which}_ms")].to_string();
         ["p50", "p90", "max"].map(part).join(" / ")
     };
-    let phases =
-        ["suspected", "read", "taken"].map(|phase| found["phases_ms"][phase].as_str().unwrap_or("–"));
+    let phases = ["last_frame", "suspected", "read", "taken", "converged"]
+        .map(|phase| found["phases_ms"][phase].as_str().unwrap_or("–"));
     let frames =
         ["frames_expected", "frames_missing", "frames_doubled"].map(|field| found[field].to_string());
     let cells = [
         format!("`{}`", kind.name()),
         found["n"].to_string(),
-        phases.join(" | "),
+        phases[..4].join(" | "),
         spread("recording"),
         spread("authority"),
         spread("viewer"),
+        phases[4].to_owned(),
         frames.join(" | "),
     ];
     format!("| {} |", cells.join(" | "))

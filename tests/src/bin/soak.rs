@@ -1,14 +1,14 @@
-//! `make soak`: random faults, alone and in pairs, on a real cluster, with every frame counted after each. The seed decides all,
+//! `make soak`: random faults, alone and in pairs, at random times, on a real cluster, with every frame counted after each. The seed decides all,
 //! so a run can be repeated, and one that was cut goes on where it was.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{Endured, Scene, Trouble, cache};
+use e2e::cluster::{Endured, Scene, Times, Trouble, cache};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use serde_json::json;
 
 /// A new pair, with another number of streams, after so many faults.
 const FAULTS_PER_PAIR: usize = 10;
+/// One in so many pairs has disks that fail on demand, and is struck by that.
+const FAULTY_DISKS: usize = 4;
 /// One in so many times two faults at once.
 const PAIRS: u32 = 4;
 
@@ -58,17 +60,29 @@ impl Account {
     }
 }
 
-/// The faults of a turn: of the seed and the number of the turn alone.
-fn troubles(seed: u64, turn: usize) -> Vec<Trouble> {
+/// Whether the pair of a turn has disks that fail on demand.
+fn on_faulty_disks(turn: usize) -> bool {
+    turn / FAULTS_PER_PAIR % FAULTY_DISKS == FAULTY_DISKS - 1
+}
+
+/// The faults of a turn, and when they come: of the seed and the number of the turn alone.
+fn troubles(seed: u64, turn: usize) -> (Vec<Trouble>, Times) {
     let mut dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ turn as u64);
-    let mut pick = || Trouble::ALL[dice.random_range(0..Trouble::ALL.len())];
-    let first = pick();
-    let second = pick();
-    if dice.random_ratio(1, PAIRS) && first.goes_with(second) {
-        vec![first, second]
+    let mut pick = |from: &[Trouble]| from[dice.random_range(0..from.len())];
+    let first = pick(if on_faulty_disks(turn) {
+        &Trouble::OF_DISKS
     } else {
-        vec![first]
-    }
+        &Trouble::ALL
+    });
+    let second = pick(&Trouble::ALL);
+    let both = dice.random_ratio(1, PAIRS) && first.goes_with(second);
+    let mut up_to = |ms| Duration::from_millis(dice.random_range(0..=ms));
+    let times = Times {
+        before: Duration::from_secs(3) + up_to(4_000),
+        apart: up_to(3_000),
+        longer: up_to(10_000),
+    };
+    (if both { vec![first, second] } else { vec![first] }, times)
 }
 
 /// How many cameras a pair records, and of which kinds: those of which each frame is played once, whoever recorded it, and
@@ -93,8 +107,8 @@ fn cameras(seed: u64, turn: usize) -> Options {
 }
 
 async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
-    let (troubles, began) = (troubles(seed, turn), Instant::now());
-    let outcome = scene.endure(&troubles).await;
+    let ((troubles, times), began) = (troubles(seed, turn), Instant::now());
+    let outcome = scene.endure(&troubles, times).await;
     account.faults += troubles.len();
     let broken = match outcome {
         Ok(Endured { verdict, broken }) => {
@@ -148,13 +162,17 @@ async fn main() -> Result<()> {
     // What was done before a run was cut is not done again.
     let mut done = 0;
     while done < account.faults {
-        done += troubles(seed, turn).len();
+        done += troubles(seed, turn).0.len();
         turn += 1;
     }
     while account.faults < faults {
         let cameras = cameras(seed, turn);
         println!("  {} cameras: {:?}", cameras.streams, cameras.kinds);
-        let scene = Scene::with(cameras, |_| {}).await?;
+        let scene = if on_faulty_disks(turn) {
+            Scene::on_faulty_disks(cameras).await?
+        } else {
+            Scene::with(cameras, |_| {}).await?
+        };
         let until = (turn / FAULTS_PER_PAIR + 1) * FAULTS_PER_PAIR;
         let broken = account.violations.len();
         // After a violation the pair is made anew: what follows is judged by itself.

@@ -17,6 +17,13 @@ pub const OPERATORS: u32 = 2;
 /// The Lease that says which one leads.
 pub const OPERATOR_LEASE: &str = "gapless-operator";
 
+/// The operator's image, as it is called on the nodes.
+pub const OPERATOR_IMAGE: &str = "localhost/gapless-operator";
+/// The recorder's.
+pub const RECORDER_IMAGE: &str = "localhost/gapless-recorder";
+/// Their tag.
+pub const TAG: &str = "dev";
+
 /// Where a chart is in the source tree.
 pub fn chart_folder(chart: &str) -> String {
     let folder = crate::tests_folder().join("../charts").join(chart);
@@ -25,13 +32,24 @@ pub fn chart_folder(chart: &str) -> String {
 
 /// Installs or upgrades both charts, with the images that `make images` loaded.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
-    let build = format!("--set-string=podAnnotations.gapless-e2e/build={}", build());
-    let values: Vec<&str> = IMAGES.iter().copied().chain([build.as_str()]).collect();
+    install_tagged(kubeconfig, TAG).await
+}
+
+/// As [`install`], with images of another tag.
+pub async fn install_tagged(kubeconfig: &Path, tag: &str) -> Result<()> {
+    let values = [
+        format!("--set-string=podAnnotations.gapless-e2e/build={}", build()),
+        format!("--set=image.repository={OPERATOR_IMAGE}"),
+        format!("--set=image.tag={tag}"),
+        "--set=image.pullPolicy=Never".to_owned(),
+        format!("--set=recorder.image.repository={RECORDER_IMAGE}"),
+        format!("--set=recorder.image.tag={tag}"),
+    ];
     for (name, values) in [("gapless-crds", &[][..]), ("gapless", &values)] {
         let chart = chart_folder(name);
         let mut args = vec!["upgrade", "--install", name, &chart];
         args.extend(["--create-namespace", "--wait", "--timeout=120s"]);
-        args.extend(values);
+        args.extend(values.iter().map(String::as_str));
         helm(kubeconfig, &args).await?;
     }
     Ok(())
@@ -42,15 +60,6 @@ fn build() -> String {
     let key = std::fs::read_to_string(cache().join("images/gapless-operator.key")).unwrap_or_default();
     key.chars().take_while(char::is_ascii_hexdigit).take(16).collect()
 }
-
-/// The images as they are called on the nodes.
-const IMAGES: &[&str] = &[
-    "--set=image.repository=localhost/gapless-operator",
-    "--set=image.tag=dev",
-    "--set=image.pullPolicy=Never",
-    "--set=recorder.image.repository=localhost/gapless-recorder",
-    "--set=recorder.image.tag=dev",
-];
 
 /// Runs Helm in the operator's namespace and returns what it prints.
 pub async fn helm(kubeconfig: &Path, args: &[&str]) -> Result<String> {

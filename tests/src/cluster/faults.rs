@@ -86,6 +86,11 @@ impl Testbed {
             .map(drop)
     }
 
+    /// Gives an image another name on every node.
+    pub async fn tag_image(&self, name: &str, other: &str) -> Result<()> {
+        self.run(&["tag-image", name, other]).await.map(drop)
+    }
+
     /// SIGKILL for every process of a pod at once.
     pub async fn kill_pod(&self, pod: &str) -> Result<Fault> {
         self.fault(&["pod", "kill", "--pod", pod]).await

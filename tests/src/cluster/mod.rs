@@ -15,7 +15,10 @@ mod watch;
 
 pub use self::kube::Kube;
 pub use capture::{Arrived, Capture};
-pub use chart::{OPERATOR, OPERATOR_LEASE, OPERATORS, SYSTEM, chart_folder, helm, install};
+pub use chart::{
+    OPERATOR, OPERATOR_IMAGE, OPERATOR_LEASE, OPERATORS, RECORDER_IMAGE, SYSTEM, TAG, chart_folder, helm,
+    install, install_tagged,
+};
 pub use clocks::Skew;
 pub use faults::{Direction, Fault, Testbed, cache};
 pub use holders::{Claim, Holders, violations};
@@ -23,5 +26,5 @@ pub use operator::OperatorView;
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
 pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};
-pub use trouble::{Endured, Trouble, Whom};
+pub use trouble::{Endured, Times, Trouble, Whom};
 pub use watch::{Served, Watcher};

@@ -136,9 +136,9 @@ impl Scene {
     }
 
     /// As [`Scene::start`], with every volume that a member may get on a disk that fails on demand.
-    pub async fn on_faulty_disks(streams: usize) -> Result<Self> {
+    pub async fn on_faulty_disks(options: Options) -> Result<Self> {
         let (bed, kube, kubeconfig) = stage().await?;
-        let cameras = Cameras::start(Options::test_bed(streams)).await?;
+        let cameras = Cameras::start(options).await?;
         // Its pods would go on with the disks as they are.
         PairUnderTest::new(&kube).delete(&bed).await?;
         for node in NODES {

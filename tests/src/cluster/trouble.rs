@@ -141,6 +141,22 @@ impl Trouble {
         ]
     };
 
+    /// Every fault of a disk that fails on demand: [`Scene::on_faulty_disks`].
+    pub const OF_DISKS: [Self; 8] = {
+        use Trouble as T;
+        use Whom::{Primary, Standby};
+        [
+            T::FailDisk(Primary),
+            T::FailDisk(Standby),
+            T::FailSyncs(Primary),
+            T::FailSyncs(Standby),
+            T::FailReads(Primary),
+            T::FailReads(Standby),
+            T::StallDisk(Primary),
+            T::StallDisk(Standby),
+        ]
+    };
+
     /// Whether both can be at a time and no frame be lost. What takes one member away leaves the other to record alone, so the other
     /// may not lose what only it has; and two faults of one thing have one mending.
     pub fn goes_with(self, other: Self) -> bool {
@@ -156,6 +172,10 @@ impl Trouble {
                 Self::DeletePod(_)
                     | Self::Drain(_)
                     | Self::FillDisk(_)
+                    | Self::FailDisk(_)
+                    | Self::FailSyncs(_)
+                    | Self::FailReads(_)
+                    | Self::StallDisk(_)
                     | Self::StopOperator
                     | Self::PowerOff(_)
                     | Self::DeleteLease
@@ -342,6 +362,27 @@ impl Trouble {
     }
 }
 
+/// When what happens to a pair that is struck.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// How long is recorded before.
+    pub before: Duration,
+    /// From one fault to the next.
+    pub apart: Duration,
+    /// How much longer the faults last than it takes for them to show.
+    pub longer: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            before: Duration::from_secs(5),
+            apart: Duration::ZERO,
+            longer: Duration::ZERO,
+        }
+    }
+}
+
 /// What was found after a fault.
 pub struct Endured {
     /// Of every frame.
@@ -357,9 +398,12 @@ impl Scene {
     ///
     /// # Errors
     /// When it does not come so far.
-    pub async fn endure(&self, troubles: &[Trouble]) -> Result<Endured> {
-        let before = self.record(Duration::from_secs(5)).await?;
-        for trouble in troubles {
+    pub async fn endure(&self, troubles: &[Trouble], times: Times) -> Result<Endured> {
+        let before = self.record(times.before).await?;
+        for (n, trouble) in troubles.iter().enumerate() {
+            if n > 0 {
+                tokio::time::sleep(times.apart).await;
+            }
             trouble.strike(self, &before).await?;
         }
         let lasts = troubles
@@ -367,7 +411,7 @@ impl Scene {
             .map(|trouble| trouble.lasts())
             .max()
             .unwrap_or_default();
-        tokio::time::sleep(lasts).await;
+        tokio::time::sleep(lasts + times.longer).await;
         for trouble in troubles.iter().rev() {
             trouble.mend(self, &before).await?;
         }

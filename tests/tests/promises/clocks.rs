@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{Endured, RETURN, Scene, Skew, Trouble, Whom};
+use e2e::cluster::{Endured, RETURN, Scene, Skew, Times, Trouble, Whom};
 
 use crate::{STREAMS, seconds};
 
@@ -50,7 +50,7 @@ async fn clocks_that_jump_by_an_hour_or_run_apart_lose_no_frame() {
     scene.make_clocks_wrong(&members[1], fast).await.unwrap();
     seconds(2).await;
     let frozen = Trouble::FreezeReplicator(Whom::Primary);
-    let Endured { verdict, broken } = scene.endure(&[frozen]).await.unwrap();
+    let Endured { verdict, broken } = scene.endure(&[frozen], Times::default()).await.unwrap();
     println!("{verdict}");
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(scene.pair.epoch().await.unwrap() > before.epoch, "it took");

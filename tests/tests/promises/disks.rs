@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use crds::names;
+use e2e::cameras::Options;
 use e2e::cluster::{RETURN, Scene, Trouble, Whom};
 use e2e::wait::until;
 
@@ -16,7 +17,7 @@ use crate::faults::bears;
 async fn a_disk_that_fails_loses_no_frame() {
     use Trouble::{FailDisk, FailReads, FailSyncs, StallDisk};
     use Whom::{Primary, Standby};
-    let scene = Scene::on_faulty_disks(STREAMS).await.unwrap();
+    let scene = Scene::on_faulty_disks(Options::test_bed(STREAMS)).await.unwrap();
     // A primary whose disk takes nothing has a test of its own.
     let troubles = [
         FailSyncs(Primary),
@@ -29,7 +30,7 @@ async fn a_disk_that_fails_loses_no_frame() {
 
 #[tokio::test]
 async fn a_primary_whose_disk_fails_hands_over_and_says_so() {
-    let scene = Scene::on_faulty_disks(STREAMS).await.unwrap();
+    let scene = Scene::on_faulty_disks(Options::test_bed(STREAMS)).await.unwrap();
     let before = scene.record(Duration::from_secs(5)).await.unwrap();
     let (trouble, claim) = (
         Trouble::FailDisk(Whom::Primary),

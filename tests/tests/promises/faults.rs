@@ -1,7 +1,7 @@
 //! Whatever single thing breaks: every frame is there, once; what was sealed is as it was; never do two hold authority; and the pair
 //! is whole again by itself.
 
-use e2e::cluster::{Endured, Scene, Trouble, Whom};
+use e2e::cluster::{Endured, Scene, Times, Trouble, Whom};
 
 use crate::STREAMS;
 
@@ -13,7 +13,7 @@ async fn endures(troubles: &[Trouble]) {
 pub(crate) async fn bears(scene: &Scene, troubles: &[Trouble]) {
     for trouble in troubles {
         let began = std::time::Instant::now();
-        let endured = scene.endure(&[*trouble]).await;
+        let endured = scene.endure(&[*trouble], Times::default()).await;
         let Endured { verdict, broken } = endured
             .map_err(|error| error.context(format!("{trouble:?}")))
             .unwrap();

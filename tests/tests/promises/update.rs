@@ -1,64 +1,107 @@
-//! A changed pod template replaces the standby, moves the primary, and replaces the other: never both at once, and no frame is
-//! lost.
+//! A new image, of one pair or of all by an upgrade of the chart, replaces the standby, moves the primary, and replaces the other:
+//! never both at once, and no frame is lost.
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use e2e::cluster::{NAMESPACE, RETURN, Scene};
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::{
+    NAMESPACE, OPERATOR_IMAGE, OperatorView, PAIR, RECORDER_IMAGE, RETURN, SYSTEM, Scene, TAG, install_tagged,
+};
 use e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::STREAMS;
 
-#[tokio::test]
-async fn an_update_never_takes_both_members_down() {
-    let mut scene = Scene::start(STREAMS).await.unwrap();
-    let before = scene.record(Duration::from_secs(5)).await.unwrap();
-    let old = [before.primary.pod_uid.clone(), before.standby.pod_uid.clone()];
-    let resources = json!({"requests": {"cpu": "60m", "memory": "64Mi"}});
-    scene.spec.other["resources"] = json!({"recorder": resources});
-    scene.pair.apply(&scene.spec).await.unwrap();
-    let (kube, members) = (scene.kube.clone(), crds::names::members("front"));
-    let both_down = tokio::spawn(async move {
+/// The tag of the next release.
+const NEXT: &str = "next";
+
+/// Ends when neither member has a pod that runs and stays.
+fn both_down(scene: &Scene) -> JoinHandle<()> {
+    let (kube, members) = (scene.kube.clone(), crds::names::members(PAIR));
+    tokio::spawn(async move {
+        let up = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+        };
         loop {
-            let mut up = 0;
+            let mut some_up = false;
             for member in &members {
-                let pod = kube.get::<Pod>(NAMESPACE, member).await.ok().flatten();
-                up += usize::from(pod.is_some_and(|pod| {
-                    let running = pod
-                        .status
-                        .and_then(|status| status.phase)
-                        .is_some_and(|phase| phase == "Running");
-                    running && pod.metadata.deletion_timestamp.is_none()
-                }));
+                let pod = kube.pod(NAMESPACE, member).await.ok().flatten();
+                some_up |= pod.as_ref().is_some_and(up);
             }
-            if up == 0 {
+            if !some_up {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    });
-    until("both members are new", Duration::from_mins(3), async || {
-        let [primary, standby] = scene.pair.well(STREAMS).await?;
-        for view in [&primary, &standby] {
-            ensure!(!old.contains(&view.pod_uid), "{} is as it was", view.name);
+    })
+}
+
+/// The images of a pod's containers.
+async fn images(scene: &Scene, namespace: &str, pod: &str) -> Result<Vec<String>> {
+    let pod = scene.kube.pod(namespace, pod).await?.context("no pod")?;
+    let containers = pod.spec.context("no spec")?.containers;
+    containers
+        .into_iter()
+        .map(|container| container.image.context("no image"))
+        .collect()
+}
+
+/// Records through an update; both members run the next image after it.
+async fn update(scene: &Scene, update: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    for image in [OPERATOR_IMAGE, RECORDER_IMAGE] {
+        scene
+            .bed
+            .tag_image(&format!("{image}:{TAG}"), &format!("{image}:{NEXT}"))
+            .await?;
+    }
+    let before = scene.record(Duration::from_secs(5)).await?;
+    let both_down = both_down(scene);
+    update().await?;
+    let next = format!("{RECORDER_IMAGE}:{NEXT}");
+    until("both members are updated", Duration::from_mins(3), async || {
+        let members = scene.pair.well(STREAMS).await?;
+        for view in &members {
+            let images = images(scene, NAMESPACE, &view.name).await?;
+            ensure!(
+                images.iter().all(|image| *image == next),
+                "{} runs {images:?}",
+                view.name
+            );
         }
         Ok(Some(()))
     })
-    .await
-    .unwrap();
-    assert!(!both_down.is_finished(), "both members were down at once");
+    .await?;
+    ensure!(!both_down.is_finished(), "both members were down at once");
     both_down.abort();
-    let members = scene.settled(RETURN).await.unwrap();
-    let verdict = scene.judge(before.start, &members).await.unwrap();
+    let members = scene.settled(RETURN).await?;
+    let verdict = scene.judge(before.start, &members).await?;
     println!("{verdict}");
-    verdict.ensure_perfect().unwrap();
-    scene.ensure_kept(&before, &members[0].api).await.unwrap();
-    let status = scene.pair.status().await.unwrap();
-    let moved = status
-        .failovers
-        .iter()
-        .any(|failover| failover.why == "Switchover");
-    assert!(moved, "the primary was moved, not lost: {:?}", status.failovers);
+    verdict.ensure_perfect()?;
+    scene.ensure_kept(&before, &members[0].api).await?;
+    let failovers = scene.pair.status().await?.failovers;
+    let switched = failovers.iter().any(|failover| failover.why == "Switchover");
+    ensure!(switched, "the primary was lost, not moved: {failovers:?}");
+    scene.ready(RETURN).await
+}
+
+#[tokio::test]
+async fn an_update_of_the_image_never_takes_both_members_down() {
+    let mut scene = Scene::start(STREAMS).await.unwrap();
+    scene.spec.other["image"] = format!("{RECORDER_IMAGE}:{NEXT}").into();
+    update(&scene, async || scene.pair.apply(&scene.spec).await)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_upgrade_of_operator_and_recorders_never_takes_both_members_down() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    update(&scene, async || install_tagged(&scene.kubeconfig, NEXT).await)
+        .await
+        .unwrap();
+    let leader = OperatorView::leader(&scene.kube).await.unwrap();
+    let images = images(&scene, SYSTEM, &leader.pod).await.unwrap();
+    assert_eq!(images, [format!("{OPERATOR_IMAGE}:{NEXT}")], "it leads");
 }

@@ -197,7 +197,7 @@ func cmdLink(verb string) func(Config, []string) error {
 		}
 		defer unlock()
 		if verb == "mend" {
-			return n.setCut(args[1], drops{})
+			return n.mendLink(args[1])
 		}
 		switch d := cut(*direction); d {
 		case cutIn, cutOut, cutBoth:
@@ -225,6 +225,55 @@ func (n Node) setCut(link string, made drops) error {
 		all[link] = made
 	}
 	return n.writeCuts(all)
+}
+
+// mendLink mends a link, and prints how many packets the node's links dropped since they were last changed.
+func (n Node) mendLink(link string) error {
+	dropped, err := n.dropped()
+	if err != nil {
+		return err
+	}
+	if err := n.setCut(link, drops{}); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]uint64{"dropped": dropped})
+}
+
+// dropped counts the packets that the rules of now have dropped.
+func (n Node) dropped() (uint64, error) {
+	if !n.isOn() {
+		return 0, nil
+	}
+	var sum uint64
+	for _, table := range []string{"raw", "mangle"} {
+		out, err := output("nsenter", "--net="+netnsPath(n.Netns()), "iptables", "--wait", "-t", table, "-nvxL", cutChain)
+		if err != nil {
+			return 0, err
+		}
+		count, err := packets(out)
+		if err != nil {
+			return 0, err
+		}
+		sum += count
+	}
+	return sum, nil
+}
+
+// packets adds up the first column of what `iptables -nvxL` prints of a chain, below its two lines of head.
+func packets(table string) (uint64, error) {
+	var sum uint64
+	for i, line := range strings.Split(strings.TrimSpace(table), "\n") {
+		fields := strings.Fields(line)
+		if i < 2 || len(fields) == 0 {
+			continue
+		}
+		count, err := strconv.ParseUint(fields[0], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("a rule without a count of packets: %q", line)
+		}
+		sum += count
+	}
+	return sum, nil
 }
 
 // mendAll mends every link of the node.

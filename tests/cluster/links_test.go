@@ -83,6 +83,25 @@ COMMIT
 	}
 }
 
+func TestPacketsOfRules(t *testing.T) {
+	const head = "Chain TESTBED-CUT (1 references)\n    pkts      bytes target     prot opt in     out     source               destination\n"
+	for _, c := range []struct {
+		rules string
+		want  uint64
+		fails bool
+	}{
+		{"", 0, false},
+		{"      12     1440 DROP       all  --  eth0   *       198.18.0.12          0.0.0.0/0\n" +
+			"       3      180 DROP       all  --  eth0   *       198.18.102.0/24      0.0.0.0/0\n", 15, false},
+		{"     12K     1440 DROP       all  --  eth0   *       198.18.0.12          0.0.0.0/0\n", 0, true},
+	} {
+		got, err := packets(head + c.rules)
+		if got != c.want || (err != nil) != c.fails {
+			t.Errorf("%q: %d, %v", c.rules, got, err)
+		}
+	}
+}
+
 func TestUnknownLinks(t *testing.T) {
 	for _, link := range []string{"", "peer", "peer:", "peer:x", "internet", "camera:", "camera:64"} {
 		if _, err := linkMatches(testConfig, link); err == nil {

@@ -6,7 +6,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, streams as asked};
+use crate::fixtures::{PRIMARY, STANDBY, at_rest, said, streams as asked, told};
 
 /// A write of status stays far below the megabyte and a half that etcd takes, whatever the pair has.
 const MOST_BYTES: usize = 32 << 10;
@@ -38,16 +38,6 @@ fn moved(name: &str) -> member::MovedStream {
         reason: "Silent".to_owned(),
         since_ms: 1,
     }
-}
-
-fn told(world: &World) -> RecorderPairStatus {
-    let known = Known {
-        world,
-        built: &built(world),
-        problems: &[],
-        retry: false,
-    };
-    status(known, Timestamp::UNIX_EPOCH)
 }
 
 /// How many items the CRD lets a list of `status.streams` have.

@@ -5,20 +5,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, silence};
+use crate::fixtures::{PRIMARY, STANDBY, at_rest, said, silence, told};
 
 type Change = fn(&mut World);
 
-fn told(change: Change) -> RecorderPairStatus {
+fn after(change: Change) -> RecorderPairStatus {
     let mut world = at_rest(&json!({}));
     change(&mut world);
-    let known = Known {
-        world: &world,
-        built: &built(&world),
-        problems: &[],
-        retry: false,
-    };
-    status(known, Timestamp::UNIX_EPOCH)
+    told(&world)
 }
 
 fn owes(world: &mut World, sender: &str, bytes: u64, seconds: Option<u64>) {
@@ -78,7 +72,7 @@ fn a_refill_shows_how_far_it_is_and_how_long_it_takes() {
         ),
     ];
     for (what, change, primary, standby) in table {
-        let found = told(change).members;
+        let found = after(change).members;
         assert_eq!((found[0].refill, found[1].refill), (primary, standby), "{what}");
     }
 }
@@ -101,7 +95,7 @@ fn gaps_are_those_that_the_primary_tells_of() {
         ("only the standby's", |w| lacks(w, STANDBY, 61_000, 40), (0, 0)),
     ];
     for (what, change, seconds) in table {
-        let streams = told(change).streams.unwrap();
+        let streams = after(change).streams.unwrap();
         let totals = (streams.open_gap_seconds, streams.lost_gap_seconds);
         assert_eq!(totals, seconds, "{what}");
         let listed: Vec<_> = streams

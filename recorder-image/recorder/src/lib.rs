@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod disk;
+#[cfg(test)]
+mod fixtures;
 pub mod local;
 pub mod recorder;
 pub mod replicator;

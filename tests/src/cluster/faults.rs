@@ -1,11 +1,13 @@
 //! The commands of `tests/cluster`: faults, and what reverts them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::process::{Child, Command};
 
 /// The longest command is to start a whole cluster.
@@ -18,6 +20,8 @@ pub enum Direction {
     In,
     /// Those from the node.
     Out,
+    /// All of them.
+    Both,
 }
 
 /// When a fault began.
@@ -45,6 +49,31 @@ impl Fault {
 pub fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/gapless");
     std::env::var_os("GAPLESS_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// What a link dropped.
+#[derive(Deserialize)]
+struct Dropped {
+    dropped: u64,
+}
+
+/// What is said where faults of a disk begin.
+#[derive(Deserialize)]
+struct FaultsSet {
+    before: Struck,
+}
+
+/// What faults of a disk did.
+#[derive(Deserialize)]
+struct Struck {
+    failed: BTreeMap<String, u64>,
+    stalled: u64,
+}
+
+/// The line of a command's output that says this.
+fn told<T: DeserializeOwned>(output: &str) -> Result<T> {
+    let told = output.lines().find_map(|line| serde_json::from_str(line).ok());
+    told.with_context(|| format!("not what was expected: {output}"))
 }
 
 /// The test bed.
@@ -131,28 +160,27 @@ impl Testbed {
         self.run(&["node", "create", node]).await.map(drop)
     }
 
-    /// Drops the packets of one link of a node: `api`, `peer:NODE`, `cameras`, `camera:N` or `all`. It begins within the command,
-    /// and is said to begin with it.
+    /// Drops the packets of one link of a node: `api`, `operator`, `peer:NODE`, `cameras`, `camera:N` or `all`. It begins within the
+    /// command, and is said to begin with it.
     pub async fn cut(&self, node: &str, link: &str) -> Result<Fault> {
-        self.fault(&["link", "cut", node, link]).await
+        self.cut_towards(node, link, Direction::Both).await
     }
 
-    /// Drops the packets of one link in one direction.
-    pub async fn cut_one_way(&self, node: &str, link: &str, direction: Direction) -> Result<Fault> {
+    /// Drops the packets of one link that go one way.
+    pub async fn cut_towards(&self, node: &str, link: &str, direction: Direction) -> Result<Fault> {
         let direction = match direction {
             Direction::In => "in",
             Direction::Out => "out",
+            Direction::Both => "both",
         };
         self.fault(&["link", "cut", "--direction", direction, node, link])
             .await
     }
 
     /// Drops some of the packets of one link of a node, at random: a share above 0 to 1 of them.
-    pub async fn lose(&self, node: &str, link: &str, share: f64) -> Result<()> {
+    pub async fn lose(&self, node: &str, link: &str, share: f64) -> Result<Fault> {
         let share = share.to_string();
-        self.run(&["link", "cut", "--share", &share, node, link])
-            .await
-            .map(drop)
+        self.fault(&["link", "cut", "--share", &share, node, link]).await
     }
 
     /// Freezes or thaws a program of the control plane.
@@ -160,9 +188,10 @@ impl Testbed {
         self.run(&["control", what, program]).await.map(drop)
     }
 
-    /// Lets them pass again.
-    pub async fn mend_link(&self, node: &str, link: &str) -> Result<()> {
-        self.run(&["link", "mend", node, link]).await.map(drop)
+    /// Lets them pass again, and says how many were dropped.
+    pub async fn mend_link(&self, node: &str, link: &str) -> Result<u64> {
+        let told: Dropped = told(&self.run(&["link", "mend", node, link]).await?)?;
+        Ok(told.dropped)
     }
 
     /// Fills a volume to the last byte.
@@ -177,10 +206,13 @@ impl Testbed {
     }
 
     /// Puts a node's volume on a disk that fails on demand, if no pod uses it yet, and begins faults there in place of those
-    /// before: flags of `testbed faulty set`; none: it works.
-    pub async fn disk_faults(&self, node: &str, volume: &str, faults: &[&str]) -> Result<Fault> {
+    /// before: flags of `testbed faulty set`; none: it works. Says how many calls the faults before failed or delayed.
+    pub async fn disk_faults(&self, node: &str, volume: &str, faults: &[&str]) -> Result<(Fault, u64)> {
         let args = [&["volume", "faulty", node, volume], faults].concat();
-        self.fault(&args).await
+        let output = self.run(&args).await?;
+        let set: FaultsSet = told(&output)?;
+        let struck = set.before.failed.values().sum::<u64>() + set.before.stalled;
+        Ok((told(&output)?, struck))
     }
 
     /// Makes all volumes that nobody claims new and empty.
@@ -218,8 +250,7 @@ impl Testbed {
     async fn fault(&self, args: &[&str]) -> Result<Fault> {
         let before = Fault::now();
         let output = self.run(args).await?;
-        let told = output.lines().find_map(|line| serde_json::from_str(line).ok());
-        Ok(told.unwrap_or(before))
+        Ok(told(&output).unwrap_or(before))
     }
 
     /// Starts a command that goes on until its standard input ends.

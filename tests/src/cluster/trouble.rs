@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use crds::{RecorderPair, names};
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -195,6 +195,8 @@ impl Trouble {
             Self::DeleteLease | Self::WipeStatus => 5,
             Self::FreezePod(_) => 30,
             Self::FreezeApi => 45,
+            // Of some 150 packets a second one in a hundred.
+            Self::LosePackets(_) => 12,
             Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => 10,
             _ => 6,
         };
@@ -233,17 +235,24 @@ impl Trouble {
         }
     }
 
-    /// The link that it cuts.
-    fn link(self, scene: &Scene, before: &Before) -> String {
-        match self {
-            Self::CutApi(_) | Self::CutApiOneWay(_) => "api".to_owned(),
-            Self::CutCameras(_) | Self::CutCamerasOneWay(_) => "cameras".to_owned(),
-            Self::CutOperator(_) => "operator".to_owned(),
-            Self::CutCamera(_) | Self::LosePackets(_) => format!("camera:{}", scene.watched[0].camera),
-            Self::CutAll(_) => "all".to_owned(),
-            Self::CutPeerOneWay(Whom::Standby) => format!("peer:{}", before.primary.node),
-            _ => format!("peer:{}", before.standby.node),
-        }
+    /// The link that it cuts, if it cuts one, seen from the node of the member that is struck, and in which direction.
+    fn link(self, scene: &Scene, before: &Before) -> Option<(String, Direction)> {
+        use Direction::{Both, In, Out};
+        let peer = |member: &MemberView| format!("peer:{}", member.node);
+        let camera = || format!("camera:{}", scene.watched[0].camera);
+        Some(match self {
+            Self::CutPeer => (peer(&before.standby), Both),
+            Self::CutPeerOneWay(Whom::Primary) => (peer(&before.standby), Out),
+            Self::CutPeerOneWay(Whom::Standby) => (peer(&before.primary), Out),
+            Self::CutApi(_) => ("api".to_owned(), Both),
+            Self::CutApiOneWay(_) => ("api".to_owned(), Out),
+            Self::CutCameras(_) => ("cameras".to_owned(), Both),
+            Self::CutCamerasOneWay(_) => ("cameras".to_owned(), In),
+            Self::CutCamera(_) | Self::LosePackets(_) => (camera(), Both),
+            Self::CutOperator(_) => ("operator".to_owned(), Both),
+            Self::CutAll(_) => ("all".to_owned(), Both),
+            _ => return None,
+        })
     }
 
     /// What happens to its disk: flags of `testbed faulty set`.
@@ -273,6 +282,9 @@ impl Trouble {
     pub async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
         let (member, fault) = (self.struck(before), Fault::now());
         let (bed, node, pod) = (&scene.bed, &member.node, member.pod());
+        if let Some((link, direction)) = self.link(scene, before) {
+            return self.strike_link(scene, member, &link, direction).await;
+        }
         match self {
             Self::KillRecorder(_) => return bed.kill_container(&pod, names::CONTAINER_RECORDER).await,
             Self::KillReplicator(_) => return bed.kill_container(&pod, names::CONTAINER_REPLICATOR).await,
@@ -288,48 +300,55 @@ impl Trouble {
                 try_join_all(freeze.map(|one| bed.freeze_container(pod.clone(), one))).await?;
             }
             Self::PowerOff(_) => return bed.power_off(node).await,
-            Self::CutPeerOneWay(_) | Self::CutApiOneWay(_) => {
-                return bed
-                    .cut_one_way(node, &self.link(scene, before), Direction::Out)
-                    .await;
-            }
-            Self::CutCamerasOneWay(_) => {
-                return bed
-                    .cut_one_way(node, &self.link(scene, before), Direction::In)
-                    .await;
-            }
-            Self::CutOperator(_) => {
-                scene.lead_from(|other| other != node).await?;
-                let fault = bed.cut(node, &self.link(scene, before)).await?;
-                scene.operator_misses(&member.name).await?;
-                return Ok(fault);
-            }
-            Self::LosePackets(_) => bed.lose(node, &self.link(scene, before), LOST).await?,
-            Self::CutPeer | Self::CutApi(_) | Self::CutCameras(_) | Self::CutCamera(_) | Self::CutAll(_) => {
-                return bed.cut(node, &self.link(scene, before)).await;
-            }
             Self::FillDisk(_) => {
                 bed.fill(node, &scene.volume_of(member).await?).await?;
             }
             Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {
                 let volume = scene.volume_of(member).await?;
-                return bed.disk_faults(node, &volume, self.disk_faults()).await;
+                let (fault, _) = bed.disk_faults(node, &volume, self.disk_faults()).await?;
+                return Ok(fault);
             }
             Self::FreezeApi => bed.control("freeze", API).await?,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await?,
             Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await?,
             Self::WipeStatus => scene.kube.wipe_status::<RecorderPair>(NAMESPACE, PAIR).await?,
+            _ => bail!("{self:?} is no fault of a link, and nothing else is known of it"),
         }
         Ok(fault)
+    }
+
+    async fn strike_link(
+        self,
+        scene: &Scene,
+        member: &MemberView,
+        link: &str,
+        direction: Direction,
+    ) -> Result<Fault> {
+        let (bed, node) = (&scene.bed, &member.node);
+        match self {
+            Self::LosePackets(_) => bed.lose(node, link, LOST).await,
+            Self::CutOperator(_) => {
+                scene.lead_from(|other| other != node).await?;
+                let fault = bed.cut_towards(node, link, direction).await?;
+                scene.operator_misses(&member.name).await?;
+                Ok(fault)
+            }
+            _ => bed.cut_towards(node, link, direction).await,
+        }
     }
 
     /// Ends it.
     ///
     /// # Errors
-    /// When the test bed cannot.
+    /// When the test bed cannot, or the link or the disk did as always: then nothing was borne.
     pub async fn mend(self, scene: &Scene, before: &Before) -> Result<()> {
         let member = self.struck(before);
         let (bed, node) = (&scene.bed, &member.node);
+        if let Some((link, _)) = self.link(scene, before) {
+            let dropped = bed.mend_link(node, &link).await?;
+            ensure!(dropped > 0, "{self:?}: no packet was dropped");
+            return Ok(());
+        }
         match self {
             Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
                 let thaw = self
@@ -340,20 +359,12 @@ impl Trouble {
             }
             Self::Drain(_) => scene.kube.uncordon_all().await,
             Self::PowerOff(_) => bed.power_on(node).await,
-            Self::CutPeer
-            | Self::CutPeerOneWay(_)
-            | Self::CutApi(_)
-            | Self::CutApiOneWay(_)
-            | Self::CutCameras(_)
-            | Self::CutCamerasOneWay(_)
-            | Self::CutCamera(_)
-            | Self::LosePackets(_)
-            | Self::CutOperator(_)
-            | Self::CutAll(_) => bed.mend_link(node, &self.link(scene, before)).await,
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {
                 let volume = scene.volume_of(member).await?;
-                bed.disk_faults(node, &volume, &[]).await.map(drop)
+                let (_, struck) = bed.disk_faults(node, &volume, &[]).await?;
+                ensure!(struck > 0, "{self:?}: no call failed or was late");
+                Ok(())
             }
             Self::FreezeApi => bed.control("thaw", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,

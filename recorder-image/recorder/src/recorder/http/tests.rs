@@ -4,13 +4,14 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use segment::retention::RetentionClock;
-use segment::{Catalogue, ClockSource, Header, Role, Sample, SegmentFile, Track, Volume};
+use segment::{Catalogue, ClockSource, Header, Role, Sample, SegmentFile, Volume};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::*;
 use crate::clock::boottime_ns;
+use crate::fixtures::{header, track};
 use crate::local::ToRecorder;
 use crate::recorder::config::{Retention, Settings, StreamSpec};
 use crate::recorder::frame::{Frame, Run};
@@ -53,24 +54,11 @@ fn id(sequence: u64) -> SegmentId {
 /// A segment whose first frame is of `start_us`.
 fn open(shared: &Shared, id: &SegmentId, start_us: i64) -> SegmentFile {
     let header = Header {
-        id: id.clone(),
-        stream_name: "door".into(),
-        pair_epoch: 1,
-        stream_epoch: 0,
-        owner: true,
         run: Uuid::from_u128(u128::from(id.sequence)),
         opened_us: start_us,
-        clock: ClockSource::Own,
-        hevc: false,
-        audio: None,
+        ..header(id.clone())
     };
-    let track = Track {
-        audio: None,
-        sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
-        width: 1,
-        height: 1,
-    };
-    SegmentFile::create(&shared.volume, header, &track).unwrap()
+    SegmentFile::create(&shared.volume, header, &track()).unwrap()
 }
 
 /// Frames of a second each, all of them key frames.

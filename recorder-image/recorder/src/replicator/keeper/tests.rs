@@ -8,10 +8,11 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use segment::hash::{chain_next, chain_start};
-use segment::{Catalogue, ClockSource, Header, LedgerReader, Sample, SegmentFile, Track, scan};
+use segment::{Catalogue, LedgerReader, Sample, SegmentFile, scan};
 use uuid::Uuid;
 
 use super::*;
+use crate::fixtures::{header, track};
 
 const STREAM: StreamUid = Uuid::from_u128(7);
 const PEER: Uuid = Uuid::from_u128(99);
@@ -40,7 +41,7 @@ impl Made {
             incarnation,
             sequence,
         };
-        let mut file = SegmentFile::create(&volume, header(&id), &track()).unwrap();
+        let mut file = SegmentFile::create(&volume, header(id.clone()), &track()).unwrap();
         let frames: Vec<Sample> = (0..20).map(|n| sample(sequence * 20 + n)).collect();
         for part in frames.chunks(5) {
             file.append(part, &[]).unwrap();
@@ -72,30 +73,6 @@ impl Made {
     fn append(&self, n: usize) -> Work {
         let (offset, chain, bytes) = self.fragments[n].clone();
         Work::Append(self.id.clone(), offset, chain, bytes)
-    }
-}
-
-fn header(id: &SegmentId) -> Header {
-    Header {
-        id: id.clone(),
-        stream_name: "door".into(),
-        pair_epoch: 1,
-        stream_epoch: 0,
-        owner: true,
-        run: Uuid::nil(),
-        opened_us: 0,
-        clock: ClockSource::Own,
-        hevc: false,
-        audio: None,
-    }
-}
-
-fn track() -> Track {
-    Track {
-        sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
-        width: 16,
-        height: 16,
-        audio: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What is sent, in which order, and how it is cut.
 #![allow(clippy::unwrap_used)]
 
-use segment::{Catalogue, ClockSource, Header, Role, Sample, SegmentFile, Track};
+use segment::{Catalogue, Header, Role, Sample, SegmentFile};
 use uuid::Uuid;
 
 use super::*;
+use crate::fixtures::{header, track};
 use crate::wire::halves;
 
 /// Boxes of 12 bytes each.
@@ -58,24 +59,10 @@ impl Side {
             sequence,
         };
         let header = Header {
-            id,
-            stream_name: "door".into(),
-            pair_epoch: 1,
-            stream_epoch: 0,
-            owner: true,
-            run: Uuid::nil(),
             opened_us: second as i64 * 1_000_000,
-            clock: ClockSource::Own,
-            hevc: false,
-            audio: None,
+            ..header(id)
         };
-        let track = Track {
-            sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
-            width: 16,
-            height: 16,
-            audio: None,
-        };
-        let mut file = SegmentFile::create(&self.volume, header, &track).unwrap();
+        let mut file = SegmentFile::create(&self.volume, header, &track()).unwrap();
         for n in 0..3 {
             file.append(&[sample(second, n)], &[]).unwrap();
         }

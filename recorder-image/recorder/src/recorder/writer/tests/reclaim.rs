@@ -1,9 +1,10 @@
 //! Duplicates over a real folder: what has to be so before one goes, and what a fault between a check and an act leaves.
 
 use segment::reclaim::{Pin, Proof};
-use segment::{Catalogue, Copy, Header, Origin, Sample, SegmentFile, SegmentId, Track};
+use segment::{Catalogue, Copy, Header, Origin, Sample, SegmentFile, SegmentId};
 
 use super::*;
+use crate::fixtures::{header, track};
 use crate::local::ToRecorder;
 
 /// Groups of ten frames.
@@ -114,25 +115,15 @@ pub(in crate::recorder) fn receive(
         sequence: 0,
     };
     let header = Header {
-        id: id.clone(),
         stream_name: "good".into(),
-        pair_epoch: 1,
-        stream_epoch: 0,
         owner: store == 1,
         run: id.store,
         opened_us: sample(range.start).wallclock_us,
         clock: ClockSource::Camera,
-        hevc: false,
-        audio: None,
-    };
-    let track = Track {
-        sample_entry: [&8u32.to_be_bytes()[..], b"test"].concat().into(),
-        width: 16,
-        height: 16,
-        audio: None,
+        ..header(id.clone())
     };
     let volume = &shared.volume;
-    let mut file = SegmentFile::create(volume, header, &track).unwrap();
+    let mut file = SegmentFile::create(volume, header, &track()).unwrap();
     for part in range.map(sample).collect::<Vec<_>>().chunks(5) {
         file.append(part, &[]).unwrap();
     }

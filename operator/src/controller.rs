@@ -218,6 +218,7 @@ fn switchover(pair: &RecorderPair) -> Option<Switchover> {
 async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> Result<(), kube::Error> {
     let before = world.pair.status.clone().unwrap_or_default();
     let api: Api<RecorderPair> = Api::namespaced(context.client.clone(), &world.id.namespace);
+    let mut version = world.pair.resource_version();
     if world.pair.status.as_ref() != Some(&after) {
         // Conditional: a status that was written meanwhile, a recreated Lease's epoch in it, is not undone.
         let patch =
@@ -226,8 +227,10 @@ async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> 
             field_manager: Some(names::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        api.patch_status(&world.id.name, &params, &Patch::Merge(&patch))
+        let written = api
+            .patch_status(&world.id.name, &params, &Patch::Merge(&patch))
             .await?;
+        version = written.resource_version();
         context.metrics.status_written();
         for (phase, seconds) in reached(&before, &after) {
             context.metrics.phase(phase, seconds);
@@ -239,7 +242,11 @@ async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> 
     if let (Some(asked), Some(primary)) = (switchover(&world.pair), world.view.primary())
         && asked.to.is_some_and(|to| to.as_str() == primary.member)
     {
-        let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_SWITCHOVER: null } } });
+        // Conditional, too: what was asked for meanwhile is another wish.
+        let patch = json!({ "metadata": {
+            "resourceVersion": version,
+            "annotations": { names::ANNOTATION_SWITCHOVER: null },
+        } });
         api.patch(&world.id.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
     }

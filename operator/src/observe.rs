@@ -49,6 +49,7 @@ pub async fn observe(
         rendered: None,
         keys: Keys::default(),
         primary_slice: primary_slice.is_some(),
+        read_slice: read_slice.is_some(),
         taken_out: read_slice.and_then(taken_out),
         credentials: credentials(&secrets, &pair.spec.streams).await?,
         view,

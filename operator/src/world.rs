@@ -34,6 +34,8 @@ pub struct World {
     pub keys: Keys,
     /// Whether the slice of the primary is there.
     pub primary_slice: bool,
+    /// Whether the slice for reading is there.
+    pub read_slice: bool,
     /// The member that its peer took out of the slice for reading.
     pub taken_out: Option<String>,
     /// User name and password of each stream that wants them, or why there are none.

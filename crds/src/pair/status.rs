@@ -36,7 +36,7 @@ pub struct RecorderPairStatus {
     /// The streams, in numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamsStatus>,
-    /// How far the standby's copy is behind: `<1s`, `3s`, or `unknown` while nothing is replicated.
+    /// How far the standby's copy is behind: `<1s`, `<5s`, `<30s`, `<5m`, `>5m`, or `unknown` while nothing is replicated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication_lag: Option<String>,
     /// The last failovers, the newest first.

@@ -72,8 +72,8 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
         secrets::viewer(id, &minted.token),
         network::viewer_service(id, &names::read_service(&id.name)),
         network::viewer_service(id, &names::primary_service(&id.name)),
-        network::read_slice(world),
     ];
+    objects.extend(network::read_slice(world));
     objects.extend(identities);
     objects.extend(services);
     objects.into_iter()

@@ -42,8 +42,9 @@ pub(super) fn viewer_service(id: &PairId, name: &str) -> Object {
 }
 
 /// The slice that leads to every member that answers and that its peer does not know to be dead; where that is nobody, to
-/// every one that answers.
-pub(super) fn read_slice(world: &World) -> Object {
+/// every one that answers. Where none answers, it stays as it is: an operator that has just begun, or is cut off from both, knows
+/// nothing better than what the members wrote.
+pub(super) fn read_slice(world: &World) -> Option<Object> {
     let answer = |member: &String| world.view.fresh(member).is_some();
     let [all, alive] = [false, true].map(|alive| {
         let members = world.members().into_iter().filter(answer);
@@ -53,7 +54,8 @@ pub(super) fn read_slice(world: &World) -> Object {
             .collect::<Vec<Value>>()
     });
     let endpoints = if alive.is_empty() { all } else { alive };
-    slice(&world.id, &names::read_service(&world.id.name), &endpoints, None)
+    let known = !endpoints.is_empty() || !world.read_slice;
+    known.then(|| slice(&world.id, &names::read_service(&world.id.name), &endpoints, None))
 }
 
 /// Whether viewers may be led to a member that answers. What a replicator wrote into the slice may be newer than the view:

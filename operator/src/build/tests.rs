@@ -315,6 +315,11 @@ fn any_member_that_answers_can_be_read_from() {
     let both = led_to(&world);
     silence(&mut world, "front-0");
     assert_eq!(led_to(&world), ["198.18.2.1"]);
+    silence(&mut world, "front-1");
+    let slice = |world: &World| find::<EndpointSlice>(&built(world), "front").is_some();
+    assert!(!slice(&world), "nobody answers: viewers are led as they were");
+    world.read_slice = false;
+    assert!(slice(&world), "a new one leads to nobody");
 
     let with = |out: Option<&str>, doubts: [Doubt; 2]| {
         let mut world = at_rest(&json!({}));

@@ -218,6 +218,22 @@ async fn a_switchover_that_is_done_is_cleared() {
 }
 
 #[tokio::test]
+async fn a_switchover_that_is_asked_for_meanwhile_is_not_cleared() {
+    let mut pair = asked(&json!({}));
+    pair["metadata"]["annotations"] = json!({ names::ANNOTATION_SWITCHOVER: "front-0" });
+    pair["status"] = json!({});
+    let (cluster, context) = scene(pair);
+    let mut world = at_rest(&json!({}));
+    world.pair = Arc::new(serde_json::from_value(cluster.get(PAIR).unwrap()).unwrap());
+    let wish = json!({ "metadata": { "annotations": { names::ANNOTATION_SWITCHOVER: "front-1" } } });
+    change_pair(&cluster, &wish);
+    let after = world.pair.status.clone().unwrap();
+    assert!(report(&context, &world, after).await.is_err());
+    let annotations = &cluster.get(PAIR).unwrap()["metadata"]["annotations"];
+    assert_eq!(annotations[names::ANNOTATION_SWITCHOVER], "front-1");
+}
+
+#[tokio::test]
 async fn a_note_is_as_long_as_an_event_can_be() {
     let (cluster, context) = scene(asked(&json!({})));
     let note = Note {

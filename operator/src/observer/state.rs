@@ -144,6 +144,13 @@ impl State {
         (report.store != holder.store.as_str()).then(|| holder.store.clone())
     }
 
+    /// Whether there is something to show: every member that has a pod told something, or had time to. One answer that is late in the
+    /// first round says nothing of a member.
+    pub(super) fn knows_enough(&self, policy: &Policy) -> bool {
+        let told = |memory: &Memory| memory.report.is_some() || memory.pod.is_none();
+        self.members.iter().all(told) || self.now.since(BootTime::default()) >= policy.report_age
+    }
+
     /// Remembers whom the primary's slice leads to.
     pub(super) fn serves(&mut self, target: Option<ServeTarget>) {
         self.serving = target.map(|target| (self.now, target));

@@ -37,6 +37,9 @@ pub(super) async fn run(
         let seen = look(&shared, &now, &mut clients).await;
         let decisions = state.take(seen, &now);
         act::carry_out(&shared, &now, &mut state, &mut clients, decisions).await;
+        if !state.knows_enough(&now.policy) {
+            continue;
+        }
         let current = state.view(&now.policy);
         let showable = shown::shown(&current);
         view.send_replace(Some(Arc::new(current)));

@@ -94,13 +94,21 @@ pub(super) fn failovers(
     before: Vec<FailoverStatus>,
     now: Timestamp,
 ) -> Vec<FailoverStatus> {
+    // Nobody takes above the Lease: whoever says so errs, and would hide all that come.
+    let highest = world
+        .view
+        .lease
+        .as_ref()
+        .map_or(i64::MAX, |lease| signed(lease.epoch.0));
     let mut known: BTreeMap<i64, FailoverStatus> = before
         .into_iter()
         .map(|failover| (failover.epoch, failover))
+        .filter(|(epoch, _)| *epoch <= highest)
         .collect();
     for (member, seen) in &world.view.reports {
         let told = seen.report.failovers.iter();
-        for failover in told.filter_map(|told| failover(member, told)) {
+        let told = told.filter_map(|told| failover(member, told));
+        for failover in told.filter(|failover| failover.epoch <= highest) {
             let converged = known.get(&failover.epoch).and_then(|known| known.converged);
             known.insert(
                 failover.epoch,

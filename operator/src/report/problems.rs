@@ -101,9 +101,13 @@ fn of_report(report: &MemberReport) -> Vec<Problem> {
         problems.push(Problem::new(Reason::DiskFull, member, message));
     }
     if let Some(refusal) = &report.replication.last_refusal {
+        let cure = if refusal.reason == "VolumeFailed" {
+            "It cannot keep it: check the stream's folder on its own volume"
+        } else {
+            "Its own copy, or a good one that it fetched again, is what it serves; check the disk of the peer"
+        };
         let message = format!(
-            "member {member:?} refused segment {} of stream {:?} from its peer: {}. Its own copy, or a good one that it \
-             fetched again, is what it serves; check the disk of the peer",
+            "member {member:?} refused segment {} of stream {:?} from its peer: {}. {cure}",
             refusal.segment, refusal.stream, refusal.reason
         );
         problems.push(Problem::new(Reason::ReplicaRefused, member, message));

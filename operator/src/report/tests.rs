@@ -519,9 +519,16 @@ fn took(epoch: u64, why: &str) -> FailoverReport {
     }
 }
 
+/// A pair at rest, whose Lease is of this epoch.
+fn in_epoch(epoch: u64) -> World {
+    let mut world = at_rest(&json!({}));
+    Arc::make_mut(&mut world.view).lease.as_mut().unwrap().epoch = failover::Epoch(epoch);
+    world
+}
+
 #[test]
 fn the_newest_failovers_are_listed_with_their_phases() {
-    let mut world = at_rest(&json!({}));
+    let mut world = in_epoch(8);
     said(&mut world, STANDBY).failovers = vec![took(2, "Expired"), took(4, "Expired"), took(6, "Switchover")];
     let before = told(&world);
     written(&mut world, &before);
@@ -554,6 +561,30 @@ fn the_newest_failovers_are_listed_with_their_phases() {
 }
 
 #[test]
+fn a_failover_that_cannot_have_been_hides_none() {
+    let mut world = in_epoch(8);
+    let mut forged = took(6, "Expired");
+    forged.epoch = u64::MAX;
+    said(&mut world, STANDBY).failovers = vec![forged, took(7, "Expired")];
+    let before = told(&world);
+    assert_eq!(before.failovers.len(), 1);
+    // One that an older operator believed goes again.
+    let mut believed = before.failovers[0].clone();
+    believed.epoch = i64::MAX;
+    Arc::make_mut(&mut world.pair)
+        .status
+        .get_or_insert_default()
+        .failovers = vec![believed];
+    said(&mut world, STANDBY).failovers = vec![took(8, "Expired")];
+    let epochs: Vec<_> = told(&world)
+        .failovers
+        .iter()
+        .map(|failover| failover.epoch)
+        .collect();
+    assert_eq!(epochs, [8]);
+}
+
+#[test]
 fn the_first_take_and_one_that_is_not_done_are_no_failovers() {
     let mut unfinished = took(9, "Expired");
     unfinished.serving = None;
@@ -570,7 +601,7 @@ fn the_first_take_and_one_that_is_not_done_are_no_failovers() {
 
 #[test]
 fn a_failover_ends_when_both_have_everything_in_its_epoch() {
-    let mut world = at_rest(&json!({}));
+    let mut world = in_epoch(8);
     said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
     // It served in second 8001 of the tests' clock.
     let told = |world: &World, second: i64| at(world, &[], false, moment(8001 + second));

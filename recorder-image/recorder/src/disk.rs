@@ -51,7 +51,7 @@ impl Guard {
     pub fn refused(&mut self, now: Duration, error: &Error) {
         self.refused = Some(Refusal {
             at: now,
-            why: error.to_string(),
+            why: error.steady(),
             failing: !error.is_volume_full(),
         });
     }

@@ -1,6 +1,7 @@
 //! The recorder (streams in, segments out, playback) and the replicator, the sidecar that keeps the peer's copy.
 
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 #[cfg(test)]
 mod fixtures;

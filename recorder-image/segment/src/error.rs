@@ -97,6 +97,17 @@ impl Error {
         }
     }
 
+    /// In words that stay while the volume stays as it is: each attempt has a file of its own, so they name its folder.
+    pub fn steady(&self) -> String {
+        match self {
+            Self::Io { path, source } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("{}: {source}", folder.display())
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether the volume had no room or refused bytes, rather than being wrong.
     pub fn is_volume_refusal(&self) -> bool {
         self.is_volume_full() || self.is_one_of(&[rustix::io::Errno::IO, rustix::io::Errno::ROFS])

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use crds::RecorderPair;
+use crds::{RecorderPair, names};
 use e2e::cluster::{Before, Fault, MemberView, NAMESPACE, OperatorView, PAIR, RETURN, Scene};
 use e2e::wait::until;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::STREAMS;
 
@@ -26,7 +28,7 @@ async fn successor(scene: &Scene, old: &OperatorView) -> Result<OperatorView> {
 /// Asks for a switchover to the standby and waits until it serves.
 async fn switch_over(scene: &Scene, before: &Before) -> Result<u64> {
     let asked = Fault::now();
-    let annotation = json!({ crds::names::ANNOTATION_SWITCHOVER: before.standby.name });
+    let annotation = json!({ names::ANNOTATION_SWITCHOVER: before.standby.name });
     scene
         .kube
         .merge::<RecorderPair>(NAMESPACE, PAIR, &json!({"metadata": {"annotations": annotation}}))
@@ -69,6 +71,26 @@ async fn looked(operator: &OperatorView) -> Result<()> {
     .await
 }
 
+/// Ends when viewers are led to nobody.
+fn led_to_nobody(scene: &Scene) -> JoinHandle<()> {
+    let kube = scene.kube.clone();
+    tokio::spawn(async move {
+        loop {
+            let slice = kube
+                .get::<EndpointSlice>(NAMESPACE, &names::read_service(PAIR))
+                .await;
+            let endpoints = slice
+                .ok()
+                .flatten()
+                .map(|slice| slice.endpoints.unwrap_or_default());
+            if endpoints.is_some_and(|endpoints| endpoints.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+}
+
 /// What is asked for while the leader is lost is done by the next one, and nothing else happens to the pair.
 async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) -> Result<()>) -> Result<()> {
     let before = scene.record(Duration::from_secs(5)).await?;
@@ -77,6 +99,7 @@ async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) 
     })
     .await?;
     let since = ready_since(scene).await?;
+    let led_to_nobody = led_to_nobody(scene);
     strike(&leader).await?;
     let next = successor(scene, &leader).await?;
     println!("  {} led, {} leads", leader.holder, next.holder);
@@ -89,6 +112,11 @@ async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) 
         ready_since(scene).await? == since,
         "the pair was not Ready for a while"
     );
+    ensure!(
+        !led_to_nobody.is_finished(),
+        "viewers were led to nobody for a while"
+    );
+    led_to_nobody.abort();
     let took = switch_over(scene, &before).await?;
     println!("  switchover by the new leader: {took} ms");
     let members = scene.settled(RETURN).await?;

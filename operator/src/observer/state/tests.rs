@@ -376,3 +376,25 @@ fn a_missing_pod_proves_nothing_until_the_lease_expires() {
     assert_eq!(taken(&scene.until(1..=3)), None);
     assert_eq!(taken(&scene.at(4)), Some(("front-1", TakeReason::Expired)));
 }
+
+#[test]
+fn an_observer_that_has_just_begun_shows_nothing_of_a_member_that_is_late() {
+    let mut scene = scene();
+    scene.state = State::new(crds::names::members("front"), scene.start);
+    let late = scene.reports[1].take();
+    let knows = |scene: &Scene| scene.state.knows_enough(&scene.setup.policy);
+    scene.at(0);
+    assert!(!knows(&scene));
+    scene.pods[1] = None;
+    scene.at(1);
+    assert!(knows(&scene), "without a pod nobody can answer");
+    scene.pods[1] = scene.pods[0].clone();
+    scene.at(2);
+    assert!(!knows(&scene));
+    scene.at(3);
+    assert!(knows(&scene), "it had time");
+    scene.state = State::new(crds::names::members("front"), scene.start);
+    scene.reports[1] = late;
+    scene.at(0);
+    assert!(knows(&scene));
+}

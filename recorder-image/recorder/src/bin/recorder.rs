@@ -1,11 +1,11 @@
 //! The process `recorder`: streams in, segments out, playback.
 
 use clap::Parser;
-use recorder::recorder::app::{Options, log, run};
+use recorder::recorder::app::{Options, prepare, run};
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    log();
+    prepare();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -19,7 +19,7 @@ use super::{config, demand, gap_account, link, reclaim, session};
 use crate::clock;
 
 /// How many commands may wait for the writer loop.
-const COMMANDS: usize = 64;
+const COMMANDS: usize = 4096;
 /// How long the writer loop may take to seal what is open when the process is told to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -133,9 +133,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What both programs do first.
+pub fn prepare() {
+    log();
+    if let Err(e) = crate::descriptors::raise() {
+        tracing::warn!("the limit of open files stays as it is: {e}");
+    }
+}
+
 /// Sends the log to standard error; `RUST_LOG` chooses what, `GAPLESS_LOG=json` how. Warnings of the RTSP library name
 /// whole URLs, which may hold credentials.
-pub fn log() {
+fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,retina=error"));
     let builder = tracing_subscriber::fmt()

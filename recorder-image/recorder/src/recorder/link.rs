@@ -13,6 +13,8 @@ use super::state::Shared;
 use crate::clock::boottime_ns;
 use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator};
 
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 /// Why a connection of the replicator ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -34,7 +36,15 @@ pub async fn serve(shared: Arc<Shared>, run: &Path) -> Result<(), LocalError> {
     let listener = local::listen(&local::socket_path(run))?;
     let mut current: Option<tokio::task::JoinHandle<()>> = None;
     loop {
-        let (socket, _) = listener.accept().await?;
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            // Out of descriptors, for example: recording goes on, and the next one may work.
+            Err(e) => {
+                tracing::warn!("the replicator cannot connect: {e}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
         if let Some(old) = current.take() {
             old.abort();
             let _ = old.await;

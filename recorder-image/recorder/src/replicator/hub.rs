@@ -166,14 +166,16 @@ impl Hub {
     pub fn grew(&self, id: &SegmentId, end: u64, partial: bool) {
         {
             let mut inner = self.lock();
+            let as_before =
+                |known: &Known| known.entry.is_some() || (known.end >= end && known.partial == partial);
+            if inner.known.get(id).is_some_and(as_before) {
+                return;
+            }
             let known = inner.known.entry(id.clone()).or_insert(Known {
                 end: 0,
                 entry: None,
                 partial,
             });
-            if known.entry.is_some() {
-                return;
-            }
             known.end = known.end.max(end);
             known.partial = partial;
             if !partial && id.store == self.store && inner.timed.len() < MAX_TIMED {
@@ -203,11 +205,14 @@ impl Hub {
         };
         {
             let mut inner = self.lock();
-            inner.known.insert(id.clone(), known);
+            let before = inner.known.insert(id.clone(), known);
             inner.reclaimed.remove(&id);
             inner.declined.remove(&id);
             // The good part came: what was refused is no more in question.
             inner.last_refusal.take_if(|refusal| refusal.id == id);
+            if before.is_some_and(|before| before.entry.is_some()) {
+                return;
+            }
         }
         let _ = self.changes.send(id);
     }

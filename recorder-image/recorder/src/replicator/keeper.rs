@@ -424,14 +424,18 @@ impl Keeper {
             self.doubt(id, &growing);
         }
         if !refusal.blames_peer() {
-            if let Refusal::Volume(why) = refusal {
-                self.guard.refused(now(), why);
+            match refusal {
+                // A folder or a file of one stream: the others have nothing to do with it.
+                Refusal::Volume(why) if !why.is_volume_refusal() => {
+                    return self.decline(id, refusal.reason());
+                }
+                Refusal::Volume(why) => self.guard.refused(now(), why),
+                _ => {}
             }
             return self.again("this side lost its place in a segment");
         }
         let reason = refusal.reason();
-        self.hub.refuse(id, reason);
-        self.reply(Reply::Declined(id.clone()));
+        self.decline(id, reason);
         if let Err(e) = quarantine::keep(&self.volume, id, reason, bytes) {
             tracing::warn!("quarantine: {e}");
         }
@@ -448,6 +452,12 @@ impl Keeper {
             segment,
             reason: refusal.to_string(),
         });
+    }
+
+    /// Nothing more of a segment is wanted for a while, and it is told.
+    fn decline(&self, id: &SegmentId, reason: &str) {
+        self.hub.refuse(id, reason);
+        self.reply(Reply::Declined(id.clone()));
     }
 
     fn record(&mut self, stream: StreamUid, record: &Record) -> segment::Result<()> {

@@ -1,7 +1,9 @@
 //! The replicator's end of the local protocol.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
+use std::pin::pin;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +22,9 @@ use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, 
 const PAUSE: Duration = Duration::from_millis(100);
 /// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
 const STALLED: Duration = Duration::from_secs(10);
+
+/// So many messages of the recorder wait until the volume is read.
+const MAX_WAITING: usize = 1 << 18;
 
 /// The newest ticket's health, for the report.
 pub type Recorder = Arc<Mutex<Option<Ticket>>>;
@@ -49,7 +54,6 @@ impl Link {
                 local::dial::<ToRecorder, ToReplicator>(&local::socket_path(&self.run)).await
             {
                 tracing::info!("connected to the recorder");
-                self.reload().await;
                 let speaking = async {
                     while let Some(message) = outbox.recv().await {
                         timeout(STALLED, to.send(&message))
@@ -74,17 +78,35 @@ impl Link {
 
     /// What was sealed or evicted while nobody told: the volume knows.
     async fn reload(&self) {
-        let volume = Arc::clone(&self.volume);
+        let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
         let now_s = clock::wall_s();
-        let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&volume, now_s)).await;
-        match loaded {
-            Ok(Ok((catalogue, _))) => self.hub.load(&catalogue),
+        let loading = move || Catalogue::load(&volume, now_s).map(|(catalogue, _)| hub.load(&catalogue));
+        match tokio::task::spawn_blocking(loading).await {
+            Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("the volume cannot be read: {e}"),
             Err(e) => tracing::error!("reading the volume failed: {e}"),
         }
     }
 
+    /// Takes what the recorder says, in its order; what it says while the volume is read waits for that. Only its tickets do not: a
+    /// large volume takes long to read, and who is alive must not wait for that.
     async fn listen(&self, mut from: Receiver<ToReplicator>) -> Result<(), LocalError> {
+        let mut waiting = VecDeque::new();
+        let mut reading = pin!(self.reload());
+        loop {
+            tokio::select! {
+                () = &mut reading => break,
+                message = from.recv() => match message? {
+                    Some(ToReplicator::Ticket(ticket)) => self.ticket(ticket).await,
+                    Some(_) if waiting.len() >= MAX_WAITING => return Err(LocalError::Stalled),
+                    Some(message) => waiting.push_back(message),
+                    None => return Ok(()),
+                },
+            }
+        }
+        while let Some(message) = waiting.pop_front() {
+            self.take(message).await;
+        }
         while let Some(message) = from.recv().await? {
             self.take(message).await;
         }
@@ -96,7 +118,7 @@ impl Link {
             ToReplicator::Hello { incarnation, .. } => {
                 self.hub.set_alive(incarnation);
                 self.hub.forget_pins();
-                let _ = pass(&self.keeper, Work::RecorderStarted).await;
+                self.keeper_shall_look();
             }
             ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
             ToReplicator::Opened { id, head_len } => {
@@ -112,6 +134,14 @@ impl Link {
             ToReplicator::Withdrawn { epoch } => {
                 self.tell(Event::RecorderWithdrawn { epoch: Epoch(epoch) }).await;
             }
+        }
+    }
+
+    /// A keeper that takes nothing, because the volume is full, looks when it does again: nobody waits for it here.
+    fn keeper_shall_look(&self) {
+        if let Err(TrySendError::Full(work)) = self.keeper.try_send(Work::RecorderStarted) {
+            let keeper = self.keeper.clone();
+            tokio::spawn(async move { pass(&keeper, work).await });
         }
     }
 
@@ -132,3 +162,6 @@ impl Link {
         let _ = self.driver.send(Input::Event(event)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

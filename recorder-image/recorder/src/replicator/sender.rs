@@ -15,8 +15,8 @@ use segment::catalogue::{Held, missing};
 use segment::hash::{chain_next, chain_start};
 use segment::{Chain, SegmentId, StreamUid, Volume, fmp4};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc};
 
 use super::hub::{Hub, Known};
 use super::pace::Pace;
@@ -27,6 +27,12 @@ use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
 
 /// The most segments of an inventory: a year of minutes of fifty streams.
 const MAX_HELD: usize = 32 << 20;
+/// The most segments that a peer does not want.
+const MAX_DECLINED: usize = 1 << 16;
+/// The most streams of which media left a peer.
+const MAX_FLOORS: usize = 1 << 16;
+/// Too far behind: the peer dials again and says what it holds.
+const FELL_BEHIND: &str = "this side fell behind its own recorder";
 /// Bytes read of a file at once.
 const READ: usize = 1 << 20;
 /// What of a live segment is sent before another one gets its turn, bytes.
@@ -81,7 +87,7 @@ pub async fn read_inventory<T: AsyncRead>(from: &mut Reader<T>) -> Result<Invent
         all.floors.extend(floors);
         all.levels |= levels;
         all.pins |= pins;
-        if all.held.len() > MAX_HELD {
+        if all.held.len() > MAX_HELD || all.declined.len() > MAX_DECLINED || all.floors.len() > MAX_FLOORS {
             return Err(WireError::Unexpected("an inventory without an end"));
         }
         if last {
@@ -198,8 +204,8 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             while let Ok(more) = heard.try_recv() {
                 sending.hear(more);
             }
-            while let Ok(id) = changes.try_recv() {
-                sending.changed(id);
+            if let Err(e) = sending.take_changes(&mut changes) {
+                break Err(e);
             }
             sending.look_again(Instant::now());
             tokio::task::yield_now().await;
@@ -212,8 +218,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             },
             id = changes.recv() => match id {
                 Ok(id) => sending.changed(id),
-                // Too far behind: the peer dials again and says what it holds.
-                Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected("this side fell behind its own recorder")),
+                Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected(FELL_BEHIND)),
                 Err(RecvError::Closed) => break Ok(()),
             },
             () = tokio::time::sleep(sending.pause()) => {}
@@ -224,6 +229,16 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     hub.disconnected(connection);
     listening.abort();
     outcome
+}
+
+/// The next change, if there is one. Fails where changes were missed.
+fn next_change(changes: &mut broadcast::Receiver<SegmentId>) -> Result<Option<SegmentId>, WireError> {
+    match changes.try_recv() {
+        Ok(id) => Ok(Some(id)),
+        Err(TryRecvError::Lagged(_)) => Err(WireError::Unexpected(FELL_BEHIND)),
+        // A closed channel is seen when there is nothing else to do.
+        Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
+    }
 }
 
 /// What the receiver says besides its acknowledgements.
@@ -307,6 +322,14 @@ impl<T: AsyncWrite> Sending<T> {
         self.hub.set_backfill(backfill.into_iter().collect());
     }
 
+    /// Takes in what changed meanwhile.
+    fn take_changes(&mut self, changes: &mut broadcast::Receiver<SegmentId>) -> Result<(), WireError> {
+        while let Some(id) = next_change(changes)? {
+            self.changed(id);
+        }
+        Ok(())
+    }
+
     /// Only what is written here is news to the peer: all else that grows here came from it.
     fn changed(&mut self, id: SegmentId) {
         if id.store == self.hub.store && !self.declined.contains(&id) {
@@ -316,7 +339,7 @@ impl<T: AsyncWrite> Sending<T> {
 
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Credit(more) => self.credit += more,
+            Heard::Credit(more) => self.credit = self.credit.saturating_add(more),
             Heard::Declined(ids) => ids.into_iter().for_each(|id| self.give_up(id)),
         }
     }
@@ -445,6 +468,8 @@ impl<T: AsyncWrite> Sending<T> {
                         progress.file = None;
                     }
                     self.live.remove(id);
+                    // Nobody waits for it: planned moves, away from a failing disk above all, do not hang on one segment.
+                    self.hub.give_up(id);
                     self.unreadable.insert(id.clone(), Instant::now() + READ_RETRY);
                     return Ok(true);
                 }

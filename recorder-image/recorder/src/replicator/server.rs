@@ -23,6 +23,7 @@ use super::tls::{Identity, identity_of};
 
 const HANDSHAKE: Duration = Duration::from_secs(3);
 const MAX_CONNECTIONS: usize = 32;
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -98,7 +99,15 @@ pub async fn control(
         .with_state(control);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let (socket, from) = listener.accept().await?;
+        let (socket, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of descriptors, for example: the operator asks again in a second.
+            Err(e) => {
+                tracing::warn!("the operator cannot connect: {e}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };

@@ -254,7 +254,10 @@ impl Lane {
                 HOLD_OFF,
             ),
         };
-        let message = format!("stream {name} is not recorded here: {}; {cure}", failed.error);
+        let message = format!(
+            "stream {name} is not recorded here: {}; {cure}",
+            failed.error.steady()
+        );
         if self.trouble().is_none_or(|t| t.message != message) {
             tracing::error!(stream = %name, "{message}");
         }

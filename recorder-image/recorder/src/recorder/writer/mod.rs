@@ -46,6 +46,8 @@ const SYNC_RETRY: Duration = Duration::from_secs(1);
 const LAST_COMMITS: usize = 4;
 /// How often retention is looked at, and its clock persisted.
 const EVICT_PERIOD: Duration = Duration::from_secs(10);
+/// How soon again where more is to leave than may leave at once.
+const EVICT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What others ask of the loop. The channel is bounded.
 #[derive(Debug)]
@@ -138,10 +140,12 @@ impl Writer {
     fn wait(&mut self) -> bool {
         let until = Instant::now() + TICK;
         loop {
-            match self
-                .commands
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Whoever asks for much must not keep the loop from writing.
+                return false;
+            }
+            match self.commands.recv_timeout(left) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
                 Ok(Command::Withdraw(epoch)) => self.outbox.push(ToReplicator::Withdrawn { epoch }),
                 Ok(Command::TailComplete(id)) => self.take_tail(&id),
@@ -173,7 +177,7 @@ impl Writer {
         self.report_disk();
         if passed(&mut self.due.evict, at, EVICT_PERIOD) {
             // It syncs as well: the commit is for the next turn.
-            self.evict();
+            self.evict(at);
         } else if self.dirty && self.is_commit_due(at) {
             self.commit(at);
         }
@@ -386,7 +390,7 @@ impl Writer {
         self.dirty |= self.volume.waits();
     }
 
-    fn evict(&mut self) {
+    fn evict(&mut self, at: Duration) {
         let retention = self.shared.settings().retention;
         let policy = Policy {
             min_age: retention.min_age,
@@ -397,8 +401,10 @@ impl Writer {
             // Retention is what makes room; the clock is behind after a restart, so media then stays longer.
             tracing::warn!("the retention clock is not persisted: {e}");
         }
-        if let Err(e) = self.volume.let_go(&policy) {
-            tracing::error!("retention cannot work: {e}");
+        match self.volume.let_go(&policy) {
+            Ok(true) => self.due.evict = (at + EVICT_AGAIN).saturating_sub(EVICT_PERIOD),
+            Ok(false) => {}
+            Err(e) => tracing::error!("retention cannot work: {e}"),
         }
         self.dirty |= self.volume.waits();
     }

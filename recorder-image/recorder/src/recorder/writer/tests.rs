@@ -28,7 +28,7 @@ const GOOD: StreamUid = Uuid::from_u128(2);
 struct Bed {
     writer: Writer,
     shared: Arc<Shared>,
-    _commands: SyncSender<Command>,
+    commands: SyncSender<Command>,
     dir: tempfile::TempDir,
 }
 
@@ -62,7 +62,7 @@ impl Bed {
         Self {
             writer,
             shared,
-            _commands: commands,
+            commands,
             dir,
         }
     }
@@ -437,4 +437,49 @@ async fn media_leaves_although_the_retention_clock_cannot_be_written() {
     bed.writer.due.evict = Duration::ZERO;
     bed.run(WHILE);
     assert!(bed.files(GOOD, "mp4").is_empty());
+}
+
+#[tokio::test]
+async fn retention_lets_go_of_a_part_at_a_time() {
+    let mut bed = Bed::new();
+    for store in 1..=250 {
+        reclaim::receive(&bed.shared, store, 0..1, 0);
+    }
+    bed.shared.configure(&Settings {
+        retention: Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        },
+        ..settings(&[("good", GOOD)])
+    });
+    bed.writer.due.evict = Duration::ZERO;
+    bed.run(WHILE);
+    assert_eq!(
+        bed.files(GOOD, "mp4").len(),
+        50,
+        "the loop has other things to do"
+    );
+    let until = Instant::now() + Duration::from_secs(20);
+    while !bed.files(GOOD, "mp4").is_empty() && Instant::now() < until {
+        bed.run(WHILE);
+    }
+    assert!(bed.files(GOOD, "mp4").is_empty(), "the rest a second later");
+}
+
+#[tokio::test]
+async fn whoever_asks_for_much_does_not_keep_the_loop_from_writing() {
+    let mut bed = Bed::new();
+    let commands = bed.commands.clone();
+    let flood = std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until && commands.send(Command::Withdraw(1)).is_ok() {}
+    });
+    let began = Instant::now();
+    assert!(!bed.writer.wait());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "a tick is due after 20 ms"
+    );
+    drop(bed);
+    flood.join().unwrap();
 }

@@ -110,6 +110,8 @@ fn copy_of(file: &SegmentFile) -> Copy {
     }
 }
 
+/// So many segments leave by retention at once.
+const AT_ONCE: usize = 200;
 /// The most files that wait to be closed after the volume failed; the next start closes the others.
 const MAX_DOUBTFUL: usize = 1024;
 
@@ -450,11 +452,12 @@ impl Volume {
         Ok(())
     }
 
-    /// Notes what its own policy lets go (I11). It leaves after the next sync: see [`Self::leave`].
+    /// Notes what its own policy lets go (I11), the oldest first and not too much at once, for the loop writes nothing meanwhile.
+    /// It leaves after the next sync: see [`Self::leave`]. Returns whether there is more.
     ///
     /// # Errors
     /// When the volume refuses the record of it; then nothing is removed.
-    pub fn let_go(&mut self, policy: &Policy) -> Result<()> {
+    pub fn let_go(&mut self, policy: &Policy) -> Result<bool> {
         let now_s = self.shared.now_s();
         let candidate = |c: &Copy| Candidate {
             id: c.id().clone(),
@@ -462,10 +465,13 @@ impl Volume {
             end_us: c.end_us(),
             length: c.length,
         };
+        let more;
         let leaving: Vec<(SegmentId, i64)> = {
             let catalogue = self.shared.catalogue();
             let ended = catalogue.copies().filter(|c| c.state != State::Open);
-            let leaving = evictions(ended.map(candidate).collect(), now_s, policy);
+            let mut leaving = evictions(ended.map(candidate).collect(), now_s, policy);
+            more = leaving.len() > AT_ONCE;
+            leaving.truncate(AT_ONCE);
             let end = |id: SegmentId| {
                 let end_us = floor_us(catalogue.get(&id)?.end_us(), now_s);
                 Some((id, end_us))
@@ -478,15 +484,15 @@ impl Volume {
             self.record(id.stream, &Record::Evicted { id, end_us })?;
         }
         self.leaving = leaving;
-        Ok(())
+        Ok(more)
     }
 
     /// A sync succeeded: removes what was noted before it. Returns what left.
     pub fn leave(&mut self) -> Vec<(SegmentId, i64)> {
         let leaving = std::mem::take(&mut self.leaving);
-        let mut catalogue = self.shared.catalogue();
         for (id, end_us) in &leaving {
-            let left = catalogue.evict(id, *end_us);
+            // Others want the catalogue while a file is removed.
+            let left = self.shared.catalogue().evict(id, *end_us);
             let path = match left.map(|copy| copy.state) {
                 Some(State::Sealed) => self.shared.volume.sealed_path(id),
                 _ => self.shared.volume.open_path(id),

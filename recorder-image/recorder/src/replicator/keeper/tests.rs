@@ -311,6 +311,35 @@ fn i4_what_fails_is_kept_as_evidence_counted_and_not_acknowledged() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
+    let (good, mut bad) = (Made::new(PEER, 1, 0), Made::new(PEER, 1, 1));
+    bad.id.stream = Uuid::from_u128(8);
+    let folder = bed.volume.open_path(&bad.id).parent().unwrap().to_owned();
+    std::fs::write(folder, "a file where the folder of the stream belongs").unwrap();
+    for _ in 0..2 {
+        bed.keeper.take(Work::Opened(bad.id.clone(), bad.head.clone()));
+        bed.keeper.take(Work::Opened(good.id.clone(), good.head.clone()));
+        bed.keeper.take(good.append(0));
+        bed.keeper.commit();
+    }
+    let end = good.entry.fragments[0].end();
+    let replies = bed.replies();
+    assert!(replies.contains(&Reply::Declined(bad.id.clone())), "{replies:?}");
+    assert!(
+        replies.contains(&Reply::Ack(vec![(good.id.clone(), end)])),
+        "{replies:?}"
+    );
+    assert!(
+        !replies.iter().any(|reply| matches!(reply, Reply::Again(_))),
+        "{replies:?}"
+    );
+    let told = bed.hub.figures().last_refusal.map(|refusal| refusal.id);
+    assert_eq!(told, Some(bad.id), "somebody is told");
+}
+
+#[test]
 fn what_the_own_recorder_gave_up_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (mut bed, made) = Bed::over(dir.path(), |own| vec![(Made::new(own, ALIVE, 0), 0)]);

@@ -54,9 +54,7 @@ impl Side {
         let id = SegmentId {
             stream: Uuid::from_u128(stream),
             store: self.volume.store(),
-            member: "front-0".into(),
-            incarnation: 1,
-            sequence,
+            ..id(sequence)
         };
         let header = Header {
             opened_us: second as i64 * 1_000_000,
@@ -111,6 +109,16 @@ impl Side {
     }
 }
 
+fn id(sequence: u64) -> SegmentId {
+    SegmentId {
+        stream: Uuid::nil(),
+        store: Uuid::nil(),
+        member: "front-0".into(),
+        incarnation: 1,
+        sequence,
+    }
+}
+
 /// Frame `n` of a segment, 200 KiB.
 fn sample(second: u64, n: u64) -> Sample {
     let mut data = (200_u32 << 10).to_be_bytes().to_vec();
@@ -142,4 +150,62 @@ async fn live_media_goes_first_and_then_what_is_lacking_the_newest_first() {
         .flat_map(|sequence| [(sequence, "sent"), (sequence, "sealed")])
         .collect();
     assert_eq!(sent.unwrap(), [vec![(5, "sent")], expected].concat());
+}
+
+#[test]
+fn a_change_that_was_missed_ends_the_connection() {
+    let (tell, mut changes) = broadcast::channel(2);
+    tell.send(id(1)).unwrap();
+    assert_eq!(next_change(&mut changes).unwrap(), Some(id(1)));
+    assert_eq!(next_change(&mut changes).unwrap(), None);
+    (2..5).for_each(|n| drop(tell.send(id(n))));
+    assert!(next_change(&mut changes).is_err());
+}
+
+#[tokio::test]
+async fn an_inventory_without_an_end_is_refused() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let ((mut from, _to), (_theirs, mut ours)) = (halves(near), halves(far));
+    let endless = tokio::spawn(async move {
+        let mut n = 0;
+        loop {
+            let declined = (n..n + 8_000).map(id).collect();
+            n += 8_000;
+            let page = Message::Inventory {
+                held: Vec::new(),
+                declined,
+                floors: Vec::new(),
+                last: false,
+                levels: false,
+                pins: false,
+            };
+            if ours.send(page).await.is_err() {
+                return n;
+            }
+        }
+    });
+    let read = tokio::time::timeout(Duration::from_mins(1), read_inventory(&mut from)).await;
+    assert!(read.unwrap().is_err());
+    drop(from);
+    endless.abort();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_cannot_be_read() {
+    let side = Side::new();
+    side.sealed(1, 0, 30);
+    side.sealed(1, 1, 10);
+    let lost = SegmentId {
+        stream: Uuid::from_u128(1),
+        store: side.volume.store(),
+        ..id(0)
+    };
+    std::fs::remove_file(side.volume.sealed_path(&lost)).unwrap();
+    let sent = tokio::time::timeout(Duration::from_mins(1), side.sent(1))
+        .await
+        .unwrap();
+    assert_eq!(sent, [(1, "sent"), (1, "sealed")]);
+    let held = SegmentId { sequence: 1, ..lost };
+    side.hub.acknowledge(&held, side.hub.get(&held).unwrap().end);
+    assert_eq!(side.hub.figures().backfill_bytes, 0);
 }

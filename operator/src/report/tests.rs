@@ -629,7 +629,7 @@ fn a_failover_ends_when_both_have_everything_in_its_epoch() {
 
 #[test]
 fn a_phase_is_counted_once() {
-    let mut world = at_rest(&json!({}));
+    let mut world = in_epoch(8);
     let before = told(&world);
     said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
     let mut after = told(&world);
@@ -657,7 +657,7 @@ fn the_last_frame_is_told_as_before_or_after_and_counted_as_how_far_the_copy_was
         (12, "last frame after 12 ms", 0.0),
     ];
     for (at, words, behind) in cases {
-        let mut world = at_rest(&json!({}));
+        let mut world = in_epoch(8);
         let before = told(&world);
         let mut failover = took(8, "Expired");
         failover.last_frame = failover.last_heard.and_then(|heard| heard.checked_add_signed(at));

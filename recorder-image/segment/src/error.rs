@@ -100,7 +100,7 @@ impl Error {
     /// In words that stay while the volume stays as it is: each attempt has a file of its own, so they name its folder.
     pub fn steady(&self) -> String {
         match self {
-            Self::Io { path, source } => {
+            Self::Io { path, source } if path.extension().is_some() => {
                 let folder = path.parent().unwrap_or(path);
                 format!("{}: {source}", folder.display())
             }

@@ -32,10 +32,14 @@ struct Made {
 impl Made {
     /// Segment `sequence` of a store: 20 frames in 4 fragments, two groups of pictures.
     fn new(store: Uuid, incarnation: u64, sequence: u64) -> Self {
+        Self::of(STREAM, store, incarnation, sequence)
+    }
+
+    fn of(stream: StreamUid, store: Uuid, incarnation: u64, sequence: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let volume = Volume::open(dir.path(), Role::Recorder).unwrap();
         let id = SegmentId {
-            stream: STREAM,
+            stream,
             store,
             member: "front-1".into(),
             incarnation,
@@ -314,17 +318,16 @@ fn i4_what_fails_is_kept_as_evidence_counted_and_not_acknowledged() {
 fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
     let dir = tempfile::tempdir().unwrap();
     let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
-    let (good, mut bad) = (Made::new(PEER, 1, 0), Made::new(PEER, 1, 1));
-    bad.id.stream = Uuid::from_u128(8);
+    let (good, bad) = (Made::new(PEER, 1, 0), Made::of(Uuid::from_u128(8), PEER, 1, 0));
     let folder = bed.volume.open_path(&bad.id).parent().unwrap().to_owned();
     std::fs::write(folder, "a file where the folder of the stream belongs").unwrap();
-    for _ in 0..2 {
+    for n in 0..2 {
         bed.keeper.take(Work::Opened(bad.id.clone(), bad.head.clone()));
         bed.keeper.take(Work::Opened(good.id.clone(), good.head.clone()));
-        bed.keeper.take(good.append(0));
+        bed.keeper.take(good.append(n));
         bed.keeper.commit();
     }
-    let end = good.entry.fragments[0].end();
+    let end = good.entry.fragments[1].end();
     let replies = bed.replies();
     assert!(replies.contains(&Reply::Declined(bad.id.clone())), "{replies:?}");
     assert!(
@@ -335,8 +338,12 @@ fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
         !replies.iter().any(|reply| matches!(reply, Reply::Again(_))),
         "{replies:?}"
     );
-    let told = bed.hub.figures().last_refusal.map(|refusal| refusal.id);
-    assert_eq!(told, Some(bad.id), "somebody is told");
+    let told = bed.hub.figures().last_refusal.unwrap();
+    assert_eq!(
+        (told.id, told.reason.as_str()),
+        (bad.id, "VolumeFailed"),
+        "somebody is told"
+    );
 }
 
 #[test]

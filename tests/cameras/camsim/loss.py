@@ -4,6 +4,10 @@ import random
 
 from gi.repository import Gst
 
+# Taken once, at import: see mounts.py.
+PASS, DROP = Gst.PadProbeReturn.OK, Gst.PadProbeReturn.DROP
+LISTS = Gst.PadProbeType.BUFFER_LIST
+PACKETS = Gst.PadProbeType.BUFFER | LISTS
 # Of RFC 6184: single NAL units with slices, fragments of them, and a type that no packet may have.
 SLICES, FU_A, UNDEFINED = range(1, 6), 28, 31
 # Frames between two losses at least, so that each is one of its own.
@@ -25,30 +29,30 @@ class Losses:
     def watch(self, source, medium) -> None:
         """Looks at what the payloader behind this appsrc sends."""
         pad = source.get_parent().get_by_name("pay0").get_static_pad("src")
-        pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._seen, medium)
+        pad.add_probe(PACKETS, self._seen, medium)
 
     def _seen(self, pad, info, medium):
         if medium.client in self.spoilt:
             return _changed(pad, info, _spoil)
         if not self.wanted or medium.base is None or self.session not in (None, medium.session):
-            return Gst.PadProbeReturn.OK
+            return PASS
         all_of_it = _packets(info)
         counter = medium.counter_at(all_of_it[0].pts)
         near = self.dropped and counter - self.dropped[-1] < APART
         if near or not _is_slice(all_of_it[0].extract_dup(0, 14)) or random.random() > 0.2:
-            return Gst.PadProbeReturn.OK
+            return PASS
         self.wanted -= 1
         self.dropped.append(counter)
         rest = list(all_of_it)
         rest.pop(random.randrange(len(rest)))
         for packet in rest:
             pad.get_peer().chain(packet)
-        return Gst.PadProbeReturn.DROP
+        return DROP
 
 
 def unmark(pad) -> None:
     """Takes the marker bit, which ends an access unit (RFC 3640, 3.1), from each packet."""
-    pad.add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, lambda pad, info: _changed(pad, info, _unmark))
+    pad.add_probe(PACKETS, lambda pad, info: _changed(pad, info, _unmark))
 
 
 def _unmark(data: bytearray) -> None:
@@ -61,7 +65,7 @@ def _spoil(data: bytearray) -> None:
 
 
 def _packets(info) -> list:
-    packets = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
+    packets = info.get_buffer_list() if info.type & LISTS else None
     return [packets.get(i) for i in range(packets.length())] if packets else [info.get_buffer()]
 
 
@@ -73,7 +77,7 @@ def _changed(pad, info, change):
         changed = Gst.Buffer.new_wrapped(bytes(data))
         changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
         pad.get_peer().chain(changed)
-    return Gst.PadProbeReturn.DROP
+    return DROP
 
 
 def _is_slice(data: bytes) -> bool:

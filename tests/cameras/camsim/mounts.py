@@ -9,6 +9,10 @@ from gi.repository import GstRtsp, GstRtspServer  # noqa: E402
 
 from . import feed, keeper, kinds, single  # noqa: E402
 
+# Taken here, where there is one thread: GObject makes the class of an enumeration when it is first asked for, and a second thread
+# that asks meanwhile finds it without members.
+USER_AGENT, TRANSPORT = GstRtsp.RTSPHeaderField.USER_AGENT, GstRtsp.RTSPHeaderField.TRANSPORT
+
 # What becomes of the tone beside the video.
 SOUND = {
     kinds.AAC: "voaacenc bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97",
@@ -117,14 +121,14 @@ class Server:
         self.singles.left(client)
 
     def _begins(self, client, context, what: str):
-        _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
+        _, agent = context.request.get_header(USER_AGENT, 0)
         camera = self._camera(context)
         if camera is None or agent == keeper.AGENT:
-            return GstRtsp.RTSPStatusCode.OK
+            return single.OK
         return self.singles.ask(camera, client, what)
 
     def _played(self, client, context) -> None:
-        _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
+        _, agent = context.request.get_header(USER_AGENT, 0)
         self.watchers[client] = (context.uri.abspath.rstrip("/"), agent == keeper.AGENT)
         camera = self._camera(context)
         if camera is not None and context.sessmedia is not None:
@@ -132,8 +136,8 @@ class Server:
             camera.plays(source, client.get_connection().get_ip())
 
     def _set_up(self, _client, context) -> None:
-        _, agent = context.request.get_header(GstRtsp.RTSPHeaderField.USER_AGENT, 0)
-        _, transport = context.request.get_header(GstRtsp.RTSPHeaderField.TRANSPORT, 0)
+        _, agent = context.request.get_header(USER_AGENT, 0)
+        _, transport = context.request.get_header(TRANSPORT, 0)
         camera = self._camera(context)
         if camera is not None and agent != keeper.AGENT:
             camera.set_up(transport)

@@ -5,6 +5,8 @@ import gi
 gi.require_version("GstRtsp", "1.0")
 from gi.repository import GstRtsp  # noqa: E402
 
+# Taken once, at import: see mounts.py.
+OK, NO_SESSION_LEFT = GstRtsp.RTSPStatusCode.OK, GstRtsp.RTSPStatusCode.NOT_ENOUGH_BANDWIDTH
 # What a session begins with: cameras differ.
 SETUP, PLAY = "setup", "play"
 
@@ -30,11 +32,11 @@ class Singles:
     def ask(self, camera, client, what: str):
         """The answer to a client that begins a session."""
         if self.refuses.get(camera.number) != what:
-            return GstRtsp.RTSPStatusCode.OK
+            return OK
         if self.holders.setdefault(camera.number, client) is client:
-            return GstRtsp.RTSPStatusCode.OK
+            return OK
         camera.refused += 1
-        return GstRtsp.RTSPStatusCode.NOT_ENOUGH_BANDWIDTH
+        return NO_SESSION_LEFT
 
     def left(self, client, camera=None) -> None:
         """A client ended its session with a camera, or is gone."""

@@ -166,21 +166,17 @@ impl Trouble {
                 Self::FreezeApi | Self::StopOperator | Self::DeleteLease | Self::WipeStatus
             )
         };
-        let asks_api = |one| {
+        let asks_api = |one: Self| {
             matches!(
                 one,
                 Self::DeletePod(_)
                     | Self::Drain(_)
                     | Self::FillDisk(_)
-                    | Self::FailDisk(_)
-                    | Self::FailSyncs(_)
-                    | Self::FailReads(_)
-                    | Self::StallDisk(_)
                     | Self::StopOperator
                     | Self::PowerOff(_)
                     | Self::DeleteLease
                     | Self::WipeStatus
-            )
+            ) || !one.disk_faults().is_empty()
         };
         let frozen = self == Self::FreezeApi || other == Self::FreezeApi;
         self != other

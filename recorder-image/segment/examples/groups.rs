@@ -5,8 +5,12 @@
 use std::path::Path;
 
 use segment::canonical::{Gop, choose};
+use segment::catalogue::gops;
 use segment::hls::rfc3339;
-use segment::{Catalogue, Role, Volume};
+use segment::{Catalogue, Role, Root, SegmentId, Volume};
+
+/// All of time.
+const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -24,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (at_us, note) in &stream.notes {
             println!("  {} {note}", rfc3339(*at_us));
         }
-        let mut gops = catalogue.gops(*uid, i64::MIN, i64::MAX);
+        let read = |id: &SegmentId, root: &Root| volume.index(id, root);
+        let mut gops = gops(catalogue.parts(*uid, ALL), ALL, read)?;
         let played = choose(gops.clone());
         gops.sort_by(|a, b| (&a.id, a.offset).cmp(&(&b.id, b.offset)));
         for gop in &gops {

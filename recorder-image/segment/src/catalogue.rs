@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::canonical::{Gop, WINDOW_US};
-use crate::entry::{Fragment, SealedEntry};
+use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::hash::{Chain, FrameHash, Root};
 use crate::header::Header;
 use crate::id::{SegmentId, StreamUid};
+use crate::index::Index;
 use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
 use crate::reclaim::{Pin, Pins};
-use crate::retention::floor_us;
+use crate::retention::{Candidate, floor_us};
 use crate::sabotage::{Invariant::I8, breaks};
 use crate::scan::{Place, Scan, scan};
 use crate::volume::{Role, Volume};
@@ -60,10 +60,10 @@ pub struct Copy {
     pub chain: Option<Chain>,
     /// BLAKE3 of the file, once sealed.
     pub root: Option<Root>,
-    /// Its fragments.
-    pub fragments: Vec<Fragment>,
-    /// The hash of every frame.
-    pub hashes: Vec<FrameHash>,
+    /// What it spans.
+    pub extent: Extent,
+    /// Its fragments and the hash of every frame, while they may grow. Those of a sealed copy are beside its file.
+    pub index: Option<Index>,
     /// When this member received it, on its retention clock, seconds since the Unix epoch.
     pub received_s: i64,
 }
@@ -73,6 +73,7 @@ impl Copy {
     pub fn from_scan(found: Scan, state: State, origin: Origin, received_s: i64) -> Self {
         let root = (state == State::Sealed).then(|| *found.hasher.finalize().as_bytes());
         Self {
+            extent: Extent::of(&found.header, &found.index.fragments),
             header: found.header,
             state,
             origin,
@@ -80,14 +81,13 @@ impl Copy {
             length: found.end,
             chain: Some(found.chain),
             root,
-            fragments: found.fragments,
-            hashes: found.hashes,
+            index: Some(found.index),
             received_s,
         }
     }
 
-    /// A sealed copy as its entry says.
-    pub fn from_entry(entry: SealedEntry, origin: Origin, received_s: i64) -> Self {
+    /// A sealed copy as its entry says; with its index, where that is not beside its file.
+    pub fn from_entry(entry: SealedEntry, index: Option<Index>, origin: Origin, received_s: i64) -> Self {
         Self {
             header: entry.header,
             state: State::Sealed,
@@ -96,8 +96,8 @@ impl Copy {
             length: entry.length,
             chain: None,
             root: Some(entry.root),
-            fragments: entry.fragments,
-            hashes: entry.hashes,
+            extent: entry.extent,
+            index,
             received_s,
         }
     }
@@ -109,16 +109,12 @@ impl Copy {
 
     /// Wall clock of the first frame, microseconds since the Unix epoch.
     pub fn start_us(&self) -> i64 {
-        self.fragments
-            .first()
-            .map_or(self.header.opened_us, |f| f.start_us)
+        self.extent.start_us
     }
 
     /// Wall clock of the end of the last frame, microseconds since the Unix epoch.
     pub fn end_us(&self) -> i64 {
-        self.fragments
-            .last()
-            .map_or(self.header.opened_us, Fragment::end_us)
+        self.extent.end_us
     }
 
     /// Up to where the file of a copy that may grow is known.
@@ -126,7 +122,7 @@ impl Copy {
         Some(Place {
             end: self.length,
             chain: self.chain.filter(|_| self.state != State::Sealed)?,
-            fragments: self.fragments.len() as u64,
+            fragments: self.extent.fragments,
             tracks: self.header.tracks(),
         })
     }
@@ -138,33 +134,71 @@ impl Copy {
             length: self.length,
             root: self.root?,
             head_len: self.head_len,
-            fragments: self.fragments.clone(),
-            hashes: self.hashes.clone(),
+            extent: self.extent,
             signature: None,
         })
     }
 
-    /// Its groups of pictures. `followed` says that the same writer went on in the same run, so the last one is complete.
-    pub(crate) fn gops(&self, followed: bool) -> Vec<Gop> {
-        let mut gops: Vec<Gop> = Vec::new();
-        let mut hashes = self.hashes.iter();
-        for fragment in &self.fragments {
-            let frames: Vec<FrameHash> = hashes.by_ref().take(fragment.frames as usize).copied().collect();
-            match gops.last_mut() {
-                Some(gop) if !fragment.key => gop.extend(fragment, frames),
-                last => {
-                    if let Some(gop) = last {
-                        gop.complete = true;
-                    }
-                    gops.push(Gop::begin(&self.header, fragment, frames));
-                }
-            }
+    /// What retention asks of it.
+    pub fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            id: self.id(),
+            received_s: self.received_s,
+            end_us: self.end_us(),
+            length: self.length,
         }
-        if let Some(last) = gops.last_mut() {
-            last.complete = followed;
-        }
-        gops
     }
+
+    /// The line of an inventory for it.
+    pub fn held(&self) -> Held {
+        let sealed = self.state == State::Sealed;
+        Held {
+            id: self.id().clone(),
+            length: self.length,
+            root: self.root.filter(|_| sealed),
+            span_us: sealed.then(|| (self.start_us(), self.end_us())),
+            reclaimed: false,
+        }
+    }
+}
+
+/// A copy whose groups of pictures are to be read, as the catalogue knew it: whoever reads its index holds no lock meanwhile.
+#[derive(Clone, Debug)]
+pub struct Part {
+    header: Header,
+    root: Option<Root>,
+    index: Option<Index>,
+    /// Whether the same writer went on in the same run.
+    followed: bool,
+}
+
+impl Part {
+    /// Its index, from where it is; `None` where the copy left meanwhile.
+    fn index(&mut self, read: impl Fn(&SegmentId, &Root) -> Result<Option<Index>>) -> Result<Option<Index>> {
+        match (self.index.take(), &self.root) {
+            (None, Some(root)) => read(&self.header.id, root),
+            (index, _) => Ok(index),
+        }
+    }
+}
+
+/// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as
+/// [`Volume::index`] does.
+///
+/// # Errors
+/// Those of `read`.
+pub fn gops(
+    parts: Vec<Part>,
+    (from_us, to_us): (i64, i64),
+    read: impl Fn(&SegmentId, &Root) -> Result<Option<Index>>,
+) -> Result<Vec<Gop>> {
+    let mut found = Vec::new();
+    for mut part in parts {
+        let index = part.index(&read)?.unwrap_or_default();
+        let gops = index.gops(&part.header, part.followed).into_iter();
+        found.extend(gops.filter(|gop| gop.start_us < to_us && gop.end_us() > from_us));
+    }
+    Ok(found)
 }
 
 /// One line of an inventory: what one side holds of a segment.
@@ -195,8 +229,8 @@ pub struct Stream {
     pub gaps: Gaps,
     /// Notes: microseconds since the Unix epoch, and what.
     pub notes: Vec<(i64, String)>,
-    /// Up to where the peer holds segments durably, bytes.
-    pub acknowledged: BTreeMap<SegmentId, u64>,
+    /// The end of what the peer said that it holds durably too, microseconds since the Unix epoch.
+    pub acknowledged_us: Option<i64>,
     /// The newest end of what retention removed, microseconds since the Unix epoch.
     pub floor_us: Option<i64>,
     /// Which copies are duplicates, and what stays instead.
@@ -239,7 +273,7 @@ impl Catalogue {
             }
             catalogue.compare_with_files(volume, uid, now_s, &mut report)?;
             catalogue.stream_mut(uid).settle_pins();
-            catalogue.end_stale_gap(uid, volume.store());
+            catalogue.end_stale_gap(volume, uid);
             if let Some(floor) = catalogue.streams.get_mut(&uid).and_then(|s| s.floor_us.as_mut()) {
                 *floor = floor_us(*floor, now_s);
             }
@@ -249,18 +283,22 @@ impl Catalogue {
 
     /// A process that died while a gap lasted never wrote down its end: it ended with the next frame that this member
     /// recorded, if there is one.
-    fn end_stale_gap(&mut self, uid: StreamUid, store: Uuid) {
+    fn end_stale_gap(&mut self, volume: &Volume, uid: StreamUid) {
         let Some(stream) = self.streams.get_mut(&uid) else {
             return;
         };
         let Some(since_us) = stream.gaps.open_since() else {
             return;
         };
-        let own = stream.copies.values().filter(|c| c.origin == Origin::Live);
-        let reclaimed = stream.reclaimed.values().filter(|held| held.id.store == store);
-        let starts = own.flat_map(|c| c.fragments.iter().map(|f| f.start_us));
+        let own = || stream.copies.values().filter(|c| c.origin == Origin::Live);
+        let reclaimed = stream.reclaimed.values();
+        let reclaimed = reclaimed.filter(|held| held.id.store == volume.store());
+        let starts = own().map(Copy::start_us);
         let starts = starts.chain(reclaimed.filter_map(|held| Some(held.span_us?.0)));
-        if let Some(next_us) = starts.filter(|us| *us > since_us).min() {
+        // One that it lies in knows by its index where frames came again.
+        let within = own().filter(|c| c.start_us() <= since_us && c.end_us() > since_us);
+        let again = within.flat_map(|c| fragments(volume, c).into_iter().map(|f| f.start_us));
+        if let Some(next_us) = starts.chain(again).filter(|us| *us > since_us).min() {
             stream.gaps.end_at(next_us);
         }
     }
@@ -277,12 +315,15 @@ impl Catalogue {
         let Stream {
             copies: known,
             reclaimed,
+            floor_us,
             ..
         } = self.streams.entry(uid).or_default();
+        // What retention removed is no surprise.
+        let left = |copy: &Copy| floor_us.is_some_and(|floor| copy.start_us() < floor);
         let missing = known
-            .keys()
-            .filter(|id| !files.contains_key(id) && !reclaimed.contains_key(id));
-        report.missing.extend(missing.cloned());
+            .iter()
+            .filter(|(id, copy)| !files.contains_key(id) && !reclaimed.contains_key(id) && !left(copy));
+        report.missing.extend(missing.map(|(id, _)| id.clone()));
         known.retain(|id, _| files.contains_key(id));
         let unknown = files
             .into_iter()
@@ -350,11 +391,11 @@ impl Catalogue {
     pub fn apply(&mut self, uid: StreamUid, record: Record) {
         match record {
             Record::Sealed { entry, received_s } => {
-                self.upsert(Copy::from_entry(*entry, Origin::Live, received_s));
+                self.upsert(Copy::from_entry(*entry, None, Origin::Live, received_s));
             }
             Record::Received {
                 entry, received_s, ..
-            } => self.upsert(Copy::from_entry(*entry, Origin::Peer, received_s)),
+            } => self.upsert(Copy::from_entry(*entry, None, Origin::Peer, received_s)),
             Record::Evicted { id, end_us } => drop(self.evict(&id, end_us)),
             Record::Gap(gap) => self.push_gap(uid, gap),
             Record::Pinned {
@@ -379,11 +420,6 @@ impl Catalogue {
                 self.stream_mut(uid).reclaimed.insert(id, held);
             }
             Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
-            Record::Acknowledged { ends } => {
-                for (id, end) in ends {
-                    self.acknowledge(&id, end);
-                }
-            }
             Record::Opened { .. } | Record::Partial { .. } | Record::Quarantined { .. } => {}
         }
     }
@@ -404,8 +440,8 @@ impl Catalogue {
         {
             copy.length = fragment.end();
             copy.chain = Some(chain);
-            copy.fragments.push(fragment);
-            copy.hashes.extend_from_slice(hashes);
+            copy.extent.add(&fragment);
+            copy.index.get_or_insert_default().push(fragment, hashes);
         }
     }
 
@@ -424,7 +460,6 @@ impl Catalogue {
     pub fn evict(&mut self, id: &SegmentId, end_us: i64) -> Option<Copy> {
         let stream = self.streams.entry(id.stream).or_default();
         stream.floor_us = Some(stream.floor_us.map_or(end_us, |floor| floor.max(end_us)));
-        stream.acknowledged.remove(id);
         stream.left(id);
         stream.copies.remove(id)
     }
@@ -440,14 +475,19 @@ impl Catalogue {
 
     /// The peer holds a segment durably up to `end`.
     pub fn acknowledge(&mut self, id: &SegmentId, end: u64) {
-        let held = self
-            .streams
-            .entry(id.stream)
-            .or_default()
-            .acknowledged
-            .entry(id.clone())
-            .or_default();
-        *held = (*held).max(end);
+        let Some(stream) = self.streams.get_mut(&id.stream) else {
+            return;
+        };
+        let Some(copy) = stream.copies.get(id) else {
+            return;
+        };
+        let part = || copy.index.as_ref()?.end_us_before(end);
+        let end_us = if end >= copy.length {
+            Some(copy.end_us())
+        } else {
+            part()
+        };
+        stream.acknowledged_us = stream.acknowledged_us.max(end_us);
     }
 
     /// Notes a gap, or the end of one that lasted.
@@ -485,16 +525,8 @@ impl Catalogue {
 
     /// What this member holds, for its peer.
     pub fn inventory(&self) -> Vec<Held> {
-        self.copies()
-            .map(|c| Held {
-                id: c.id().clone(),
-                length: c.length,
-                root: c.root.filter(|_| c.state == State::Sealed),
-                span_us: (c.state == State::Sealed).then(|| (c.start_us(), c.end_us())),
-                reclaimed: false,
-            })
-            .chain(self.reclaimed().cloned())
-            .collect()
+        let held = self.copies().map(Copy::held);
+        held.chain(self.reclaimed().cloned()).collect()
     }
 
     /// The copies of a stream that overlap the time from `from_us` to `to_us`, by identity.
@@ -517,24 +549,19 @@ impl Catalogue {
         )
     }
 
-    /// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`.
-    pub fn gops_of(&self, ids: &[SegmentId], from_us: i64, to_us: i64) -> Vec<Gop> {
-        let found = ids.iter().filter_map(|id| {
-            let stream = self.stream(id.stream)?;
-            let copy = stream.copies.get(id)?;
-            Some(copy.gops(is_followed(stream, copy)))
-        });
-        found
-            .flatten()
-            .filter(|g| g.start_us < to_us && g.end_us() > from_us)
-            .collect()
-    }
-
-    /// The groups of pictures of a stream that overlap the time from `from_us` to `to_us`, of all copies, by start.
-    pub fn gops(&self, uid: StreamUid, from_us: i64, to_us: i64) -> Vec<Gop> {
-        let mut gops = self.gops_of(&self.overlapping(uid, from_us, to_us), from_us, to_us);
-        gops.sort_by(|a, b| (a.start_us, &a.id, a.offset).cmp(&(b.start_us, &b.id, b.offset)));
-        gops
+    /// The copies of a stream that overlap the time from `from_us` to `to_us`, for [`gops`].
+    pub fn parts(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Part> {
+        let Some(stream) = self.stream(uid) else {
+            return Vec::new();
+        };
+        let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
+        let part = |copy: &Copy| Part {
+            header: copy.header.clone(),
+            root: copy.root,
+            index: copy.index.clone(),
+            followed: is_followed(stream, copy),
+        };
+        stream.copies.values().filter(overlaps).map(part).collect()
     }
 }
 
@@ -562,7 +589,25 @@ pub fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> R
         let what = format!("sealed, but damaged at byte {}: {what}", found.end);
         return Err(Error::damaged(path, what));
     }
-    Ok(Copy::from_scan(found, state, origin, now_s))
+    let mut copy = Copy::from_scan(found, state, origin, now_s);
+    if let (Some(root), Some(index)) = (copy.root, &copy.index)
+        && index.write(&volume.index_path(id), &root).is_ok()
+    {
+        copy.index = None;
+    }
+    Ok(copy)
+}
+
+/// The fragments of a copy; none where they cannot be read.
+fn fragments(volume: &Volume, copy: &Copy) -> Vec<Fragment> {
+    let index = match (&copy.index, &copy.root) {
+        (None, Some(root)) => volume.index(copy.id(), root).unwrap_or_else(|e| {
+            tracing::warn!("no index: {e}");
+            None
+        }),
+        (index, _) => index.clone(),
+    };
+    index.map_or_else(Vec::new, |index| index.fragments)
 }
 
 /// What the ledger of `role` should have said of a sealed copy.
@@ -589,9 +634,9 @@ fn is_followed(stream: &Stream, copy: &Copy) -> bool {
     let later = stream.copies.range((Bound::Excluded(id), Bound::Unbounded));
     let next = later
         .take_while(|(next, _)| same_writer(next))
-        .find_map(|(_, next)| next.fragments.first().map(|f| (next.header.run, f.dts)));
-    let end = copy.fragments.last().map(|f| f.dts + f.duration as i64);
-    next.is_some_and(|(run, dts)| run == copy.header.run && Some(dts) == end)
+        .map(|(_, next)| next)
+        .find(|next| next.extent.frames > 0);
+    next.is_some_and(|next| next.header.run == copy.header.run && next.extent.dts.0 == copy.extent.dts.1)
 }
 
 /// What the side that holds `theirs` has and the side that holds `ours` lacks, with the offset from where. Pure.

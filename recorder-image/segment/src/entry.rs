@@ -1,8 +1,10 @@
-//! The index of a segment: its fragments and the hashes of its frames.
+//! What a fragment is, and what the ledger says of a sealed segment. The rest of its index is beside its file: see
+//! [`crate::index`].
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::{FrameHash, Root};
+use crate::catalogue::Held;
+use crate::hash::Root;
 use crate::header::Header;
 
 /// One fragment of a segment file.
@@ -36,6 +38,54 @@ impl Fragment {
     }
 }
 
+/// From where to where a segment goes, and how much it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Wall clock of the first frame (before there is one, of the opening), microseconds since the Unix epoch.
+    pub start_us: i64,
+    /// Wall clock of the end of the last frame, microseconds since the Unix epoch.
+    pub end_us: i64,
+    /// Decoding times of the beginning and of the end in the run, 1/90000 s.
+    pub dts: (i64, i64),
+    /// How many frames it has.
+    pub frames: u64,
+    /// How many fragments it has.
+    pub fragments: u64,
+}
+
+impl Extent {
+    /// A segment that was opened at a time, microseconds since the Unix epoch, and holds nothing yet.
+    pub fn begun(opened_us: i64) -> Self {
+        Self {
+            start_us: opened_us,
+            end_us: opened_us,
+            dts: (0, 0),
+            frames: 0,
+            fragments: 0,
+        }
+    }
+
+    /// A segment with these fragments.
+    pub fn of(header: &Header, fragments: &[Fragment]) -> Self {
+        let mut extent = Self::begun(header.opened_us);
+        for fragment in fragments {
+            extent.add(fragment);
+        }
+        extent
+    }
+
+    /// One fragment more.
+    pub fn add(&mut self, fragment: &Fragment) {
+        if self.fragments == 0 {
+            (self.start_us, self.dts.0) = (fragment.start_us, fragment.dts);
+        }
+        self.end_us = fragment.end_us();
+        self.dts.1 = fragment.dts + fragment.duration as i64;
+        self.frames += u64::from(fragment.frames);
+        self.fragments += 1;
+    }
+}
+
 /// What the ledger says of a sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedEntry {
@@ -47,26 +97,21 @@ pub struct SealedEntry {
     pub root: Root,
     /// Length of the head (`ftyp`, header box, `moov`), bytes.
     pub head_len: u64,
-    /// The fragments, in order.
-    pub fragments: Vec<Fragment>,
-    /// The hash of every frame, in order.
-    pub hashes: Vec<FrameHash>,
+    /// What it spans.
+    pub extent: Extent,
     /// Room for the writer's signature; none yet.
     pub signature: Option<Vec<u8>>,
 }
 
 impl SealedEntry {
-    /// Wall clock of the first frame, microseconds since the Unix epoch.
-    pub fn start_us(&self) -> i64 {
-        self.fragments
-            .first()
-            .map_or(self.header.opened_us, |f| f.start_us)
-    }
-
-    /// Wall clock of the end of the last frame, microseconds since the Unix epoch.
-    pub fn end_us(&self) -> i64 {
-        self.fragments
-            .last()
-            .map_or(self.header.opened_us, Fragment::end_us)
+    /// The line of an inventory for it.
+    pub fn held(&self) -> Held {
+        Held {
+            id: self.header.id.clone(),
+            length: self.length,
+            root: Some(self.root),
+            span_us: Some((self.extent.start_us, self.extent.end_us)),
+            reclaimed: false,
+        }
     }
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::entry::{Fragment, SealedEntry};
+use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::error::{Error, Result};
 use crate::fmp4::{self, Audio, Packet, Sample, Track};
 use crate::hash::{Chain, FrameHash, Root, chain_next, chain_start};
 use crate::header::Header;
 use crate::id::SegmentId;
+use crate::index::Index;
 use crate::sabotage::{Invariant::I2, breaks};
 use crate::scan::{self, Scan};
 use crate::volume::{Volume, rename_new};
@@ -35,10 +36,10 @@ pub struct SegmentFile {
     file: File,
     path: PathBuf,
     sealed_path: PathBuf,
+    index_path: PathBuf,
     header: Header,
     head_len: u64,
-    fragments: Vec<Fragment>,
-    hashes: Vec<FrameHash>,
+    index: Index,
     end: u64,
     chain: Chain,
     hasher: blake3::Hasher,
@@ -88,10 +89,10 @@ impl SegmentFile {
             file,
             path,
             sealed_path,
+            index_path: volume.index_path(&header.id),
             header,
             head_len: head.len() as u64,
-            fragments: Vec::new(),
-            hashes: Vec::new(),
+            index: Index::default(),
             end: head.len() as u64,
             chain: chain_start(head),
             hasher,
@@ -118,10 +119,10 @@ impl SegmentFile {
             file,
             path,
             sealed_path: volume.sealed_path(id),
+            index_path: volume.index_path(id),
             header: found.header,
             head_len: found.head_len,
-            fragments: found.fragments,
-            hashes: found.hashes,
+            index: found.index,
             end: found.end,
             chain: found.chain,
             hasher: found.hasher,
@@ -166,7 +167,7 @@ impl SegmentFile {
         samples: &[Sample],
         sound: Option<(Audio, &[Packet])>,
     ) -> Result<(Bytes, fmp4::Parsed)> {
-        let bytes = fmp4::write_fragment(self.fragments.len() as u64, samples, sound)?;
+        let bytes = fmp4::write_fragment(self.index.fragments.len() as u64, samples, sound)?;
         let hashes: Vec<FrameHash> = samples.iter().map(|s| s.hash).collect();
         let parsed = fmp4::own_fragment(&bytes, self.header.tracks(), &hashes);
         let parsed = parsed.map_err(|e| Error::Media(e.into()))?;
@@ -184,8 +185,8 @@ impl SegmentFile {
         self.hasher.update(bytes);
         self.chain = chain_next(&self.chain, bytes);
         self.end += bytes.len() as u64;
-        self.fragments.push(fragment.clone());
-        self.hashes.extend(parsed.samples.iter().map(|s| s.hash));
+        self.index.fragments.push(fragment.clone());
+        self.index.hashes.extend(parsed.samples.iter().map(|s| s.hash));
         Ok(Appended {
             fragment,
             end: self.end,
@@ -202,7 +203,7 @@ impl SegmentFile {
             self.file.set_len(offset.max(self.head_len)).map_err(io)?;
             let found = scan::scan(&self.path)?;
             (self.end, self.chain, self.hasher) = (found.end, found.chain, found.hasher);
-            (self.fragments, self.hashes) = (found.fragments, found.hashes);
+            self.index = found.index;
         }
         Ok(())
     }
@@ -232,12 +233,12 @@ impl SegmentFile {
 
     /// The fragments so far.
     pub fn fragments(&self) -> &[Fragment] {
-        &self.fragments
+        &self.index.fragments
     }
 
     /// The hash of every frame so far.
     pub fn hashes(&self) -> &[FrameHash] {
-        &self.hashes
+        &self.index.hashes
     }
 
     /// The end of the file, bytes.
@@ -259,19 +260,20 @@ impl SegmentFile {
     pub fn finish(self) -> Finished {
         let root = self.root();
         let entry = SealedEntry {
+            extent: Extent::of(&self.header, &self.index.fragments),
             header: self.header,
             length: self.end,
             root,
             head_len: self.head_len,
-            fragments: self.fragments,
-            hashes: self.hashes,
             signature: None,
         };
         Finished {
             entry,
+            index: self.index,
             file: self.file,
             path: self.path,
             sealed_path: self.sealed_path,
+            index_path: self.index_path,
         }
     }
 }
@@ -295,9 +297,20 @@ fn begun(path: &Path, head: &[u8]) -> Result<Option<File>> {
 #[must_use = "a finished segment is to be synced and renamed"]
 pub struct Finished {
     entry: SealedEntry,
+    index: Index,
     file: File,
     path: PathBuf,
     sealed_path: PathBuf,
+    index_path: PathBuf,
+}
+
+/// A segment that has its sealed name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// What the ledger is to say of it.
+    pub entry: SealedEntry,
+    /// Its index, where the volume refused to keep it beside the file.
+    pub index: Option<Index>,
 }
 
 impl Finished {
@@ -306,13 +319,18 @@ impl Finished {
         &self.entry
     }
 
-    /// Gives the file its sealed name, never replacing one (I2). To be called after a `Volume::sync` that followed the
+    /// Its index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Gives the file its sealed name, never replacing one (I2), and keeps its index beside it. To be called after a `Volume::sync` that followed the
     /// last append, and before the one that makes the name durable.
     ///
     /// # Errors
     /// [`Error::Exists`] if it is sealed already, [`Error::Damaged`] if a refused write left bytes behind its end,
     /// [`Error::Io`].
-    pub fn rename(self) -> Result<SealedEntry> {
+    pub fn rename(self) -> Result<Sealed> {
         let length = self.file.metadata().map_err(|e| Error::io(&self.path, e))?.len();
         if length != self.entry.length {
             let what = format!(
@@ -322,7 +340,14 @@ impl Finished {
             return Err(Error::damaged(self.path, what));
         }
         match rename_new(&self.path, &self.sealed_path) {
-            Ok(()) => Ok(self.entry),
+            Ok(()) => {
+                let kept = self.index.write(&self.index_path, &self.entry.root);
+                let index = kept.is_err().then_some(self.index);
+                Ok(Sealed {
+                    entry: self.entry,
+                    index,
+                })
+            }
             Err(rustix::io::Errno::EXIST) => Err(Error::Exists(self.entry.header.id)),
             Err(e) => Err(Error::io(self.sealed_path, e)),
         }

@@ -15,8 +15,8 @@ use crate::id::{SegmentId, StreamUid};
 use crate::sabotage::{Invariant::I8, breaks};
 use crate::volume::{Role, Volume, file_names};
 
-/// A file is followed by a new one when it has this many bytes.
-pub const ROTATE_BYTES: u64 = 16 << 20;
+/// A file is followed by a new one when it has this many bytes: two days of a stream, or more.
+pub const ROTATE_BYTES: u64 = 1 << 20;
 /// The most bytes that wait for a sync. More are refused: a volume that takes bytes and syncs none must not fill memory.
 const MAX_UNSYNCED: usize = 2 * MAX_RECORD;
 /// The most bytes of one record's payload.
@@ -119,11 +119,6 @@ pub enum Record {
         root: Root,
         /// When it began and ended, microseconds since the Unix epoch.
         span_us: (i64, i64),
-    },
-    /// The peer holds segments durably up to these lengths.
-    Acknowledged {
-        /// Segment and length, bytes.
-        ends: Vec<(SegmentId, u64)>,
     },
 }
 
@@ -338,7 +333,11 @@ impl LedgerReader {
                 (self.number, self.offset, self.chain) = (number, 0, None);
             }
             let path = file_path(&self.dir, self.role, number);
-            let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+            let file = match File::open(&path) {
+                // It said nothing any more, and left meanwhile.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|e| Error::io(&path, e))?,
+            };
             let found = read_file(&path, &file, self.offset, self.chain)?;
             records.extend(found.records);
             if found.end >= FILE_HEAD {
@@ -347,6 +346,22 @@ impl LedgerReader {
         }
         Ok(records)
     }
+}
+
+/// The oldest file of a ledger that has a successor, and what it says.
+pub(crate) fn old_file(
+    volume: &Volume,
+    stream: StreamUid,
+    role: Role,
+) -> Result<Option<(PathBuf, Vec<Record>)>> {
+    let dir = volume.stream_dir(stream);
+    let [oldest, _, ..] = numbers(&dir, role)?[..] else {
+        return Ok(None);
+    };
+    let path = file_path(&dir, role, oldest);
+    let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+    let records = read_file(&path, &file, 0, None)?.records;
+    Ok(Some((path, records)))
 }
 
 /// What was read of one file.

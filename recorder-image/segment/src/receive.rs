@@ -1,11 +1,10 @@
 //! The keeper's side of replication: bytes from a peer count only after they were proven here (I4), and nothing that is
 //! here is changed by them (I3).
 
-use crate::entry::SealedEntry;
 use crate::error::{Error, Result};
 use crate::file::{Appended, Finished, SegmentFile};
 use crate::fmp4::{self, ParsedSample};
-use crate::hash::{Chain, chain_next};
+use crate::hash::{Chain, Root, chain_next};
 use crate::id::SegmentId;
 use crate::sabotage::{Invariant::I4, breaks};
 use crate::volume::Volume;
@@ -34,9 +33,9 @@ pub enum Refusal {
     /// The running hash does not continue that of this copy.
     #[error("{0}: the chain does not continue")]
     BrokenChain(SegmentId),
-    /// The peer's entry does not describe the bytes that are here.
-    #[error("{0}: the entry is not that of its bytes")]
-    WrongEntry(SegmentId),
+    /// The peer's file, as it says, is not what it sent.
+    #[error("{0}: length and root are not those of its bytes")]
+    WrongRoot(SegmentId),
     /// A second content for a sealed identity. It never replaces the first.
     #[error("{0}: sealed here with another content")]
     SecondContent(SegmentId),
@@ -52,7 +51,7 @@ impl Refusal {
             Self::Malformed { .. } => "Malformed",
             Self::WrongOffset { .. } => "WrongOffset",
             Self::BrokenChain(_) => "BrokenChain",
-            Self::WrongEntry(_) => "WrongEntry",
+            Self::WrongRoot(_) => "WrongRoot",
             Self::SecondContent(_) => "SecondContent",
             Self::Volume(_) => "VolumeFailed",
         }
@@ -177,22 +176,17 @@ impl Receiving {
         })
     }
 
-    /// Compares the writer's entry with this side's own bytes; the result is to be synced and renamed.
+    /// Compares the length and the root of the writer's file with this side's own bytes, of which all else that is said of a segment is
+    /// derived; the result is to be synced and renamed.
     ///
     /// # Errors
-    /// [`Refusal::WrongEntry`]; then the copy's file stays as it is, open.
-    pub fn finish(self, entry: &SealedEntry) -> Result<Finished, Refusal> {
+    /// [`Refusal::WrongRoot`]; then the copy's file stays as it is, open.
+    pub fn finish(self, length: u64, root: &Root) -> Result<Finished, Refusal> {
         let file = &self.file;
-        let same = file.end() == entry.length
-            && file.root() == entry.root
-            && file.head_len() == entry.head_len
-            && file.header() == &entry.header
-            && file.fragments() == &entry.fragments[..]
-            && file.hashes() == &entry.hashes[..];
-        if same || breaks(I4) {
+        if (file.end(), &file.root()) == (length, root) || breaks(I4) {
             return Ok(self.file.finish());
         }
         let id = file.header().id.clone();
-        Err(Refusal::WrongEntry(id))
+        Err(Refusal::WrongRoot(id))
     }
 }

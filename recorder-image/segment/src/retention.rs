@@ -1,5 +1,7 @@
 //! What a member evicts, by its own policy alone (I11), and the clock it does it by.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
@@ -24,10 +26,10 @@ pub struct Policy {
 }
 
 /// What is asked of a sealed (or closed partial) copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
     /// The segment.
-    pub id: SegmentId,
+    pub id: &'a SegmentId,
     /// When this member received it, on the retention clock, seconds since the Unix epoch.
     pub received_s: i64,
     /// Wall clock of its end, microseconds since the Unix epoch.
@@ -36,31 +38,55 @@ pub struct Candidate {
     pub length: u64,
 }
 
-/// What leaves now, oldest media first. Ages count from the receipt; for size the oldest media leave, whenever they were
-/// received. Pure.
-pub fn evictions(mut held: Vec<Candidate>, now_s: i64, policy: &Policy) -> Vec<SegmentId> {
-    held.sort_by(|a, b| (a.end_us, &a.id).cmp(&(b.end_us, &b.id)));
-    let since = |c: &Candidate| {
-        if breaks(I11) {
-            c.end_us / 1_000_000
+impl Candidate<'_> {
+    /// How old it is.
+    fn age(&self, now_s: i64) -> Duration {
+        let since_s = if breaks(I11) {
+            self.end_us / 1_000_000
         } else {
-            c.received_s
-        }
-    };
-    let age = |c: &Candidate| Duration::from_secs(u64::try_from(now_s - since(c)).unwrap_or(0));
-    // I11: minAge is undercut by nothing.
-    let free = |c: &Candidate| age(c) >= policy.min_age;
-    let too_old = |c: &Candidate| free(c) && policy.max_age.is_some_and(|max| age(c) > max);
-    let stays = held.iter().filter(|c| !too_old(c));
-    let mut total: u64 = stays.map(|c| c.length).sum();
-    let mut out = Vec::new();
+            self.received_s
+        };
+        Duration::from_secs(u64::try_from(now_s - since_s).unwrap_or(0))
+    }
+}
+
+/// What leaves now, oldest media first, and at most so many. Ages count from the receipt; for size the oldest media leave, whenever they
+/// were received. Pure. It looks at all that is held, and puts in order only what leaves.
+pub fn evictions<'a>(
+    held: impl Iterator<Item = Candidate<'a>>,
+    now_s: i64,
+    policy: &Policy,
+    most: usize,
+) -> Vec<SegmentId> {
+    let mut stays: u64 = 0;
+    // With whether it is too old; the oldest media on top.
+    let mut free = Vec::new();
     for candidate in held {
-        let too_much = free(&candidate) && policy.max_bytes.is_some_and(|max| total > max);
-        if too_old(&candidate) {
-            out.push(candidate.id);
-        } else if too_much {
-            total -= candidate.length;
-            out.push(candidate.id);
+        let age = candidate.age(now_s);
+        let too_old = policy.max_age.is_some_and(|max| age > max);
+        stays += candidate.length;
+        // I11: minAge is undercut by nothing.
+        if age >= policy.min_age {
+            stays -= candidate.length * u64::from(too_old);
+            if too_old || policy.max_bytes.is_some() {
+                let order = (candidate.end_us, candidate.id);
+                free.push(Reverse((order, candidate.length, too_old)));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    let mut free = BinaryHeap::from(free);
+    let mut old = free.iter().filter(|Reverse((.., too_old))| *too_old).count();
+    while out.len() < most
+        && (old > 0 || policy.max_bytes.is_some_and(|max| stays > max))
+        && let Some(Reverse(((_, id), length, too_old))) = free.pop()
+    {
+        if too_old {
+            old -= 1;
+            out.push(id.clone());
+        } else if policy.max_bytes.is_some_and(|max| stays > max) {
+            stays -= length;
+            out.push(id.clone());
         }
     }
     out
@@ -155,26 +181,23 @@ fn newest_receipt(volume: &Volume) -> Result<Option<i64>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::entry::SealedEntry;
+    use crate::entry::{Extent, SealedEntry};
     use crate::header::{ClockSource, Header};
     use crate::ledger::Ledger;
     use uuid::Uuid;
 
-    fn held(sequence: u64, received_s: i64, end_s: i64) -> Candidate {
-        let id = SegmentId {
+    fn id(sequence: u64) -> SegmentId {
+        SegmentId {
             stream: Uuid::nil(),
             store: Uuid::nil(),
             member: "m".into(),
             incarnation: 1,
             sequence,
-        };
-        Candidate {
-            id,
-            received_s,
-            end_us: end_s * 1_000_000,
-            length: 10,
         }
     }
+
+    /// Number, receipt and end of a segment of ten bytes, seconds.
+    type Held = (u64, i64, i64);
 
     fn entry(id: SegmentId) -> SealedEntry {
         let header = Header {
@@ -194,26 +217,39 @@ mod tests {
             length: 0,
             root: [0; 32],
             head_len: 0,
-            fragments: Vec::new(),
-            hashes: Vec::new(),
+            extent: Extent::begun(0),
             signature: None,
         }
     }
 
-    fn leaving(held: &[Candidate], min: u64, max: Option<u64>, max_bytes: Option<u64>) -> Vec<u64> {
+    fn leaving(held: &[Held], min: u64, max: Option<u64>, max_bytes: Option<u64>) -> Vec<u64> {
         let policy = Policy {
             min_age: Duration::from_secs(min),
             max_age: max.map(Duration::from_secs),
             max_bytes,
         };
-        let out = evictions(held.to_vec(), 1000, &policy);
-        out.into_iter().map(|id| id.sequence).collect()
+        let ids: Vec<SegmentId> = held.iter().map(|(sequence, ..)| id(*sequence)).collect();
+        let candidates = held
+            .iter()
+            .zip(&ids)
+            .map(|((_, received_s, end_s), id)| Candidate {
+                id,
+                received_s: *received_s,
+                end_us: end_s * 1_000_000,
+                length: 10,
+            });
+        let all = evictions(candidates.clone(), 1000, &policy, usize::MAX);
+        for most in 0..all.len() {
+            let some = evictions(candidates.clone(), 1000, &policy, most);
+            assert_eq!(some, all[..most], "the oldest first");
+        }
+        all.into_iter().map(|id| id.sequence).collect()
     }
 
     #[test]
     fn for_size_the_oldest_media_leave_whenever_they_came() {
         // 2 is old media that came last, from the peer.
-        let all = [held(0, 100, 100), held(1, 200, 200), held(2, 900, 50)];
+        let all = [(0, 100, 100), (1, 200, 200), (2, 900, 50)];
         assert_eq!(leaving(&all, 0, None, Some(20)), [2]);
         assert_eq!(leaving(&all, 0, None, Some(10)), [2, 0]);
         assert_eq!(leaving(&all, 0, None, Some(30)), [0; 0]);
@@ -221,7 +257,7 @@ mod tests {
 
     #[test]
     fn i11_min_age_is_undercut_by_nothing_and_max_age_counts_from_the_receipt() {
-        let all = [held(0, 100, 100), held(1, 200, 200), held(2, 900, 50)];
+        let all = [(0, 100, 100), (1, 200, 200), (2, 900, 50)];
         assert_eq!(leaving(&all, 150, None, Some(0)), [0, 1], "2 came 100 s ago");
         assert_eq!(leaving(&all, 0, Some(850), None), [0]);
         // What leaves by age does not count for size.
@@ -270,7 +306,7 @@ mod tests {
             assert_eq!(now_s(5000), 5000, "nothing was ever received");
         }
         for (stream, received_s) in [(1, 4000), (2, 3000)] {
-            let mut id = held(0, 0, 0).id;
+            let mut id = id(0);
             id.stream = Uuid::from_u128(stream);
             let (mut ledger, _) = Ledger::open(&volume, id.stream, Role::Recorder).unwrap();
             let entry = Box::new(entry(id));

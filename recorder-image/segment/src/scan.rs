@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fmp4;
 use crate::hash::{Chain, FrameHash, chain_next, chain_start};
 use crate::header::Header;
+use crate::index::Index;
 
 /// The whole part of a segment file.
 #[derive(Clone, Debug)]
@@ -17,10 +18,8 @@ pub struct Scan {
     pub header: Header,
     /// Length of the head, bytes.
     pub head_len: u64,
-    /// The whole, hash-correct fragments.
-    pub fragments: Vec<Fragment>,
-    /// The hash of every frame in them.
-    pub hashes: Vec<FrameHash>,
+    /// The whole, hash-correct fragments, and the hash of every frame in them.
+    pub index: Index,
     /// Where they end, bytes.
     pub end: u64,
     /// The chain there.
@@ -48,8 +47,7 @@ pub fn scan_bytes(data: &[u8]) -> Result<Scan, &'static str> {
     let head = fmp4::head(data)?;
     let mut found = Scan {
         head_len: head.len as u64,
-        fragments: Vec::new(),
-        hashes: Vec::new(),
+        index: Index::default(),
         end: head.len as u64,
         chain: chain_start(&data[..head.len]),
         hasher: blake3::Hasher::new(),
@@ -58,7 +56,7 @@ pub fn scan_bytes(data: &[u8]) -> Result<Scan, &'static str> {
     };
     while (found.end as usize) < data.len() {
         match fmp4::fragment(&data[found.end as usize..], found.header.tracks()) {
-            Ok(parsed) if parsed.number == found.fragments.len() as u64 => found.push(data, &parsed),
+            Ok(parsed) if parsed.number == found.index.fragments.len() as u64 => found.push(data, &parsed),
             Ok(_) => found.torn = Some("a fragment out of order"),
             Err(what) => found.torn = Some(what),
         }
@@ -74,8 +72,8 @@ impl Scan {
     fn push(&mut self, data: &[u8], parsed: &fmp4::Parsed) {
         let begin = self.end as usize;
         self.chain = chain_next(&self.chain, &data[begin..begin + parsed.len]);
-        self.fragments.push(index(self.end, parsed));
-        self.hashes.extend(parsed.samples.iter().map(|s| s.hash));
+        self.index.fragments.push(index(self.end, parsed));
+        self.index.hashes.extend(parsed.samples.iter().map(|s| s.hash));
         self.end += parsed.len as u64;
     }
 }

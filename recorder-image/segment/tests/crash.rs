@@ -64,7 +64,7 @@ fn write_for_ever(dir: &Path) -> ! {
         }
         let mut sealed = Vec::new();
         for (file, ledger) in open.into_iter().zip(&mut ledgers) {
-            let entry = file.finish().rename().unwrap();
+            let entry = file.finish().rename().unwrap().entry;
             ledger
                 .append(&Record::Sealed {
                     entry: Box::new(entry.clone()),

@@ -89,8 +89,8 @@ fn i2_a_segment_is_closed_as_what_was_durable_before_a_failed_sync() {
     let resumed = SegmentFile::resume_durable(&volume, &id, durable).unwrap();
     assert_eq!((resumed.end(), resumed.chain()), (durable, chain));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), durable);
-    let entry = resumed.finish().rename().unwrap();
-    assert_eq!(entry.hashes.len(), 25);
+    let entry = resumed.finish().rename().unwrap().entry;
+    assert_eq!(entry.extent.frames, 25);
     // Durable bytes that are gone are not made up.
     let mut file =
         SegmentFile::create(&volume, header(1, volume.store(), "a", 1, 1, 0), &clip().track).unwrap();
@@ -119,5 +119,5 @@ fn i2_bytes_behind_the_end_of_a_segment_are_not_sealed() {
     assert!(matches!(file.finish().rename(), Err(Error::Damaged { .. })));
     assert!(!volume.sealed_path(&id).exists());
     let closed = SegmentFile::resume_durable(&volume, &id, end).unwrap();
-    assert_eq!(closed.finish().rename().unwrap().length, end);
+    assert_eq!(closed.finish().rename().unwrap().entry.length, end);
 }

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use segment::canonical::choose;
+use segment::catalogue::gops as gops_of;
 use segment::compared::joined;
 use segment::ledger::{Gap, Record};
 use segment::timeline::{GapState, TimelineGap, gaps};
 use segment::{
-    Catalogue, ClockSource, Compared, Copy, Fragment, FrameHash, Header, Origin, SealedEntry, SegmentId,
+    Catalogue, ClockSource, Compared, Copy, Extent, Fragment, FrameHash, Header, Index, Origin, SealedEntry,
+    SegmentId,
 };
 use uuid::Uuid;
 
@@ -18,6 +20,8 @@ const HOUR: u64 = 3600 * GROUP;
 const OWN: Uuid = Uuid::from_u128(1);
 const PEER: Uuid = Uuid::from_u128(2);
 const STREAM: Uuid = Uuid::from_u128(9);
+/// All of time.
+const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 const CAUSES: [&str; 4] = ["PacketLoss", "Watchdog", "Disconnected", "RecorderRestart"];
 
 /// SplitMix64: the same holes for the same seed.
@@ -122,34 +126,35 @@ fn segment(store: Uuid, sequence: u64, run: u64, stretches: &[(u64, u64)]) -> Co
             at = until;
         }
     }
-    let entry = SealedEntry {
-        header: Header {
-            id: SegmentId {
-                stream: STREAM,
-                store,
-                member: format!("m-{store}"),
-                incarnation: 1,
-                sequence,
-            },
-            stream_name: "cam".into(),
-            pair_epoch: 1,
-            stream_epoch: 0,
-            owner: store == OWN,
-            run: Uuid::from_u64_pair(store.as_u64_pair().1, run),
-            opened_us: fragments[0].start_us,
-            clock: ClockSource::Own,
-            hevc: false,
-            audio: None,
+    let header = Header {
+        id: SegmentId {
+            stream: STREAM,
+            store,
+            member: format!("m-{store}"),
+            incarnation: 1,
+            sequence,
         },
+        stream_name: "cam".into(),
+        pair_epoch: 1,
+        stream_epoch: 0,
+        owner: store == OWN,
+        run: Uuid::from_u64_pair(store.as_u64_pair().1, run),
+        opened_us: fragments[0].start_us,
+        clock: ClockSource::Own,
+        hevc: false,
+        audio: None,
+    };
+    let entry = SealedEntry {
+        extent: Extent::of(&header, &fragments),
+        header,
         length: fragments.last().unwrap().end(),
         root: [0; 32],
         head_len: 1000,
-        fragments,
-        hashes,
         signature: None,
     };
+    let index = Index { fragments, hashes };
     let origin = if store == OWN { Origin::Live } else { Origin::Peer };
-    Copy::from_entry(entry, origin, 0)
+    Copy::from_entry(entry, Some(index), origin, 0)
 }
 
 /// What this member recorded: a segment for each stretch between holes that end with a key frame. After a hole of less than a
@@ -194,7 +199,7 @@ fn span((first, end): (u64, u64)) -> (i64, i64) {
 type Found = (i64, i64, String, GapState);
 
 fn found(catalogue: &Catalogue, compared: &Compared) -> Vec<Found> {
-    let chosen = choose(catalogue.gops(STREAM, i64::MIN, i64::MAX));
+    let chosen = choose(gops_of(catalogue.parts(STREAM, ALL), ALL, |_, _| Ok(None)).unwrap());
     let noted = &catalogue.stream(STREAM).unwrap().gaps;
     let shown = |gap: TimelineGap| (gap.start_us, gap.end_us.unwrap(), gap.cause, gap.state);
     gaps(&chosen, noted, OWN, compared)

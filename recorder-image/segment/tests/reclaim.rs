@@ -4,11 +4,12 @@
 mod common;
 
 use bytes::Bytes;
+use segment::catalogue::gops;
 use segment::reclaim::propose::{MARGIN_US, kept_instead_of};
 use segment::reclaim::{PeerPins, Pin, Proof, Stays, may_remove};
 use segment::{
-    Audio, AudioCodec, AudioTrack, Catalogue, Ledger, Packet, Record, Role, SealedEntry, SegmentFile, Track,
-    Volume,
+    Audio, AudioCodec, AudioTrack, Catalogue, Ledger, Packet, Record, Role, Root, SealedEntry, SegmentFile,
+    SegmentId, Track, Volume,
 };
 use uuid::Uuid;
 
@@ -64,7 +65,7 @@ fn sealed(
             .unwrap();
     }
     volume.sync().unwrap();
-    file.finish().rename().unwrap()
+    file.finish().rename().unwrap().entry
 }
 
 impl Bed {
@@ -124,7 +125,8 @@ fn a_restart_knows_what_is_pinned_and_what_is_gone() {
     let before = bed.load();
     let copy = before.get(&bed.pin.duplicate).unwrap().clone();
     let around = (copy.start_us() - MARGIN_US, copy.end_us() + MARGIN_US);
-    let gops = before.gops(STREAM, around.0, around.1);
+    let read = |id: &SegmentId, root: &Root| bed.volume.index(id, root);
+    let gops = gops(before.parts(STREAM, around), around, read).unwrap();
     assert_eq!(
         kept_instead_of(&bed.pin.duplicate, &gops),
         Some(bed.pin.kept.clone())

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{clip, decode_errors, folder, header, probed_frames, sample, write};
+use common::{clip, decode_errors, folder, gops, header, probed_frames, sample, write};
 use segment::canonical::choose;
 use segment::receive::Receiving;
 use segment::{Catalogue, Error, Ledger, Record, Refusal, Role, SegmentFile, State, Volume, fmp4, hls, scan};
@@ -22,7 +22,7 @@ fn players_take_every_frame() {
     let id = file.header().id.clone();
     assert_eq!(probed_frames(&volume.open_path(&id)), 250, "while it is open");
     volume.sync().unwrap();
-    let entry = file.finish().rename().unwrap();
+    let entry = file.finish().rename().unwrap().entry;
     let sealed = volume.sealed_path(&id);
     assert_eq!(
         (probed_frames(&sealed), decode_errors(&sealed)),
@@ -32,7 +32,7 @@ fn players_take_every_frame() {
         entry.root,
         *blake3::hash(&std::fs::read(&sealed).unwrap()).as_bytes()
     );
-    assert_eq!((entry.start_us(), entry.end_us()), (0, 10_000_000));
+    assert_eq!((entry.extent.start_us, entry.extent.end_us), (0, 10_000_000));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_torn_tail_is_cut_after_the_last_whole_fragment() {
     flipped[ends[2] as usize + 300] ^= 1;
     let found = scan::scan_bytes(&flipped).unwrap();
     assert_eq!(
-        (found.fragments.len(), found.torn.is_some()),
+        (found.index.fragments.len(), found.torn.is_some()),
         (3, true),
         "a flipped bit is seen"
     );
@@ -143,12 +143,14 @@ fn i4_received_bytes_count_only_after_they_were_proven() {
         );
     }
     let entry = file.finish().entry().clone();
-    let mut wrong = entry.clone();
-    wrong.root[0] ^= 1;
-    assert!(copy.finish(&wrong).unwrap_err().blames_peer());
-    let copy = Receiving::resume(&keeper, &id).unwrap();
-    let sealed = copy.finish(&entry).unwrap().rename().unwrap();
-    assert_eq!(sealed, entry);
+    let mut wrong = entry.root;
+    wrong[0] ^= 1;
+    for (length, root) in [(entry.length, wrong), (entry.length - 1, entry.root)] {
+        assert!(copy.finish(length, &root).unwrap_err().blames_peer());
+        copy = Receiving::resume(&keeper, &id).unwrap();
+    }
+    let sealed = copy.finish(entry.length, &entry.root).unwrap().rename().unwrap();
+    assert_eq!(sealed.entry, entry);
     let second = Receiving::create(&keeper, &id, &bytes[..entry.head_len as usize]).unwrap_err();
     assert!(matches!(second, Refusal::SecondContent(_)));
 }
@@ -223,7 +225,7 @@ fn i8_the_index_is_rebuilt_from_the_media_alone() {
             header(1, volume.store(), "a", 1, sequence, from),
             from..from + 50,
         );
-        let entry = Box::new(file.finish().rename().unwrap());
+        let entry = Box::new(file.finish().rename().unwrap().entry);
         ledger.append(&Record::Sealed { entry, received_s: 7 }).unwrap();
     }
     drop(write(
@@ -247,7 +249,7 @@ fn i8_the_index_is_rebuilt_from_the_media_alone() {
         assert_eq!(&found, copy);
         rebuilt.upsert(found);
     }
-    let frames: usize = choose(rebuilt.gops(uuid::Uuid::from_u128(1), 0, i64::MAX))
+    let frames: usize = choose(gops(&rebuilt, &volume))
         .iter()
         .map(|c| c.gop.hashes.len())
         .sum();
@@ -267,7 +269,7 @@ fn one_playlist_plays_over_the_seam_of_two_writers() {
     );
     drop((died, went_on));
     let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
-    let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
+    let chosen = choose(gops(&catalogue, &volume));
     let frames: usize = chosen.iter().map(|c| c.gop.hashes.len()).sum();
     assert_eq!(frames, 250);
     let text = hls::playlist(
@@ -297,7 +299,7 @@ fn a_hole_is_said_in_the_playlist() {
         150..200,
     ));
     let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
-    let chosen = choose(catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX));
+    let chosen = choose(gops(&catalogue, &volume));
     let text = hls::playlist(&chosen, &hls::Kind::Ended, segment::SegmentId::stem, |_| 1);
     assert_eq!(text.matches("#EXT-X-GAP\n#EXTINF:4.000000,").count(), 1, "{text}");
     let gaps = segment::timeline::gaps(&chosen, &[], volume.store(), &segment::Compared::default());
@@ -352,7 +354,7 @@ fn a_ledger_is_read_as_it_grows_over_rotations() {
         ledger
             .append(&Record::Note {
                 at_us: i,
-                what: "x".repeat(1 << 20),
+                what: "x".repeat(1 << 16),
             })
             .unwrap();
         ledger.synced();
@@ -439,8 +441,7 @@ fn the_next_segment_of_a_stream_is_not_always_one_higher() {
     other_run.run = uuid::Uuid::from_u128(99);
     drop(write(&volume, other_run, 50..75));
     let (catalogue, _) = Catalogue::load(&volume, 0).unwrap();
-    let gops = catalogue.gops(uuid::Uuid::from_u128(1), i64::MIN, i64::MAX);
-    let complete: Vec<bool> = gops.iter().map(|g| g.complete).collect();
+    let complete: Vec<bool> = gops(&catalogue, &volume).iter().map(|g| g.complete).collect();
     assert_eq!(complete, [true, false, false]);
 }
 
@@ -496,7 +497,7 @@ fn a_file_that_grew_is_read_from_where_it_was_known() {
     }
     known = catalogue.get(&id).unwrap().clone();
     assert_eq!(known, read());
-    assert_eq!(known.hashes.len(), 53);
+    assert_eq!(known.extent.frames, 53);
 }
 
 #[test]
@@ -510,7 +511,7 @@ fn i8_what_was_rebuilt_from_files_is_in_the_ledger_from_then_on() {
         (peer, "b", Role::Replicator),
     ] {
         let file = write(&volume, header(1, store, member, 1, 0, 0), 0..25);
-        let id = file.finish().rename().unwrap().header.id;
+        let id = file.finish().rename().unwrap().entry.header.id;
         let (catalogue, report) = Catalogue::load(&volume, 7).unwrap();
         assert_eq!(report.rebuilt.first(), Some(&id));
         let cuts = catalogue.record_rebuilt(&volume, &report, role);
@@ -533,11 +534,12 @@ fn a_sealed_file_that_rotted_is_unreadable_and_has_no_root() {
     let (_dir, path) = folder();
     let volume = volume(&path);
     let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50);
-    let entry = file.finish().rename().unwrap();
+    let offset = file.fragments()[4].offset as usize;
+    let entry = file.finish().rename().unwrap().entry;
     let sealed = volume.sealed_path(&entry.header.id);
     let whole = std::fs::read(&sealed).unwrap();
     let mut flipped = whole.clone();
-    flipped[entry.fragments[4].offset as usize + 300] ^= 1;
+    flipped[offset + 300] ^= 1;
     let mut longer = whole.clone();
     longer.extend_from_slice(b"more");
     for rotten in [&flipped[..], &longer, &whole[..whole.len() - 1]] {
@@ -588,7 +590,7 @@ fn a_rotation_that_failed_is_tried_again() {
     let uid = uuid::Uuid::from_u128(1);
     let note = |at_us| Record::Note {
         at_us,
-        what: "x".repeat(1 << 20),
+        what: "x".repeat(1 << 16),
     };
     // What a full disk, or another hand, left in the place of the next file.
     for left in [0, 17, 60] {
@@ -631,4 +633,60 @@ fn a_file_without_a_head_is_begun_again_with_the_chain_before_it() {
     assert!(cut.is_empty(), "nothing was lost");
     ledger.append(&note).unwrap();
     assert_eq!(std::fs::read(&next).unwrap()[8..40], first[first.len() - 32..]);
+}
+
+#[test]
+fn i8_an_index_that_is_gone_or_damaged_is_read_from_the_segment_again() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50);
+    let finished = file.finish();
+    let whole = finished.index().clone();
+    let sealed = finished.rename().unwrap();
+    assert_eq!(sealed.index, None, "it is beside the file");
+    let (id, root) = (sealed.entry.header.id, sealed.entry.root);
+    let beside = volume.index_path(&id);
+    let kept = std::fs::read(&beside).unwrap();
+    for damaged in [None, Some(&kept[..kept.len() / 2]), Some(&b""[..])] {
+        match damaged {
+            Some(bytes) => std::fs::write(&beside, bytes).unwrap(),
+            None => std::fs::remove_file(&beside).unwrap(),
+        }
+        assert_eq!(volume.index(&id, &root).unwrap().as_ref(), Some(&whole));
+        assert_eq!(std::fs::read(&beside).unwrap(), kept, "and is there again");
+    }
+    std::fs::remove_file(&beside).unwrap();
+    let mut rotten = std::fs::read(volume.sealed_path(&id)).unwrap();
+    rotten.pop();
+    std::fs::write(volume.sealed_path(&id), rotten).unwrap();
+    let rotted = volume.index(&id, &root);
+    assert!(matches!(rotted, Err(Error::Damaged { .. })), "{rotted:?}");
+    std::fs::remove_file(volume.sealed_path(&id)).unwrap();
+    assert_eq!(volume.index(&id, &root).unwrap(), None);
+}
+
+#[test]
+fn an_index_without_its_segment_is_a_stray() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let stream = uuid::Uuid::from_u128(1);
+    let seal = |sequence, frames: std::ops::Range<u64>| {
+        let file = write(
+            &volume,
+            header(1, volume.store(), "a", 1, sequence, frames.start),
+            frames,
+        );
+        file.finish().rename().unwrap().entry.header.id
+    };
+    let (stays, leaves) = (seal(0, 0..25), seal(1, 25..50));
+    assert_eq!(
+        volume.stray_indexes(stream).unwrap(),
+        Vec::<std::path::PathBuf>::new()
+    );
+    std::fs::remove_file(volume.sealed_path(&leaves)).unwrap();
+    assert_eq!(
+        volume.stray_indexes(stream).unwrap(),
+        [volume.index_path(&leaves)]
+    );
+    assert!(volume.index_path(&stays).exists());
 }

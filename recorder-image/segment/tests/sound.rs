@@ -91,7 +91,7 @@ fn recorded(
     volume: &Volume,
     track: &AudioTrack,
     all: &[Packet],
-) -> (std::path::PathBuf, segment::SealedEntry) {
+) -> (std::path::PathBuf, segment::SealedEntry, segment::Index) {
     let tracks = Track {
         audio: Some(track.clone()),
         ..clip().track.clone()
@@ -105,8 +105,10 @@ fn recorded(
         file.append(&samples, &sound).unwrap();
     }
     volume.sync().unwrap();
-    let entry = file.finish().rename().unwrap();
-    (volume.sealed_path(&entry.header.id), entry)
+    let finished = file.finish();
+    let index = finished.index().clone();
+    let entry = finished.rename().unwrap().entry;
+    (volume.sealed_path(&entry.header.id), entry, index)
 }
 
 /// Codec, packets and seconds of each stream, as ffprobe finds them.
@@ -147,7 +149,7 @@ fn players_find_the_sound_and_hiding_it_leaves_the_video() {
     for (name, (track, all)) in made {
         let dir = tempfile::tempdir().unwrap();
         let volume = Volume::open(&dir.path().join("media"), Role::Recorder).unwrap();
-        let (path, entry) = recorded(&volume, &track, &all);
+        let (path, entry, index) = recorded(&volume, &track, &all);
         let found = probed(&path);
         assert_eq!((&found[0].0[..], found[0].1), ("h264", SECONDS * 25), "{name}");
         assert_eq!(found[1].0, name);
@@ -156,7 +158,7 @@ fn players_find_the_sound_and_hiding_it_leaves_the_video() {
         let mut data = std::fs::read(&path).unwrap();
         let mut hidden: Vec<usize> = sound_in_head(&data[..entry.head_len as usize]);
         assert_eq!(hidden.len(), 2);
-        for f in &entry.fragments {
+        for f in &index.fragments {
             let header = |at: u64| data[at as usize..].first_chunk().copied().ok_or(());
             let found = sound_in_fragment(f.offset, f.end(), header).unwrap();
             hidden.extend(found.into_iter().map(|at| at as usize));
@@ -179,19 +181,21 @@ fn i4_a_copy_with_sound_is_proven_and_sealed_by_its_keeper() {
     let dir = tempfile::tempdir().unwrap();
     let volume = |name: &str, role| Volume::open(&dir.path().join(name), role).unwrap();
     let (own, peer) = (volume("own", Role::Recorder), volume("peer", Role::Replicator));
-    let (path, entry) = recorded(&own, &track, &all);
+    let (path, entry, index) = recorded(&own, &track, &all);
     let data = std::fs::read(&path).unwrap();
     let head = &data[..entry.head_len as usize];
     let id = &entry.header.id;
     let mut copy = Receiving::create(&peer, id, head).unwrap();
     let mut chain = segment::hash::chain_start(head);
-    for f in &entry.fragments {
+    for f in &index.fragments {
         let bytes = &data[f.offset as usize..f.end() as usize];
         chain = segment::hash::chain_next(&chain, bytes);
         copy.append(f.offset, &chain, bytes).unwrap();
     }
     peer.sync().unwrap();
-    assert_eq!(copy.finish(&entry).unwrap().rename().unwrap(), entry);
+    let finished = copy.finish(entry.length, &entry.root).unwrap();
+    assert_eq!(finished.index(), &index);
+    assert_eq!(finished.rename().unwrap().entry, entry);
     let scanned = segment::scan::scan(&peer.sealed_path(id)).unwrap();
     assert_eq!((scanned.torn, scanned.end), (None, entry.length));
     // A program that knows nothing of sound takes the head for none of its own.
@@ -204,9 +208,9 @@ fn a_segment_with_sound_is_cut_after_its_last_whole_fragment() {
     let (track, all) = g711(AudioCodec::Pcma);
     let dir = tempfile::tempdir().unwrap();
     let volume = Volume::open(&dir.path().join("media"), Role::Recorder).unwrap();
-    let (path, entry) = recorded(&volume, &track, &all);
+    let (path, entry, index) = recorded(&volume, &track, &all);
     let data = std::fs::read(&path).unwrap();
-    let last = entry.fragments.last().unwrap();
+    let last = index.fragments.last().unwrap();
     for cut in [1, 200, u64::from(last.len) - 1] {
         let torn = &data[..(entry.length - cut) as usize];
         let found = segment::scan::scan_bytes(torn).unwrap();

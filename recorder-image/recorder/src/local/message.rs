@@ -40,8 +40,8 @@ pub enum ToReplicator {
     },
     /// A segment was sealed: renamed, its folder and its ledger record synced (I2).
     Sealed {
-        /// The whole entry as it stands in the ledger.
-        entry: Box<SealedEntry>,
+        /// The line of an inventory for it.
+        held: Held,
     },
     /// An open segment was closed without a seal (its last fragment could not be written, or this process found it
     /// left by a dead incarnation). It stays `.open` on the volume.

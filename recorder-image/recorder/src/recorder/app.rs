@@ -15,7 +15,7 @@ use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
-use super::{config, demand, gap_account, link, reclaim, session};
+use super::{config, demand, gap_account, ledgers, link, reclaim, session};
 use crate::clock;
 
 /// How many commands may wait for the writer loop.
@@ -111,6 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut follow = sessions.spawn(config::follow(Arc::clone(&shared), token, options.config));
     let mut demand = tokio::spawn(demand::follow(Arc::clone(&shared)));
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
+    let mut old = tokio::spawn(ledgers::follow(Arc::clone(&shared)));
     let mut duplicates = tokio::spawn(reclaim::follow(Arc::clone(&shared)));
     let (linked, run) = (Arc::clone(&shared), options.run);
     let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });
@@ -122,6 +123,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         r = &mut viewers => anyhow::bail!("the viewers' server ended: {r:?}"),
         r = &mut account => anyhow::bail!("the account of gaps ended: {r:?}"),
         r = &mut duplicates => anyhow::bail!("the search for duplicates ended: {r:?}"),
+        r = &mut old => anyhow::bail!("looking for old ledgers ended: {r:?}"),
         r = &mut demand => anyhow::bail!("following what is needed ended: {r:?}"),
         r = &mut follow => anyhow::bail!("following the configuration ended: {r:?}"),
         r = &mut replicator => anyhow::bail!("the replicator's socket ended: {r:?}"),

@@ -187,9 +187,13 @@ fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>, n: usize)
         while begun.elapsed() < BUDGET
             && let Some(gap) = account.next(&compared.lacking, &mut turned)
         {
-            account
-                .known
-                .insert(gap, lengths(gap, &shared.gaps(stream.uid, gap)));
+            match shared.gaps(stream.uid, gap) {
+                Ok(found) => drop(account.known.insert(gap, lengths(gap, &found))),
+                Err(e) => {
+                    tracing::warn!(stream = %stream.uid, "a gap is not looked at: {e}");
+                    break;
+                }
+            }
         }
         stream.lock().set_gap_lengths(account.sum());
     }

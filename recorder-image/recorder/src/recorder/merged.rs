@@ -6,13 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use segment::canonical::{Chosen, Gop, choose_from};
+use segment::catalogue::gops;
 use segment::timeline::{TimelineGap, gaps};
-use segment::{Compared, Gap, SegmentId, StreamUid};
+use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
 use super::state::Shared;
 
-/// Copies that are read under one lock of the catalogue.
-const AT_ONCE: usize = 32;
 /// After a frame came, and beyond its stay in memory, it takes a member so long to write it where it finds that the other one did
 /// not.
 const WRITTEN_AFTER: Duration = Duration::from_secs(10);
@@ -50,20 +49,52 @@ impl PeerHolds {
 
 impl Shared {
     /// The canonical groups of pictures of a stream in a span of time. Reads files: not for an async task.
-    pub fn chosen(&self, uid: StreamUid, span: (i64, i64)) -> Vec<Chosen> {
-        choose_from(self.gops(uid, span), span.0)
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn chosen(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<Chosen>> {
+        Ok(choose_from(self.gops(uid, span)?, span.0))
     }
 
     /// All copies of the groups of pictures of a stream in a span of time. Reads files: not for an async task.
-    pub fn gops(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Gop> {
-        let ids = self.fresh_catalogue(uid).overlapping(uid, from_us, to_us);
-        // The writer needs the catalogue too: it is held for a few copies at a time.
-        let part = |ids: &[SegmentId]| self.catalogue().gops_of(ids, from_us, to_us);
-        ids.chunks(AT_ONCE).flat_map(part).collect()
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn gops(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<Gop>> {
+        let parts = self.fresh_catalogue(uid).parts(uid, span);
+        gops(parts, span, |id, root| self.index(id, root))
+    }
+
+    /// The index of a sealed segment, if it is here. What is not what was sealed is no segment: it is reported, and left alone.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn index(&self, id: &SegmentId, root: &Root) -> segment::Result<Option<Index>> {
+        match self.volume.index(id, root) {
+            Err(e @ Error::Damaged { .. }) => {
+                tracing::error!(segment = %id, "left out: {e}");
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
+    /// The index of a copy, as far as [`Self::index`] has it.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn index_of(&self, copy: &Copy) -> segment::Result<Option<Index>> {
+        match (&copy.index, &copy.root) {
+            (None, Some(root)) => self.index(copy.id(), root),
+            (index, _) => Ok(index.clone()),
+        }
     }
 
     /// The gaps of a stream that overlap a span of time. Reads files: not for an async task.
-    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> Vec<TimelineGap> {
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<TimelineGap>> {
         let in_span =
             |start_us: i64, end_us: Option<i64>| start_us < span.1 && end_us.is_none_or(|e| e > span.0);
         let (noted, wide) = {
@@ -76,9 +107,9 @@ impl Shared {
             (noted, catalogue.around(uid, wide))
         };
         let compared = self.peer_holds.of(uid, self.settings().ring.preroll);
-        let mut found = gaps(&self.chosen(uid, wide), &noted, self.volume.store(), &compared);
+        let mut found = gaps(&self.chosen(uid, wide)?, &noted, self.volume.store(), &compared);
         found.retain(|gap| in_span(gap.start_us, gap.end_us));
-        found
+        Ok(found)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod demand;
 pub mod frame;
 pub mod gap_account;
 pub mod http;
+pub mod ledgers;
 pub mod link;
 pub mod merged;
 pub mod metrics;

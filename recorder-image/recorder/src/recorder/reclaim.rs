@@ -154,7 +154,9 @@ fn judged(shared: &Shared, id: &SegmentId) -> Option<Vec<SegmentId>> {
         start_us.saturating_sub(MARGIN_US),
         end_us.saturating_add(MARGIN_US),
     );
-    kept_instead_of(id, &shared.gops(id.stream, around))
+    let gops = shared.gops(id.stream, around);
+    let gops = gops.inspect_err(|e| tracing::warn!(segment = %id, "not looked at: {e}"));
+    kept_instead_of(id, &gops.ok()?)
 }
 
 fn prove(shared: &Shared, pin: Pin) -> Option<Proof> {

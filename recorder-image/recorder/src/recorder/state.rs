@@ -274,10 +274,8 @@ impl Shared {
             }
             let mut sealed: Vec<&Copy> = own().filter(|c| c.state == State::Sealed).collect();
             sealed.sort_by_key(|c| std::cmp::Reverse(c.end_us()));
-            let entries = sealed.into_iter().take(RECENT).filter_map(Copy::entry);
-            messages.extend(entries.map(|entry| ToReplicator::Sealed {
-                entry: Box::new(entry),
-            }));
+            let recent = sealed.into_iter().take(RECENT).map(Copy::held);
+            messages.extend(recent.map(|held| ToReplicator::Sealed { held }));
         }
         messages.extend(pinned(&catalogue.durable_pins()));
         messages
@@ -364,7 +362,7 @@ impl Shared {
         let id = entry.header.id.clone();
         self.ended(&id, true);
         let origin = self.origin(&id);
-        let copy = Copy::from_entry(entry, origin, self.now_s());
+        let copy = Copy::from_entry(entry, None, origin, self.now_s());
         self.catalogue().upsert(copy);
         // Only now: who asks meanwhile must find one or the other.
         self.stale

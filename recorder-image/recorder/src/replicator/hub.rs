@@ -1,7 +1,7 @@
 //! What this volume holds, as far as replication needs it: fed by the recorder's messages and by what was received.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crds::member::ReplicationConfig;
@@ -9,7 +9,7 @@ use segment::canonical::WINDOW_US;
 use segment::catalogue::{Held, missing};
 use segment::compared::joined;
 use segment::reclaim::Pin;
-use segment::{Catalogue, SealedEntry, SegmentId, State, StreamUid};
+use segment::{Catalogue, Root, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -31,10 +31,19 @@ const MAX_TIMED: usize = 4096;
 pub struct Known {
     /// Durable bytes.
     pub end: u64,
-    /// Its entry, once sealed.
-    pub entry: Option<Arc<SealedEntry>>,
+    /// What it is, once sealed.
+    pub sealed: Option<Sealed>,
     /// Whether its writer is dead: no more fragments come from here.
     pub partial: bool,
+}
+
+/// What is known of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// BLAKE3 of its file.
+    pub root: Root,
+    /// When it begins and ends, microseconds since the Unix epoch.
+    pub span_us: (i64, i64),
 }
 
 /// What was refused last.
@@ -152,9 +161,9 @@ impl Hub {
     pub fn load(&self, catalogue: &Catalogue) {
         self.lock().floors = catalogue.floors();
         for copy in catalogue.copies() {
-            match copy.entry().filter(|_| copy.state == State::Sealed) {
-                Some(entry) => self.sealed(entry),
-                None => self.grew(copy.id(), copy.length, true),
+            match copy.state {
+                State::Sealed => self.sealed(&copy.held()),
+                State::Open | State::Partial => self.grew(copy.id(), copy.length, true),
             }
         }
         catalogue
@@ -167,13 +176,13 @@ impl Hub {
         {
             let mut inner = self.lock();
             let as_before =
-                |known: &Known| known.entry.is_some() || (known.end >= end && known.partial == partial);
+                |known: &Known| known.sealed.is_some() || (known.end >= end && known.partial == partial);
             if inner.known.get(id).is_some_and(as_before) {
                 return;
             }
             let known = inner.known.entry(id.clone()).or_insert(Known {
                 end: 0,
-                entry: None,
+                sealed: None,
                 partial,
             });
             known.end = known.end.max(end);
@@ -196,11 +205,14 @@ impl Hub {
     }
 
     /// A copy is sealed.
-    pub fn sealed(&self, entry: SealedEntry) {
-        let id = entry.header.id.clone();
+    pub fn sealed(&self, held: &Held) {
+        let id = held.id.clone();
+        let (Some(root), Some(span_us)) = (held.root, held.span_us) else {
+            return;
+        };
         let known = Known {
-            end: entry.length,
-            entry: Some(Arc::new(entry)),
+            end: held.length,
+            sealed: Some(Sealed { root, span_us }),
             partial: false,
         };
         {
@@ -210,7 +222,7 @@ impl Hub {
             inner.declined.remove(&id);
             // The good part came: what was refused is no more in question.
             inner.last_refusal.take_if(|refusal| refusal.id == id);
-            if before.is_some_and(|before| before.entry.is_some()) {
+            if before.is_some_and(|before| before.sealed.is_some()) {
                 return;
             }
         }
@@ -295,8 +307,8 @@ impl Hub {
         let held = |(id, known): (&SegmentId, &Known)| Held {
             id: id.clone(),
             length: known.end,
-            root: known.entry.as_ref().map(|e| e.root),
-            span_us: known.entry.as_ref().map(|e| (e.start_us(), e.end_us())),
+            root: known.sealed.map(|sealed| sealed.root),
+            span_us: known.sealed.map(|sealed| sealed.span_us),
             reclaimed: false,
         };
         let inner = self.lock();
@@ -330,7 +342,7 @@ impl Hub {
         let Inner { known, lacking, .. } = &mut *inner;
         lacking.retain(|id, lacking| {
             let is_here =
-                |here: &Known| here.entry.is_some() || !lacking.sealed && here.end >= lacking.length;
+                |here: &Known| here.sealed.is_some() || !lacking.sealed && here.end >= lacking.length;
             !known.get(id).is_some_and(is_here)
         });
         let mut spans: BTreeMap<StreamUid, Vec<(i64, i64)>> = BTreeMap::new();
@@ -364,7 +376,7 @@ impl Hub {
             return Vec::new();
         };
         let own = inner.known.iter().filter(|(id, k)| {
-            id.store == self.store && k.partial && k.entry.is_none() && id.incarnation != alive
+            id.store == self.store && k.partial && k.sealed.is_none() && id.incarnation != alive
         });
         own.map(|(id, k)| (id.clone(), k.end)).collect()
     }

@@ -15,7 +15,8 @@ use segment::receive::Receiving;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::{
-    Chain, Finished, Ledger, Record, Refusal, Role, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
+    Chain, Finished, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume,
+    quarantine,
 };
 use tokio::sync::mpsc;
 
@@ -50,14 +51,14 @@ pub enum Work {
         /// Its inventory.
         held: Vec<Held>,
         /// Where acknowledgements and credit go.
-        replies: mpsc::UnboundedSender<Reply>,
+        replies: mpsc::Sender<Reply>,
     },
     /// A segment begins.
     Opened(SegmentId, Bytes),
     /// The next fragment.
     Append(SegmentId, u64, Chain, Bytes),
-    /// It is complete.
-    Seal(Box<SealedEntry>),
+    /// It is complete: the length of its file, and its root.
+    Seal(SegmentId, u64, Root),
     /// The peer has sent all that is new.
     Level,
     /// Pins that are durable in the peer's ledger.
@@ -129,7 +130,7 @@ pub struct Keeper {
     measured: Option<Instant>,
     clock: RetentionClock,
     peer: String,
-    replies: Option<mpsc::UnboundedSender<Reply>>,
+    replies: Option<mpsc::Sender<Reply>>,
     dirty_bytes: u64,
     done_bytes: u64,
     last_commit: Instant,
@@ -205,7 +206,7 @@ impl Keeper {
             Work::Connected { peer, held, replies } => self.connected(peer, &held, replies),
             Work::Opened(id, head) => self.opened(&id, &head),
             Work::Append(id, offset, chain, bytes) => self.append(&id, offset, &chain, &bytes),
-            Work::Seal(entry) => self.seal(&entry),
+            Work::Seal(id, length, root) => self.seal(&id, length, &root),
             Work::Level => self.level(),
             Work::Pinned(pins) => self.pinned(pins),
             Work::Disconnected => self.disconnected(),
@@ -260,7 +261,7 @@ impl Keeper {
         self.tell_pins();
     }
 
-    fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::UnboundedSender<Reply>) {
+    fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::Sender<Reply>) {
         (self.peer, self.replies) = (peer, Some(replies));
         self.forget_pins();
         let own = held
@@ -338,7 +339,7 @@ impl Keeper {
         let here = self.hub.get(id);
         let live = self.hub.is_live_here(id);
         self.early |= live.is_none();
-        let ignored = live != Some(false) || here.as_ref().is_some_and(|k| k.entry.is_some());
+        let ignored = live != Some(false) || here.as_ref().is_some_and(|k| k.sealed.is_some());
         match here {
             Some(known) if ignored => self.reply(Reply::Ack(vec![(id.clone(), known.end)])),
             // Its writer lives here and gave it up before a frame of it was durable. Else the peer would wait for ever.
@@ -396,8 +397,7 @@ impl Keeper {
             .ok_or_else(|| Refusal::BrokenChain(id.clone()))
     }
 
-    fn seal(&mut self, entry: &SealedEntry) {
-        let id = &entry.header.id;
+    fn seal(&mut self, id: &SegmentId, length: u64, root: &Root) {
         if self.ignores(id) {
             return;
         }
@@ -409,7 +409,7 @@ impl Keeper {
         let Some(growing) = self.growing.remove(id) else {
             return;
         };
-        match growing.copy.finish(entry) {
+        match growing.copy.finish(length, root) {
             Ok(finished) => self.finished.push(finished),
             Err(refusal) => self.refuse(id, &refusal, &Bytes::new()),
         }
@@ -455,7 +455,7 @@ impl Keeper {
     }
 
     /// Nothing more of a segment is wanted for a while, and it is told.
-    fn decline(&self, id: &SegmentId, reason: &str) {
+    fn decline(&mut self, id: &SegmentId, reason: &str) {
         self.hub.refuse(id, reason);
         self.reply(Reply::Declined(id.clone()));
     }
@@ -545,8 +545,8 @@ impl Keeper {
         for finished in std::mem::take(&mut self.finished) {
             let id = finished.entry().header.id.clone();
             match finished.rename() {
-                Ok(entry) => self.renamed.push(Renamed {
-                    entry,
+                Ok(sealed) => self.renamed.push(Renamed {
+                    entry: sealed.entry,
                     received_s,
                     from: self.peer.clone(),
                     recorded: false,
@@ -585,7 +585,7 @@ impl Keeper {
         let mut acks = Vec::new();
         for Renamed { entry, .. } in sealed {
             acks.push((entry.header.id.clone(), entry.length));
-            self.hub.sealed(entry.clone());
+            self.hub.sealed(&entry.held());
             self.tell(ToRecorder::ReceivedSealed {
                 entry: Box::new(entry),
             });
@@ -629,9 +629,14 @@ impl Keeper {
         let _ = self.recorder.send(message);
     }
 
-    fn reply(&self, reply: Reply) {
-        if let Some(replies) = &self.replies {
-            let _ = replies.send(reply);
+    /// A peer that takes no answers loses its connection: without the other end of the queue nobody waits for it.
+    fn reply(&mut self, reply: Reply) {
+        if self
+            .replies
+            .as_ref()
+            .is_some_and(|replies| replies.try_send(reply).is_err())
+        {
+            self.replies = None;
         }
     }
 }

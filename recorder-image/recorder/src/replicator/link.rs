@@ -126,7 +126,7 @@ impl Link {
                 let _ = self.driver.send(Input::Opened).await;
             }
             ToReplicator::Appended { id, end, .. } => self.hub.grew(&id, end, false),
-            ToReplicator::Sealed { entry } => self.hub.sealed(*entry),
+            ToReplicator::Sealed { held } => self.hub.sealed(&held),
             ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),
             ToReplicator::Evicted { id, end_us } => self.hub.evicted(&id, end_us),
             ToReplicator::Pinned { pins } => self.hub.pinned(pins),

@@ -40,7 +40,7 @@ const LIVE_TURN: u64 = 4 << 20;
 /// What of a backfilled segment is sent before live media gets its turn again, bytes.
 const BACKFILL_TURN: u64 = 256 << 10;
 /// Credit that backfill leaves to live media, bytes.
-const LIVE_CREDIT: u64 = 4 << 20;
+const LIVE_CREDIT: i64 = 4 << 20;
 /// How often the receiver is told that it has all that is new, and the limit of backfill is looked at.
 const LEVEL_PERIOD: Duration = Duration::from_secs(1);
 
@@ -147,7 +147,8 @@ struct Sending<T> {
     backfill: Vec<SegmentId>,
     /// Segments that could not be read, and when they are tried again: the disk may have failed for a moment only.
     unreadable: BTreeMap<SegmentId, Instant>,
-    credit: u64,
+    /// Payload bytes that may be sent; less than none after a payload that was longer than what was left.
+    credit: i64,
     /// Payload bytes that were sent.
     bytes: u64,
     pace: Pace,
@@ -302,8 +303,8 @@ impl<T: AsyncWrite> Sending<T> {
         let start = |id: &SegmentId| {
             self.hub
                 .get(id)
-                .and_then(|k| k.entry)
-                .map_or(i64::MAX, |e| e.header.opened_us)
+                .and_then(|k| k.sealed)
+                .map_or(i64::MAX, |sealed| sealed.span_us.0)
         };
         let below = |id: &SegmentId| {
             theirs
@@ -315,7 +316,7 @@ impl<T: AsyncWrite> Sending<T> {
         lacking.retain(|(id, _)| !self.declined.contains(id) && !below(id));
         // Newest last, because it is taken from the end.
         lacking.sort_by_key(|(id, _)| start(id));
-        let is_live = |id: &SegmentId| self.hub.get(id).is_some_and(|k| !k.partial && k.entry.is_none());
+        let is_live = |id: &SegmentId| self.hub.get(id).is_some_and(|k| !k.partial && k.sealed.is_none());
         let (live, backfill): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|(id, _)| is_live(id));
         self.live.extend(live.into_iter().map(|(id, _)| id));
         self.backfill.extend(backfill.iter().map(|(id, _)| id.clone()));
@@ -339,7 +340,7 @@ impl<T: AsyncWrite> Sending<T> {
 
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Credit(more) => self.credit = self.credit.saturating_add(more),
+            Heard::Credit(more) => self.credit = self.credit.saturating_add_unsigned(more),
             Heard::Declined(ids) => ids.into_iter().for_each(|id| self.give_up(id)),
         }
     }
@@ -440,24 +441,25 @@ impl<T: AsyncWrite> Sending<T> {
                 return Ok(true);
             }
             if progress.offset >= known.end && (progress.offset > 0 || known.end == 0) {
-                if let Some(entry) = known.entry {
+                if let Some(sealed) = known.sealed {
                     progress.sealed = true;
                     progress.file = None;
-                    self.to
-                        .send(Message::Seal {
-                            entry: Box::new((*entry).clone()),
-                        })
-                        .await?;
+                    let message = Message::Seal {
+                        id: id.clone(),
+                        length: known.end,
+                        root: sealed.root,
+                    };
+                    self.to.send(message).await?;
                 }
                 return Ok(true);
             }
-            if self.credit == 0 || turn >= most {
+            if self.credit <= 0 || turn >= most {
                 return Ok(false);
             }
             match progress.next(&self.volume, id, &known) {
                 Ok((message, payload)) => {
                     turn += payload.len() as u64;
-                    self.credit = self.credit.saturating_sub(payload.len() as u64);
+                    self.credit -= payload.len() as i64;
                     self.bytes += payload.len() as u64;
                     self.to.send_with(message, payload).await?;
                 }

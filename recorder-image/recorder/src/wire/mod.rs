@@ -8,14 +8,14 @@ use failover::streams::Word;
 use failover::{Answer, Release, Request};
 use segment::catalogue::Held;
 use segment::reclaim::Pin;
-use segment::{Chain, SealedEntry, SegmentId, StreamUid};
+use segment::{Chain, Root, SegmentId, StreamUid};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use codec::{Frame, MAX_CBOR, MAX_PAYLOAD, Reader, WireError, Writer, halves};
 
 /// The version of the protocol that this program speaks. A peer of another version is refused with both numbers named.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The most lines of an inventory in one message.
 pub const INVENTORY_PAGE: usize = 2000;
 /// The most pins in one message.
@@ -95,8 +95,12 @@ pub enum Message {
     },
     /// Media, sender to receiver: the segment is complete.
     Seal {
-        /// Its entry.
-        entry: Box<SealedEntry>,
+        /// The segment.
+        id: SegmentId,
+        /// Length of its file, bytes.
+        length: u64,
+        /// BLAKE3 of its file.
+        root: Root,
     },
     /// Media, sender to receiver, once a second where it is so and the receiver takes it: all that was durable here until now was
     /// sent, but for what it held already when the connection was made.

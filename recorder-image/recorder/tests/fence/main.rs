@@ -152,7 +152,7 @@ impl Keeping {
 
     /// The peer connects, and holds this much. Returns once the keeper has dealt with it.
     fn connect(&self, id: &SegmentId, length: u64) {
-        let (replies, mut heard) = mpsc::unbounded_channel();
+        let (replies, mut heard) = mpsc::channel(64);
         let held = Held {
             id: id.clone(),
             length,
@@ -170,7 +170,7 @@ impl Keeping {
     }
 
     /// The keeper answers in order: the credit for a payload comes after all that was asked before.
-    fn settle(&self, id: &SegmentId, heard: &mut mpsc::UnboundedReceiver<Reply>) {
+    fn settle(&self, id: &SegmentId, heard: &mut mpsc::Receiver<Reply>) {
         self.work
             .send(Work::Opened(id.clone(), vec![0; PROBE].into()))
             .unwrap();
@@ -191,7 +191,7 @@ impl Keeping {
 fn recover(volume: &Volume, id: &SegmentId) -> u64 {
     let finished = SegmentFile::resume(volume, id).unwrap().finish();
     volume.sync().unwrap();
-    let entry = finished.rename().unwrap();
+    let entry = finished.rename().unwrap().entry;
     volume.sync().unwrap();
     entry.length
 }
@@ -262,7 +262,7 @@ fn bookkeeper_a_closed_copy_takes_no_late_append() {
     let head = live.read_at(0, live.head_len() as usize).unwrap();
     let mut keeping = Keeping::start(ours.path());
     keeping.hub.set_alive(9);
-    let (replies, mut heard) = mpsc::unbounded_channel();
+    let (replies, mut heard) = mpsc::channel(64);
     let (peer, held) = ("front-0".to_owned(), Vec::new());
     keeping
         .work

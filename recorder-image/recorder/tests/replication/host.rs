@@ -133,11 +133,11 @@ impl Host {
     fn finish(&mut self, open: SegmentFile, promised: &mut Promised) {
         let finished = open.finish();
         self.recording.sync().unwrap();
-        let entry = finished.rename().unwrap();
+        let entry = finished.rename().unwrap().entry;
         self.recording.sync().unwrap();
         let id = entry.header.id.clone();
         promised.sealed[self.index].insert(id, entry.root);
-        self.hub.sealed(entry);
+        self.hub.sealed(&entry.held());
     }
 
     /// What the keeper tells the recorder.

@@ -106,7 +106,6 @@ impl Catalogue {
             span_us: Some((copy.start_us(), copy.end_us())),
             reclaimed: true,
         };
-        stream.acknowledged.remove(id);
         stream.reclaimed.insert(id.clone(), held.clone());
         Some(held)
     }

@@ -123,7 +123,9 @@ impl File {
         sound: impl Fn(&Gop) -> Result<usize, &'static str>,
     ) -> Result<Self, &'static str> {
         let group = |gop: Gop| sound(&gop).map(|sound| Group { gop, sound });
-        let groups: Result<_, &str> = copy.gops(false).into_iter().map(group).collect();
+        let index = copy.index.as_ref().ok_or("no index")?;
+        let gops = index.gops(&copy.header, false).into_iter();
+        let groups: Result<_, &str> = gops.map(group).collect();
         Ok(Self {
             groups: groups?,
             header: copy.header.clone(),
@@ -156,7 +158,8 @@ fn sound(data: &[u8], copy: &Copy, gop: &Gop) -> Result<usize, &'static str> {
         return Ok(0);
     }
     let within = |offset: u64| (gop.offset..gop.offset + gop.len).contains(&offset);
-    let fragments = copy.fragments.iter().filter(|f| within(f.offset));
+    let fragments = copy.index.iter().flat_map(|index| &index.fragments);
+    let fragments = fragments.filter(|f| within(f.offset));
     let packets = fragments.map(|f| fmp4::packets(&data[f.offset as usize..f.end() as usize]));
     packets.sum()
 }

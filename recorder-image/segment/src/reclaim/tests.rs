@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::propose::{MARGIN_US, due, kept_instead_of};
 use super::*;
-use crate::catalogue::{Catalogue, Copy, Origin, State};
-use crate::entry::{Fragment, SealedEntry};
+use crate::catalogue::{Catalogue, Copy, Origin, State, gops};
+use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::header::{ClockSource, Header};
-use crate::retention::{Candidate, Policy, evictions};
+use crate::index::Index;
+use crate::retention::{Policy, evictions};
 
 const STREAM: Uuid = Uuid::from_u128(9);
 /// Frames of a whole group of pictures, which lasts a second.
@@ -88,16 +89,15 @@ fn copy(id: SegmentId, groups: &[Group]) -> Copy {
         .collect::<Vec<_>>();
     let root = *blake3::hash(&[&id.stem().into_bytes()[..], &hashes.concat()].concat()).as_bytes();
     let entry = SealedEntry {
-        header: header(id, &groups[0]),
+        header: header(id.clone(), &groups[0]),
         length: fragments.last().unwrap().end(),
         root,
         head_len: 100,
-        fragments,
-        hashes,
+        extent: Extent::of(&header(id, &groups[0]), &fragments),
         signature: None,
     };
     let received_s = groups.last().unwrap().second + 61;
-    Copy::from_entry(entry, Origin::Peer, received_s)
+    Copy::from_entry(entry, Some(Index { fragments, hashes }), Origin::Peer, received_s)
 }
 
 fn catalogue(copies: impl IntoIterator<Item = Copy>) -> Catalogue {
@@ -110,7 +110,10 @@ fn catalogue(copies: impl IntoIterator<Item = Copy>) -> Catalogue {
 fn judged(catalogue: &Catalogue, id: &SegmentId) -> Option<Vec<SegmentId>> {
     let copy = catalogue.get(id)?;
     let around = (copy.start_us() - MARGIN_US, copy.end_us() + MARGIN_US);
-    kept_instead_of(id, &catalogue.gops(STREAM, around.0, around.1))
+    kept_instead_of(
+        id,
+        &gops(catalogue.parts(STREAM, around), around, |_, _| Ok(None)).unwrap(),
+    )
 }
 
 fn pin(duplicate: &SegmentId, kept: &[&SegmentId]) -> Pin {
@@ -295,22 +298,14 @@ fn i11_what_is_kept_inherits_the_later_receipt() {
         copy(dup.clone(), &seconds(2..4)),
     ]);
     assert!(all.pin(pin(&dup, &[&kept]), 500));
-    let held = |all: &Catalogue| {
-        let candidate = |c: &Copy| Candidate {
-            id: c.id().clone(),
-            received_s: c.received_s,
-            end_us: c.end_us(),
-            length: c.length,
-        };
-        all.get(&kept).map(candidate).into_iter().collect::<Vec<_>>()
-    };
     let policy = Policy {
         min_age: std::time::Duration::from_secs(100),
         max_age: None,
         max_bytes: Some(0),
     };
-    assert_eq!(evictions(held(&all), 599, &policy), []);
-    assert_eq!(evictions(held(&all), 600, &policy), [kept]);
+    let held = || all.get(&kept).map(Copy::candidate).into_iter();
+    assert_eq!(evictions(held(), 599, &policy, 9), []);
+    assert_eq!(evictions(held(), 600, &policy, 9), std::slice::from_ref(&kept));
 }
 
 /// A duplicate, what is kept instead, and everything that has to be so before it is removed.

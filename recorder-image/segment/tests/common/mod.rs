@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use segment::{ClockSource, Header, Sample, SegmentFile, SegmentId, Track, Volume};
+use segment::canonical::Gop;
+use segment::{Catalogue, ClockSource, Header, Sample, SegmentFile, SegmentId, Track, Volume};
 use uuid::Uuid;
 
 /// The clip: its sample entry and its frames, 25 a second, a key frame each second.
@@ -163,6 +164,13 @@ pub fn write(volume: &Volume, header: Header, range: std::ops::Range<u64>) -> Se
 }
 
 /// Frames that ffprobe finds in a file; fails on any complaint.
+/// All groups of pictures of stream 1.
+pub fn gops(catalogue: &Catalogue, volume: &Volume) -> Vec<Gop> {
+    let all = (i64::MIN, i64::MAX);
+    let parts = catalogue.parts(Uuid::from_u128(1), all);
+    segment::catalogue::gops(parts, all, |id, root| volume.index(id, root)).unwrap()
+}
+
 pub fn probed_frames(path: &Path) -> u64 {
     let out = Command::new("ffprobe")
         .args([

@@ -123,7 +123,7 @@ impl ApiError {
     }
 
     /// 500 when the volume cannot be read.
-    pub fn unreadable(e: &std::io::Error) -> Self {
+    pub fn unreadable(e: &dyn std::fmt::Display) -> Self {
         let message = format!("the volume cannot be read: {e}");
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -140,6 +140,12 @@ impl ApiError {
             code: "NotFound",
             message,
         }
+    }
+}
+
+impl From<segment::Error> for ApiError {
+    fn from(e: segment::Error) -> Self {
+        Self::unreadable(&e)
     }
 }
 

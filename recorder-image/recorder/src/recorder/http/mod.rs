@@ -151,14 +151,13 @@ impl Api {
         &self,
         reading: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let failed = |e: &dyn std::fmt::Display| ApiError::unreadable(&std::io::Error::other(e.to_string()));
         let turn = Arc::clone(&self.readers).acquire_owned().await;
-        let (turn, api) = (turn.map_err(|e| failed(&e))?, self.clone());
+        let (turn, api) = (turn.map_err(|e| ApiError::unreadable(&e))?, self.clone());
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             reading(&api)
         });
-        read.await.map_err(|e| failed(&e))?
+        read.await.map_err(|e| ApiError::unreadable(&e))?
     }
 }
 
@@ -204,16 +203,16 @@ async fn timeline_of(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let (_permit, span) = (api.permit()?, span(query.as_deref())?);
-    let view = api.read(move |api| Ok(timeline_view(api, api.uid(&name)?, name, span)));
+    let view = api.read(move |api| timeline_view(api, api.uid(&name)?, name, span));
     Ok(Json(view.await?).into_response())
 }
 
-fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> views::Timeline {
-    let chosen = api.shared.chosen(uid, span.bounds());
-    let gaps = api.shared.gaps(uid, span.bounds());
+fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> Result<views::Timeline, ApiError> {
+    let chosen = api.shared.chosen(uid, span.bounds())?;
+    let gaps = api.shared.gaps(uid, span.bounds())?;
     let catalogue = api.shared.catalogue();
     let found = catalogue.stream(uid);
-    views::Timeline {
+    Ok(views::Timeline {
         stream,
         uid,
         spans: timeline::spans(&chosen)
@@ -223,7 +222,7 @@ fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> views
         gaps: gaps.into_iter().map(views::Gap::from).collect(),
         durable_end: found.and_then(views::durable_end),
         acknowledged_end: found.and_then(views::acknowledged_end),
-    }
+    })
 }
 
 async fn segments(
@@ -275,11 +274,10 @@ struct Sound {
 }
 
 impl Sound {
-    fn of(copy: &segment::Copy, asked: &bytes::Asked) -> Self {
-        let (first, end) = asked.span(copy.length);
-        let fragments = copy.fragments.iter().map(|f| (f.offset, f.end()));
+    fn of(index: &segment::Index, head_len: u64, (first, end): (u64, u64)) -> Self {
+        let fragments = index.fragments.iter().map(|f| (f.offset, f.end()));
         Self {
-            head_len: copy.head_len,
+            head_len,
             fragments: fragments
                 .filter(|(from, to)| *from < end && *to > first)
                 .collect(),
@@ -312,20 +310,25 @@ async fn segment_bytes(
     let asked = bytes::asked(&headers);
     let found = api.read(move |api| {
         let id = api.segment(&name, stem.trim_end_matches(".mp4"))?;
-        let (sound, length, sealed) = {
+        let gone = || ApiError::no_segment(&name, &stem);
+        let copy = {
             let catalogue = api.shared.fresh_catalogue(id.stream);
-            let copy = catalogue.get(&id);
-            let copy = copy.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
-            let sound = (silent && copy.header.audio.is_some()).then(|| Sound::of(copy, &asked));
-            (sound, copy.length, copy.state == segment::State::Sealed)
+            catalogue.get(&id).cloned().ok_or_else(gone)?
         };
+        let sound = if silent && copy.header.audio.is_some() {
+            let index = api.shared.index_of(&copy)?.ok_or_else(gone)?;
+            Some(Sound::of(&index, copy.head_len, asked.span(copy.length)))
+        } else {
+            None
+        };
+        let (length, sealed) = (copy.length, copy.state == segment::State::Sealed);
         // It may be sealed between the look and the opening; then it is found under its sealed name.
         let paths = [
             api.shared.volume.sealed_path(&id),
             api.shared.volume.open_path(&id),
         ];
         let opened = paths.iter().map(std::fs::File::open).find_map(Result::ok);
-        let file = opened.ok_or_else(|| ApiError::no_segment(&name, &stem))?;
+        let file = opened.ok_or_else(gone)?;
         let hidden = sound.map_or(Ok(Vec::new()), |sound| sound.find(&file));
         let hidden = hidden.map_err(|e| ApiError::unreadable(&e))?;
         Ok((file, length, sealed, hidden))
@@ -341,13 +344,11 @@ async fn entry(
     let _permit = api.permit()?;
     let view = api.read(move |api| {
         let id = api.segment(&name, &stem)?;
-        let entry = {
-            let catalogue = api.shared.catalogue();
-            let copy = catalogue.get(&id);
-            copy.ok_or_else(|| ApiError::no_segment(&name, &stem))?.entry()
-        };
-        let entry = entry.ok_or_else(|| ApiError::not_sealed(&stem))?;
-        Ok(views::entry(&entry))
+        let gone = || ApiError::no_segment(&name, &stem);
+        let copy = api.shared.catalogue().get(&id).cloned().ok_or_else(gone)?;
+        let entry = copy.entry().ok_or_else(|| ApiError::not_sealed(&stem))?;
+        let index = api.shared.index_of(&copy)?.ok_or_else(gone)?;
+        Ok(views::entry(&entry, &index))
     });
     Ok(Json(view.await?).into_response())
 }
@@ -361,19 +362,25 @@ async fn playlist(
     // A player that was given the token in the address must give it again for each segment.
     let token = query::value(query.as_deref().unwrap_or_default(), "token");
     let audio = query::audio(query.as_deref()) == Some(true);
-    let text = api.read(move |api| Ok(playlist_text(api, api.uid(&name)?, span, audio, token.as_deref())));
+    let text = api.read(move |api| playlist_text(api, api.uid(&name)?, span, audio, token.as_deref()));
     let kind = (CONTENT_TYPE, "application/vnd.apple.mpegurl");
     Ok(([kind], text.await?).into_response())
 }
 
-fn playlist_text(api: &Api, uid: StreamUid, span: Span, audio: bool, token: Option<&str>) -> String {
-    let chosen = api.shared.chosen(uid, span.bounds());
+fn playlist_text(
+    api: &Api,
+    uid: StreamUid,
+    span: Span,
+    audio: bool,
+    token: Option<&str>,
+) -> Result<String, ApiError> {
+    let chosen = api.shared.chosen(uid, span.bounds())?;
     if !span.begun && !span.ended {
         // What is asked for again and again has to have a beginning that stays.
         let from = (span.from_us / 1000).to_string();
         let audio = audio.then_some(("audio", "true"));
         let rest = query::parameters([Some(("from", &from[..])), audio, token.map(|t| ("token", t))]);
-        return hls::multivariant(&chosen, &format!("hls.m3u8{rest}"));
+        return Ok(hls::multivariant(&chosen, &format!("hls.m3u8{rest}")));
     }
     let heads: BTreeMap<&SegmentId, Shown> = {
         let catalogue = api.shared.catalogue();
@@ -394,7 +401,7 @@ fn playlist_text(api: &Api, uid: StreamUid, span: Span, audio: bool, token: Opti
     } else {
         hls::Kind::Live(&sealed)
     };
-    hls::playlist(&chosen, &kind, uri, |id| {
+    Ok(hls::playlist(&chosen, &kind, uri, |id| {
         heads.get(id).map_or(0, |shown| shown.head_len)
-    })
+    }))
 }

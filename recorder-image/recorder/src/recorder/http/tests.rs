@@ -79,7 +79,7 @@ fn append(file: &mut SegmentFile, start_us: i64, seconds: std::ops::Range<i64>) 
 }
 
 fn seal(shared: &Shared, file: SegmentFile) {
-    let entry = Box::new(file.finish().rename().unwrap());
+    let entry = Box::new(file.finish().rename().unwrap().entry);
     shared.hear(ToRecorder::ReceivedSealed { entry }, Duration::ZERO);
 }
 
@@ -174,9 +174,9 @@ fn tell_durable(shared: &Shared, id: &SegmentId, file: &SegmentFile) {
 }
 
 /// How many frames of a segment are known to who asks now.
-fn frames_known(shared: &Shared, id: &SegmentId) -> Option<usize> {
+fn frames_known(shared: &Shared, id: &SegmentId) -> Option<u64> {
     let catalogue = shared.fresh_catalogue(id.stream);
-    catalogue.get(id).map(|copy| copy.hashes.len())
+    catalogue.get(id).map(|copy| copy.extent.frames)
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_received_segment_that_grew_is_read_further() {
         let (to, end) = (seconds.end, grow(seconds));
         let catalogue = shared.fresh_catalogue(id.stream);
         let copy = catalogue.get(&id).unwrap();
-        assert_eq!((copy.length, copy.hashes.len() as i64), (end, to));
+        assert_eq!((copy.length, copy.extent.frames as i64), (end, to));
     }
     // A part that was read before is not read again: even if it is gone.
     let path = shared.volume.open_path(&id);
@@ -240,7 +240,7 @@ fn who_asks_at_once_sees_the_same() {
                 .map(|_| scope.spawn(|| frames_known(&shared, &id)))
                 .collect();
             for asked in asked {
-                assert_eq!(asked.join().unwrap(), Some(n as usize + 1));
+                assert_eq!(asked.join().unwrap(), Some(n as u64 + 1));
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use segment::catalogue::Stream;
 use segment::timeline::{self, GapState};
-use segment::{AudioCodec, Copy, Origin, SealedEntry, SegmentId, State, StreamUid};
+use segment::{AudioCodec, Copy, Index, Origin, SealedEntry, State, StreamUid};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -110,12 +110,7 @@ pub fn durable_end(stream: &Stream) -> Option<String> {
 
 /// The end of what this member wrote and its peer holds durably.
 pub fn acknowledged_end(stream: &Stream) -> Option<String> {
-    let held = |(id, end): (&SegmentId, &u64)| {
-        let copy = stream.copies.get(id)?;
-        let whole = copy.fragments.partition_point(|f| f.end() <= *end);
-        copy.fragments[..whole].last().map(segment::Fragment::end_us)
-    };
-    stream.acknowledged.iter().filter_map(held).max().map(time)
+    stream.acknowledged_us.map(time)
 }
 
 /// A segment.
@@ -158,7 +153,7 @@ pub fn segment(stream: &str, copy: &Copy) -> Segment {
         origin: copy.origin,
         start: time(copy.start_us()),
         end: time(copy.end_us()),
-        frames: copy.hashes.len() as u64,
+        frames: copy.extent.frames,
         length: copy.length,
         root: copy.root.map(hex::encode),
         pair_epoch: copy.header.pair_epoch,
@@ -171,12 +166,12 @@ pub fn segment(stream: &str, copy: &Copy) -> Segment {
     }
 }
 
-/// A ledger entry.
-pub fn entry(entry: &SealedEntry) -> serde_json::Value {
+/// A ledger entry, and the index.
+pub fn entry(entry: &SealedEntry, index: &Index) -> serde_json::Value {
     json!({
         "header": entry.header, "length": entry.length, "root": hex::encode(entry.root),
-        "headLength": entry.head_len, "fragments": entry.fragments,
-        "frameHashes": entry.hashes.iter().map(hex::encode).collect::<Vec<_>>(),
+        "headLength": entry.head_len, "fragments": index.fragments,
+        "frameHashes": index.hashes.iter().map(hex::encode).collect::<Vec<_>>(),
         "signature": entry.signature.as_ref().map(hex::encode),
     })
 }

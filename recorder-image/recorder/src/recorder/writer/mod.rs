@@ -349,7 +349,7 @@ impl Writer {
     fn tell_sealed(&mut self) {
         let sealed = self.volume.sealed();
         self.shared.metrics.sealed.inc_by(sealed.len() as u64);
-        let sealed = sealed.into_iter().map(|entry| ToReplicator::Sealed { entry });
+        let sealed = sealed.into_iter().map(|held| ToReplicator::Sealed { held });
         self.outbox.extend(sealed);
         self.outbox.extend(pinned(&self.volume.pinned()));
         let gone = self.volume.reclaimed(now()).into_iter();

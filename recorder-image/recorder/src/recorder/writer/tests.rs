@@ -88,7 +88,7 @@ impl Bed {
     fn held(&self, uid: StreamUid) -> usize {
         let catalogue = self.shared.catalogue();
         let stream = catalogue.stream(uid);
-        stream.map_or(0, |s| s.copies.values().map(|c| c.hashes.len()).sum())
+        stream.map_or(0, |s| s.copies.values().map(|c| c.extent.frames as usize).sum())
     }
 
     fn files(&self, uid: StreamUid, ending: &str) -> Vec<PathBuf> {

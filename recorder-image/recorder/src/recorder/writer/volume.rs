@@ -3,15 +3,18 @@
 mod reclaim;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segment::catalogue::Held;
 use segment::reclaim::Proof;
-use segment::retention::{Candidate, Policy, evictions, floor_us};
+use segment::retention::{Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
-    Appended, AudioTrack, Catalogue, Copy, Error, Finished, Gap, Header, Ledger, Origin, Packet, Record,
-    Result, Role, Sample, SealedEntry, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
+    Appended, AudioTrack, Catalogue, Copy, Error, Extent, Finished, Gap, Header, Index, Ledger, Origin,
+    Packet, Record, Result, Role, Sample, Sealed, SegmentFile, SegmentId, State, StreamUid, Track,
+    Volume as Store,
 };
 
 use super::fragment::Ready;
@@ -93,6 +96,17 @@ impl OpenFile {
     }
 }
 
+/// Indexes whose segments are gone: a power cut came between the two.
+fn remove_stray_indexes(volume: &Store) {
+    for stream in volume.streams().unwrap_or_default() {
+        for path in volume.stray_indexes(stream).unwrap_or_default() {
+            if let Err(e) = remove(&path) {
+                tracing::warn!("an index without a segment stays: {e}");
+            }
+        }
+    }
+}
+
 /// The copy that an open file is, without its fragments.
 fn copy_of(file: &SegmentFile) -> Copy {
     Copy {
@@ -103,8 +117,8 @@ fn copy_of(file: &SegmentFile) -> Copy {
         length: file.head_len(),
         chain: Some(file.chain()),
         root: None,
-        fragments: Vec::new(),
-        hashes: Vec::new(),
+        extent: Extent::begun(file.header().opened_us),
+        index: Some(Index::default()),
         // It counts from the seal.
         received_s: 0,
     }
@@ -125,7 +139,7 @@ struct Doubtful {
 /// A segment that has its sealed name.
 #[derive(Debug)]
 struct Renamed {
-    entry: Box<SealedEntry>,
+    sealed: Sealed,
     received_s: i64,
     /// Whether the ledger has it.
     recorded: bool,
@@ -158,6 +172,7 @@ impl Volume {
     pub fn new(shared: Arc<Shared>) -> Self {
         // As far as this process knows, those that were found are durable after a sync of its own.
         let pins_wait = shared.catalogue().streams().any(|(_, s)| !s.pins.is_empty());
+        remove_stray_indexes(&shared.volume);
         Self {
             shared,
             ledgers: BTreeMap::new(),
@@ -351,8 +366,8 @@ impl Volume {
         for finished in ended {
             let (id, length) = (finished.entry().header.id.clone(), finished.entry().length);
             match finished.rename() {
-                Ok(entry) => self.renamed.push(Renamed {
-                    entry: Box::new(entry),
+                Ok(sealed) => self.renamed.push(Renamed {
+                    sealed,
                     received_s,
                     recorded: false,
                 }),
@@ -377,11 +392,9 @@ impl Volume {
     }
 
     fn record_one(&mut self, renamed: &mut Renamed) -> Result<()> {
-        let record = Record::Sealed {
-            entry: renamed.entry.clone(),
-            received_s: renamed.received_s,
-        };
-        self.record(renamed.entry.header.id.stream, &record)?;
+        let entry = Box::new(renamed.sealed.entry.clone());
+        let (stream, received_s) = (entry.header.id.stream, renamed.received_s);
+        self.record(stream, &Record::Sealed { entry, received_s })?;
         renamed.recorded = true;
         Ok(())
     }
@@ -393,22 +406,22 @@ impl Volume {
     }
 
     /// A sync succeeded: what was renamed and noted before it is sealed, and may be named.
-    pub fn sealed(&mut self) -> Vec<Box<SealedEntry>> {
+    pub fn sealed(&mut self) -> Vec<Held> {
         let (sealed, rest): (Vec<Renamed>, _) = std::mem::take(&mut self.renamed)
             .into_iter()
             .partition(|r| r.recorded);
         self.renamed = rest;
         let mut catalogue = self.shared.catalogue();
-        let mut entries = Vec::new();
+        let mut held = Vec::new();
         for Renamed {
-            entry, received_s, ..
+            sealed, received_s, ..
         } in sealed
         {
-            let copy = Copy::from_entry(SealedEntry::clone(&entry), Origin::Live, received_s);
+            held.push(sealed.entry.held());
+            let copy = Copy::from_entry(sealed.entry, sealed.index, Origin::Live, received_s);
             catalogue.upsert(copy);
-            entries.push(entry);
         }
-        entries
+        held
     }
 
     /// Writes down what a stream has to say. Returns whether anything was written.
@@ -453,25 +466,16 @@ impl Volume {
     }
 
     /// Notes what its own policy lets go (I11), the oldest first and not too much at once, for the loop writes nothing meanwhile.
-    /// It leaves after the next sync: see [`Self::leave`]. Returns whether there is more.
+    /// It leaves after the next sync: see [`Self::leave`]. Returns whether there may be more.
     ///
     /// # Errors
     /// When the volume refuses the record of it; then nothing is removed.
     pub fn let_go(&mut self, policy: &Policy) -> Result<bool> {
         let now_s = self.shared.now_s();
-        let candidate = |c: &Copy| Candidate {
-            id: c.id().clone(),
-            received_s: c.received_s,
-            end_us: c.end_us(),
-            length: c.length,
-        };
-        let more;
         let leaving: Vec<(SegmentId, i64)> = {
             let catalogue = self.shared.catalogue();
             let ended = catalogue.copies().filter(|c| c.state != State::Open);
-            let mut leaving = evictions(ended.map(candidate).collect(), now_s, policy);
-            more = leaving.len() > AT_ONCE;
-            leaving.truncate(AT_ONCE);
+            let leaving = evictions(ended.map(Copy::candidate), now_s, policy, AT_ONCE);
             let end = |id: SegmentId| {
                 let end_us = floor_us(catalogue.get(&id)?.end_us(), now_s);
                 Some((id, end_us))
@@ -484,7 +488,14 @@ impl Volume {
             self.record(id.stream, &Record::Evicted { id, end_us })?;
         }
         self.leaving = leaving;
-        Ok(more)
+        Ok(self.leaving.len() == AT_ONCE)
+    }
+
+    /// Removes a sealed segment, and its index: of one that is left over the next start takes care.
+    fn remove_sealed(&self, id: &SegmentId) -> Result<()> {
+        remove(&self.shared.volume.sealed_path(id))?;
+        let _ = remove(&self.shared.volume.index_path(id));
+        Ok(())
     }
 
     /// A sync succeeded: removes what was noted before it. Returns what left.
@@ -493,17 +504,21 @@ impl Volume {
         for (id, end_us) in &leaving {
             // Others want the catalogue while a file is removed.
             let left = self.shared.catalogue().evict(id, *end_us);
-            let path = match left.map(|copy| copy.state) {
-                Some(State::Sealed) => self.shared.volume.sealed_path(id),
-                _ => self.shared.volume.open_path(id),
+            let removed = match left.map(|copy| copy.state) {
+                Some(State::Sealed) => self.remove_sealed(id),
+                _ => remove(&self.shared.volume.open_path(id)),
             };
-            if let Err(e) = std::fs::remove_file(&path) {
+            if let Err(e) = removed {
                 tracing::error!(segment = %id, "cannot remove what retention let go: {e}");
             }
             self.shared.metrics.evicted.inc();
         }
         leaving
     }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).map_err(|e| Error::io(path, e))
 }
 
 pub(in crate::recorder) fn track(run: &Run) -> Track {

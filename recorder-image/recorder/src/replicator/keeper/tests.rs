@@ -11,6 +11,7 @@ use segment::hash::{chain_next, chain_start};
 use segment::{Catalogue, LedgerReader, Sample, SegmentFile, scan};
 use uuid::Uuid;
 
+use super::super::receiver::REPLIES;
 use super::*;
 use crate::fixtures::{header, track};
 
@@ -74,6 +75,10 @@ impl Made {
         self.fragments[2].0 as usize
     }
 
+    fn seal(&self) -> Work {
+        Work::Seal(self.id.clone(), self.entry.length, self.entry.root)
+    }
+
     fn append(&self, n: usize) -> Work {
         let (offset, chain, bytes) = self.fragments[n].clone();
         Work::Append(self.id.clone(), offset, chain, bytes)
@@ -104,7 +109,7 @@ struct Bed {
     volume: Arc<Volume>,
     hub: Arc<Hub>,
     told: mpsc::UnboundedReceiver<ToRecorder>,
-    replies: mpsc::UnboundedReceiver<Reply>,
+    replies: mpsc::Receiver<Reply>,
 }
 
 impl Bed {
@@ -135,14 +140,14 @@ impl Bed {
             volume,
             hub,
             told,
-            replies: mpsc::unbounded_channel().1,
+            replies: mpsc::channel(1).1,
         };
         bed.connect(Vec::new());
         (bed, made)
     }
 
     fn connect(&mut self, held: Vec<Held>) {
-        let (replies, heard) = mpsc::unbounded_channel();
+        let (replies, heard) = mpsc::channel(REPLIES);
         self.replies = heard;
         let peer = "front-1".into();
         self.keeper.take(Work::Connected { peer, held, replies });
@@ -202,16 +207,9 @@ fn work(made: &[Made], (what, which, n, twist): Message) -> Work {
         (1, 3) => Work::Append(this.id.clone(), offset, chain, flipped.into()),
         (1, 4) => Work::Append(this.id.clone(), offset, chain, Bytes::new()),
         (1, _) => this.append(n),
-        (2, 0) => Work::Seal(Box::new(SealedEntry {
-            length: offset,
-            fragments: this.entry.fragments[..n].to_vec(),
-            ..this.entry.clone()
-        })),
-        (2, 1) => Work::Seal(Box::new(SealedEntry {
-            header: this.entry.header.clone(),
-            ..other.entry.clone()
-        })),
-        (2, _) => Work::Seal(Box::new(this.entry.clone())),
+        (2, 0) => Work::Seal(this.id.clone(), offset, this.entry.root),
+        (2, 1) => Work::Seal(this.id.clone(), this.entry.length, other.entry.root),
+        (2, _) => this.seal(),
         (3, _) => Work::Disconnected,
         (4, _) => Work::Pinned(vec![Pin {
             duplicate: this.id.clone(),
@@ -327,7 +325,7 @@ fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
         bed.keeper.take(good.append(n));
         bed.keeper.commit();
     }
-    let end = good.entry.fragments[1].end();
+    let end = good.fragments[2].0;
     let replies = bed.replies();
     assert!(replies.contains(&Reply::Declined(bad.id.clone())), "{replies:?}");
     assert!(
@@ -372,7 +370,8 @@ fn i10_what_is_acknowledged_survives_a_power_cut() {
         );
         bed.keeper.commit();
         assert!(bed.told_durable());
-        let end = made.entry.fragments[n].end();
+        let (offset, _, bytes) = &made.fragments[n];
+        let end = offset + bytes.len() as u64;
         assert_eq!(bed.acknowledged(), [(made.id.clone(), end)]);
         let after = disk.as_if_the_power_failed();
         let left = std::fs::read(after.place_of(&bed.volume.open_path(&made.id), &disk));
@@ -382,7 +381,7 @@ fn i10_what_is_acknowledged_survives_a_power_cut() {
             "I10: acknowledged, and gone"
         );
     }
-    bed.keeper.take(Work::Seal(Box::new(made.entry.clone())));
+    bed.keeper.take(made.seal());
     bed.keeper.commit();
     assert_eq!(bed.acknowledged(), [], "renamed, and not synced since");
     bed.keeper.commit();
@@ -461,4 +460,24 @@ fn run(program: &str, args: &[&Path]) {
     let done = Command::new(program).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{program} {args:?}: {said}");
+}
+
+/// It is answered each time that it sends what is here.
+#[test]
+fn a_peer_that_takes_no_answers_loses_its_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = |store| {
+        let made = Made::new(store, DEAD, 1);
+        let length = made.bytes.len();
+        vec![(made, length)]
+    };
+    let (mut bed, made) = Bed::over(dir.path(), whole);
+    bed.replies();
+    for _ in 0..REPLIES {
+        bed.keeper.take(made[0].append(0));
+    }
+    assert!(bed.keeper.replies.is_some());
+    bed.keeper.take(made[0].append(0));
+    assert!(bed.keeper.replies.is_none());
+    assert_eq!(bed.replies().len(), REPLIES, "and no more waits");
 }

@@ -68,8 +68,13 @@ impl Side {
     }
 
     fn sealed(&self, stream: u128, sequence: u64, second: u64) {
-        let entry = self.open(stream, sequence, second).finish().rename().unwrap();
-        self.hub.sealed(entry);
+        let entry = self
+            .open(stream, sequence, second)
+            .finish()
+            .rename()
+            .unwrap()
+            .entry;
+        self.hub.sealed(&entry.held());
     }
 
     fn live(&self, stream: u128, sequence: u64, second: u64) {
@@ -99,7 +104,7 @@ impl Side {
         while sent.iter().filter(|(_, what)| *what == "sealed").count() < until {
             sent.push(match theirs.next().await.unwrap().0 {
                 Message::Opened { id } | Message::Append { id, .. } => (id.sequence, "sent"),
-                Message::Seal { entry } => (entry.header.id.sequence, "sealed"),
+                Message::Seal { id, .. } => (id.sequence, "sealed"),
                 other => panic!("{other:?}"),
             });
         }

@@ -58,8 +58,9 @@ fn recorded(rng: &mut Rng) -> Vec<Copy> {
 
 /// The time and the number of each frame of a copy.
 fn frames(copy: &Copy) -> impl Iterator<Item = (i64, u8)> {
-    let mut hashes = copy.hashes.iter();
-    copy.fragments.iter().flat_map(move |fragment| {
+    let index = copy.index.as_ref().unwrap();
+    let mut hashes = index.hashes.iter();
+    index.fragments.iter().flat_map(move |fragment| {
         let second = fragment.start_us / 1_000_000;
         let of = hashes.by_ref().take(fragment.frames as usize);
         of.map(|hash| (second, hash[0])).collect::<Vec<_>>()
@@ -207,8 +208,9 @@ impl Member {
         let ids: Vec<SegmentId> = self.disk.keys().cloned().collect();
         let copy = rng.of(&ids).and_then(|id| self.disk.get_mut(id));
         if let Some(copy) = copy {
-            copy.hashes.pop();
-            copy.fragments.last_mut().unwrap().frames -= 1;
+            let index = copy.index.as_mut().unwrap();
+            index.hashes.pop();
+            index.fragments.last_mut().unwrap().frames -= 1;
             copy.root = Some([rng.below(256) as u8; 32]);
             (self.proof, self.removing) = (None, None);
         }

@@ -56,7 +56,7 @@ fn on_disk(bed: &Bed, uid: StreamUid, ending: &str) -> usize {
         .files(uid, ending)
         .into_iter()
         .map(|f| segment::scan::scan(&f).unwrap());
-    scans.map(|found| found.hashes.len()).sum()
+    scans.map(|found| found.index.hashes.len()).sum()
 }
 
 #[tokio::test]

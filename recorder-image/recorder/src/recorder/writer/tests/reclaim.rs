@@ -127,7 +127,7 @@ pub(in crate::recorder) fn receive(
     for part in range.map(sample).collect::<Vec<_>>().chunks(5) {
         file.append(part, &[]).unwrap();
     }
-    let entry = file.finish().rename().unwrap();
+    let entry = file.finish().rename().unwrap().entry;
     let (mut ledger, _) = segment::Ledger::open(volume, GOOD, Role::Replicator).unwrap();
     let record = Record::Received {
         entry: Box::new(entry.clone()),
@@ -135,7 +135,7 @@ pub(in crate::recorder) fn receive(
         from: id.member.clone(),
     };
     ledger.append(&record).unwrap();
-    let copy = Copy::from_entry(entry, Origin::Peer, received_s);
+    let copy = Copy::from_entry(entry, None, Origin::Peer, received_s);
     shared.catalogue().upsert(copy);
     id
 }
@@ -177,7 +177,7 @@ async fn a_duplicate_goes_when_both_ledgers_pin_it_and_its_frames_were_read_else
     assert_eq!(held, [(&doubled.pin.duplicate, length)]);
     let kept = catalogue.get(&doubled.pin.kept[0]).unwrap();
     assert_eq!(kept.received_s, 500, "I11: the later receipt");
-    assert_eq!(kept.hashes.len(), 60);
+    assert_eq!(kept.extent.frames, 60);
     assert!(catalogue.stream(GOOD).unwrap().pins.keeps(&doubled.pin.kept[0]));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use segment::catalogue::Held;
 use segment::reclaim::{Pin, Proof, Stays, may_remove};
-use segment::{Error, Record, Result, SegmentId};
+use segment::{Record, Result, SegmentId};
 
 use super::Volume;
 
@@ -81,10 +81,8 @@ impl Volume {
 
     fn remove(&self, proof: &Proof, now: Duration) -> Option<Held> {
         let Pin { duplicate, kept } = proof.pin();
-        let path = self.shared.volume.sealed_path(duplicate);
         let removed = self.may_remove(proof, now).map_err(|why| why.to_string());
-        let removed =
-            removed.and_then(|()| std::fs::remove_file(&path).map_err(|e| Error::io(&path, e).to_string()));
+        let removed = removed.and_then(|()| self.remove_sealed(duplicate).map_err(|e| e.to_string()));
         if let Err(why) = removed {
             tracing::warn!(segment = %duplicate, "a duplicate stays: {why}");
             return None;

@@ -8,7 +8,7 @@ fn held(made: &Made, reclaimed: bool) -> Held {
         id: made.id.clone(),
         length: made.bytes.len() as u64,
         root: Some(made.entry.root),
-        span_us: Some((made.entry.start_us(), made.entry.end_us())),
+        span_us: Some((made.entry.extent.start_us, made.entry.extent.end_us)),
         reclaimed,
     }
 }
@@ -33,7 +33,7 @@ fn what_was_reclaimed_counts_as_held_and_never_comes_again() {
     for n in 0..gone.fragments.len() {
         bed.keeper.take(gone.append(n));
     }
-    bed.keeper.take(Work::Seal(Box::new(gone.entry.clone())));
+    bed.keeper.take(gone.seal());
     bed.keeper.commit();
     let acks = bed.acknowledged();
     assert!(
@@ -49,7 +49,7 @@ fn what_was_reclaimed_counts_as_held_and_never_comes_again() {
     assert_eq!(segment::catalogue::missing(&[], &theirs), []);
     assert_eq!(segment::catalogue::missing(&theirs, &[held(&other, false)]), []);
     // It is here again, whoever brought it.
-    bed.hub.sealed(gone.entry.clone());
+    bed.hub.sealed(&gone.entry.held());
     assert_eq!(bed.hub.inventory(), [held(gone, false)]);
 }
 

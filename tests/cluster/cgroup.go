@@ -146,11 +146,16 @@ func cgroupPids(name string) []int {
 	return pids
 }
 
-// setFreezer freezes or thaws one folder of the freezer, and waits until that is done.
+// setFreezer freezes or thaws one folder of the freezer, and waits until that is done. A container that failed its probe while it was
+// frozen dies as soon as it is thawed: a folder that is gone is not frozen.
 func setFreezer(dir, state string) error {
 	file := filepath.Join(dir, "freezer.state")
 	return poll(5*time.Second, 2*time.Millisecond, func() error {
-		if err := os.WriteFile(file, []byte(state), 0o644); err != nil {
+		err := os.WriteFile(file, []byte(state), 0o644)
+		if state == "THAWED" && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		now, err := os.ReadFile(file)

@@ -1,5 +1,6 @@
 //! The recorder (streams in, segments out, playback) and the replicator, the sidecar that keeps the peer's copy.
 
+pub mod accept;
 pub mod clock;
 pub mod descriptors;
 pub mod disk;

@@ -107,7 +107,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .context("cannot listen for viewers")?;
     let mut viewers = tokio::spawn(http::serve(listener, Arc::clone(&shared), Arc::clone(&token)));
     // It starts the sessions, which run where it does.
-    let sessions = session::runtime::start()?;
+    let sessions = session::runtime::start(Arc::clone(&shared.registry.gather))?;
     let mut follow = sessions.spawn(config::follow(Arc::clone(&shared), token, options.config));
     let mut demand = tokio::spawn(demand::follow(Arc::clone(&shared)));
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));

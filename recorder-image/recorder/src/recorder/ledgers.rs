@@ -44,3 +44,62 @@ fn spent(shared: &Shared, uid: StreamUid, records: &[segment::Record]) -> bool {
         .stream(uid)
         .is_some_and(|stream| are_spent(records, stream))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::sync_channel;
+
+    use segment::ledger::ROTATE_BYTES;
+    use segment::retention::RetentionClock;
+    use segment::{Catalogue, Ledger, Record, SegmentId, Volume};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::recorder::metrics::Metrics;
+    use crate::recorder::state::Held;
+
+    const STREAM: StreamUid = Uuid::from_u128(1);
+
+    fn files(shared: &Shared) -> usize {
+        std::fs::read_dir(shared.volume.stream_dir(STREAM))
+            .unwrap()
+            .count()
+    }
+
+    #[test]
+    fn old_files_of_both_ledgers_leave_and_the_newest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Volume::open(dir.path(), Role::Recorder).unwrap();
+        for role in [Role::Recorder, Role::Replicator] {
+            let (mut ledger, _) = Ledger::open(&volume, STREAM, role).unwrap();
+            for at_us in 0..3 {
+                let what = "x".repeat(ROTATE_BYTES as usize);
+                ledger.append(&Record::Note { at_us, what }).unwrap();
+                ledger.synced();
+            }
+        }
+        let held = Held {
+            clock: RetentionClock::load(&volume, 0, 0).unwrap(),
+            catalogue: Catalogue::default(),
+            volume,
+        };
+        let (metrics, commands) = (Arc::new(Metrics::new("m-0")), sync_channel(1).0);
+        let shared = Shared::new("m-0".into(), held, metrics, commands);
+        round(&shared).unwrap();
+        assert_eq!(files(&shared), 6, "nothing left by retention yet");
+        let id = SegmentId {
+            stream: STREAM,
+            store: Uuid::nil(),
+            member: "m-0".into(),
+            incarnation: 1,
+            sequence: 0,
+        };
+        shared.catalogue().evict(&id, 1);
+        round(&shared).unwrap();
+        assert_eq!(files(&shared), 4, "what was noted before it left");
+        shared.catalogue().evict(&id, 100);
+        round(&shared).unwrap();
+        assert_eq!(files(&shared), 2);
+    }
+}

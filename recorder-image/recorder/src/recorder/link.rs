@@ -10,10 +10,9 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::state::Shared;
+use crate::accept::accept;
 use crate::clock::boottime_ns;
 use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator};
-
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Why a connection of the replicator ended.
 #[derive(Debug, thiserror::Error)]
@@ -36,15 +35,7 @@ pub async fn serve(shared: Arc<Shared>, run: &Path) -> Result<(), LocalError> {
     let listener = local::listen(&local::socket_path(run))?;
     let mut current: Option<tokio::task::JoinHandle<()>> = None;
     loop {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            // Out of descriptors, for example: recording goes on, and the next one may work.
-            Err(e) => {
-                tracing::warn!("the replicator cannot connect: {e}");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
+        let (socket, _) = accept("the replicator", || listener.accept()).await;
         if let Some(old) = current.take() {
             old.abort();
             let _ = old.await;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crds::pair::Mode;
+use crds::pair::{Mode, Transport};
 
 use super::config::{Settings, StreamSpec};
 use super::metrics::Metrics;
 use super::session::Demand;
 use super::session::classify::Fault;
+use super::session::runtime::Gather;
 use super::session::source::Source;
 use super::session::supervise::{Supervised, supervise};
 use super::stream::Stream;
@@ -27,6 +28,8 @@ struct Entry {
 pub struct Registry {
     entries: Mutex<BTreeMap<StreamUid, Entry>>,
     metrics: Arc<Metrics>,
+    /// For the thread that the sessions run on.
+    pub gather: Arc<Gather>,
 }
 
 /// What a changed configuration did, for the log and for tests.
@@ -46,6 +49,7 @@ impl Registry {
         Self {
             entries: Mutex::default(),
             metrics,
+            gather: Arc::default(),
         }
     }
 
@@ -75,6 +79,8 @@ impl Registry {
     /// `prepare` sees each new stream before its session starts.
     pub fn apply(&self, settings: &Settings, prepare: &dyn Fn(&Stream)) -> Changes {
         let mut changes = Changes::default();
+        let datagrams = |spec: &StreamSpec| spec.transport == Transport::Udp;
+        self.gather.set(settings.streams.iter().any(datagrams));
         let mut entries = self.lock();
         entries.retain(|uid, entry| {
             let stays = settings

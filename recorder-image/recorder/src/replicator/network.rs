@@ -18,6 +18,7 @@ use super::hub::Hub;
 use super::keeper::Work;
 use super::tls::{Identity, identity_of};
 use super::{receiver, sender};
+use crate::accept::accept;
 use crate::wire::{Hello, Message, Purpose, Reader, VERSION, WireError, Writer, halves};
 
 const CONNECT: Duration = Duration::from_millis(500);
@@ -208,15 +209,7 @@ impl Network {
         let permits = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
         let complaints = Arc::new(Mutex::new(Complaints::default()));
         loop {
-            let (socket, from) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                // Out of descriptors, or a connection that ended meanwhile: the next one may work.
-                Err(e) => {
-                    complaints.lock().await.say("accepted", "a peer", &e.into());
-                    pause().await;
-                    continue;
-                }
-            };
+            let (socket, from) = accept("the peer", || listener.accept()).await;
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 continue;
             };

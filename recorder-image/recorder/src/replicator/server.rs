@@ -20,10 +20,10 @@ use tokio_rustls::TlsAcceptor;
 use super::driver::Input;
 use super::report::Reporter;
 use super::tls::{Identity, identity_of};
+use crate::accept::accept;
 
 const HANDSHAKE: Duration = Duration::from_secs(3);
 const MAX_CONNECTIONS: usize = 32;
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -82,16 +82,8 @@ impl Control {
     }
 }
 
-/// Serves the operator, and nobody else.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn control(
-    listener: TcpListener,
-    control: Control,
-    tls: PathBuf,
-    operator: String,
-) -> std::io::Result<()> {
+/// Serves the operator, and nobody else, for ever.
+pub async fn control(listener: TcpListener, control: Control, tls: PathBuf, operator: String) {
     let router = Router::new()
         .route("/v1/report", get(report))
         .route("/v1/take", post(take))
@@ -99,15 +91,7 @@ pub async fn control(
         .with_state(control);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let (socket, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // Out of descriptors, for example: the operator asks again in a second.
-            Err(e) => {
-                tracing::warn!("the operator cannot connect: {e}");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
+        let (socket, from) = accept("the operator", || listener.accept()).await;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };

@@ -11,8 +11,7 @@ use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// After an error of the listener, for example because no descriptors are left.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::accept::accept;
 
 /// Bytes that the kernel keeps for one viewer, who would else be shown the past. The kernel doubles it.
 const SEND_BUFFER: usize = 128 << 10;
@@ -54,21 +53,11 @@ pub(super) struct Routers {
 }
 
 /// Serves for ever.
-///
-/// # Errors
-/// When the listener fails.
-pub(super) async fn serve(listener: TcpListener, routers: Routers, limits: Limits) -> std::io::Result<()> {
+pub(super) async fn serve(listener: TcpListener, routers: Routers, limits: Limits) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let spare = Arc::new(Semaphore::new(limits.spare));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(e) => {
-                tracing::warn!("a viewer cannot be accepted: {e}");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, _) = accept("a viewer", || listener.accept()).await;
         let (place, router, idle, keep) = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             (place, routers.all.clone(), limits.idle, true)
         } else if let Ok(place) = Arc::clone(&spare).try_acquire_owned() {

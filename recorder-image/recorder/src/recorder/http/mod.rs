@@ -48,10 +48,7 @@ struct Api {
 }
 
 /// Serves for ever.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Arc<Token>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Arc<Token>) {
     let limits = Limits::default();
     let routers = Routers {
         all: router(Arc::clone(&shared), token),

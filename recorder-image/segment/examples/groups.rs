@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use segment::canonical::{Gop, choose};
-use segment::catalogue::gops;
+use segment::catalogue::{Detail, gops};
 use segment::hls::rfc3339;
 use segment::{Catalogue, Role, Root, SegmentId, Volume};
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("  {} {note}", rfc3339(*at_us));
         }
         let read = |id: &SegmentId, root: &Root| volume.index(id, root);
-        let mut gops = gops(catalogue.parts(*uid, ALL), ALL, read)?;
+        let mut gops = gops(catalogue.parts(*uid, ALL, Detail::Groups), ALL, read)?;
         let played = choose(gops.clone());
         gops.sort_by(|a, b| (&a.id, a.offset).cmp(&(&b.id, b.offset)));
         for gop in &gops {

@@ -73,6 +73,7 @@ fn entry(volume: &Volume, stream: Uuid, minute: u64) -> SealedEntry {
             start_us: opened_us,
             end_us: opened_us + SEGMENT_US,
             dts: (minute as i64 * SEGMENT, (minute as i64 + 1) * SEGMENT),
+            duration: SEGMENT as u64,
             frames: 1500,
             fragments: 600,
         },

@@ -1,7 +1,7 @@
 //! What a member knows it holds: an index in memory, built from both ledgers and the files, and kept by both processes as
 //! they go. It can be built from the files alone (I8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
@@ -170,6 +170,18 @@ pub struct Part {
     index: Option<Index>,
     /// Whether the same writer went on in the same run.
     followed: bool,
+    /// Length of the head and of the file, bytes, and what it spans, where its groups need not be known.
+    whole: Option<(u64, u64, Extent)>,
+}
+
+/// What of the copies has to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Every group of pictures.
+    Groups,
+    /// When something is recorded, and by whom: a sealed segment without a hole, within the time that is asked for and of whose time no
+    /// other copy is, counts as one group. Its index is not read.
+    Times,
 }
 
 impl Part {
@@ -194,6 +206,15 @@ pub fn gops(
 ) -> Result<Vec<Gop>> {
     let mut found = Vec::new();
     for mut part in parts {
+        if let Some((head_len, length, extent)) = &part.whole {
+            found.push(Gop::unread(
+                &part.header,
+                extent,
+                (*head_len, *length),
+                part.followed,
+            ));
+            continue;
+        }
         let index = part.index(&read)?.unwrap_or_default();
         let gops = index.gops(&part.header, part.followed).into_iter();
         found.extend(gops.filter(|gop| gop.start_us < to_us && gop.end_us() > from_us));
@@ -549,10 +570,26 @@ impl Catalogue {
         )
     }
 
+    /// For how long each copy of a stream lasts together, of those that overlap the time from `from_us` to `to_us`, microseconds.
+    pub fn recorded_us(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> i64 {
+        let copies = self.stream(uid).into_iter().flat_map(|s| s.copies.values());
+        let lasts = |c: &Copy| {
+            c.end_us()
+                .min(to_us)
+                .saturating_sub(c.start_us().max(from_us))
+                .max(0)
+        };
+        copies.map(lasts).fold(0, i64::saturating_add)
+    }
+
     /// The copies of a stream that overlap the time from `from_us` to `to_us`, for [`gops`].
-    pub fn parts(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Part> {
+    pub fn parts(&self, uid: StreamUid, (from_us, to_us): (i64, i64), detail: Detail) -> Vec<Part> {
         let Some(stream) = self.stream(uid) else {
             return Vec::new();
+        };
+        let whole = match detail {
+            Detail::Groups => BTreeSet::new(),
+            Detail::Times => alone(stream, (from_us, to_us)),
         };
         let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
         let part = |copy: &Copy| Part {
@@ -560,6 +597,9 @@ impl Catalogue {
             root: copy.root,
             index: copy.index.clone(),
             followed: is_followed(stream, copy),
+            whole: whole
+                .contains(copy.id())
+                .then_some((copy.head_len, copy.length, copy.extent)),
         };
         stream.copies.values().filter(overlaps).map(part).collect()
     }
@@ -622,6 +662,31 @@ fn rebuilt_record(copy: &Copy, role: Role) -> Option<Record> {
         }),
         _ => None,
     }
+}
+
+/// How far copies of one writer may overlap that come one after the other, microseconds: their wall clock is rounded.
+const ROUNDED_US: i64 = 20_000;
+
+/// The sealed segments without a hole that lie within a time, and of whose time no other copy is.
+fn alone(stream: &Stream, (from_us, to_us): (i64, i64)) -> BTreeSet<&SegmentId> {
+    let (first_us, last_us) = (from_us.saturating_sub(WINDOW_US), to_us.saturating_add(WINDOW_US));
+    let near = |c: &&Copy| c.start_us() < last_us && c.end_us() > first_us;
+    let mut copies: Vec<&Copy> = stream.copies.values().filter(near).collect();
+    copies.sort_by_key(|copy| copy.start_us());
+    let mut beside = vec![false; copies.len()];
+    for (a, copy) in copies.iter().enumerate() {
+        let later = copies.iter().enumerate().skip(a + 1);
+        for (b, other) in later.take_while(|(_, other)| other.start_us() < copy.end_us() + WINDOW_US) {
+            let apart = copy.id().store != other.id().store;
+            if apart || other.start_us() + ROUNDED_US < copy.end_us() {
+                (beside[a], beside[b]) = (true, true);
+            }
+        }
+    }
+    let within = |c: &Copy| c.start_us() >= from_us && c.end_us() <= to_us;
+    let alone = copies.into_iter().zip(beside).filter(|(_, beside)| !beside);
+    let whole = alone.filter(|(c, _)| c.state == State::Sealed && c.extent.is_whole() && within(c));
+    whole.map(|(copy, _)| copy.id()).collect()
 }
 
 /// Whether the writer of `copy` went on in the same run with the next segment of the stream. Numbers of segments are shared

@@ -47,6 +47,8 @@ pub struct Extent {
     pub end_us: i64,
     /// Decoding times of the beginning and of the end in the run, 1/90000 s.
     pub dts: (i64, i64),
+    /// The sum of its frames' durations, 1/90000 s.
+    pub duration: u64,
     /// How many frames it has.
     pub frames: u64,
     /// How many fragments it has.
@@ -60,6 +62,7 @@ impl Extent {
             start_us: opened_us,
             end_us: opened_us,
             dts: (0, 0),
+            duration: 0,
             frames: 0,
             fragments: 0,
         }
@@ -81,8 +84,14 @@ impl Extent {
         }
         self.end_us = fragment.end_us();
         self.dts.1 = fragment.dts + fragment.duration as i64;
+        self.duration += fragment.duration;
         self.frames += u64::from(fragment.frames);
         self.fragments += 1;
+    }
+
+    /// Whether there is no hole in it.
+    pub fn is_whole(&self) -> bool {
+        self.frames > 0 && self.dts.1 - self.dts.0 == self.duration as i64
     }
 }
 

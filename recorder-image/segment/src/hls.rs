@@ -246,6 +246,7 @@ mod tests {
             dts,
             duration: ticks,
             hashes: vec![dts.to_be_bytes().repeat(2).try_into().unwrap()],
+            unread: None,
             cuts: Vec::new(),
             complete: true,
             pair_epoch: 1,

@@ -83,14 +83,14 @@ pub fn spans(chosen: &[Chosen]) -> Vec<Span> {
         match out.last_mut() {
             Some(span) if joined => {
                 span.end_us = next.gop.end_us();
-                span.frames += next.gop.hashes.len() as u64;
+                span.frames += next.gop.frames() as u64;
                 span.segments += u64::from(before.is_some_and(|b| b.gop.id != next.gop.id));
                 span.doubled += doubled;
             }
             _ => out.push(Span {
                 start_us: next.gop.start_us,
                 end_us: next.gop.end_us(),
-                frames: next.gop.hashes.len() as u64,
+                frames: next.gop.frames() as u64,
                 member: next.gop.id.member.clone(),
                 store: next.gop.id.store,
                 pair_epoch: next.gop.pair_epoch,
@@ -247,7 +247,7 @@ impl Recorded<'_> {
         };
         let refills = |(_, _, c): &(i64, i64, &Chosen)| {
             let here = c.holdings.iter().find(|h| h.store == self.store);
-            c.gop.id.store != self.store && here.is_none_or(|h| h.frames < c.gop.hashes.len())
+            c.gop.id.store != self.store && here.is_none_or(|h| h.frames < c.gop.frames())
         };
         let mut groups = self.groups.during(gap.start_us, end_us).filter(within).peekable();
         groups.peek().is_some() && groups.all(refills)

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use segment::canonical::choose;
-use segment::catalogue::gops as gops_of;
+use segment::catalogue::{Detail, gops as gops_of};
 use segment::compared::joined;
 use segment::ledger::{Gap, Record};
-use segment::timeline::{GapState, TimelineGap, gaps};
+use segment::timeline::{GapState, TimelineGap, gaps, spans};
 use segment::{
     Catalogue, ClockSource, Compared, Copy, Extent, Fragment, FrameHash, Header, Index, Origin, SealedEntry,
     SegmentId,
@@ -198,14 +198,25 @@ fn span((first, end): (u64, u64)) -> (i64, i64) {
 
 type Found = (i64, i64, String, GapState);
 
+/// The same, whether every group of pictures is known or only what has to be.
 fn found(catalogue: &Catalogue, compared: &Compared) -> Vec<Found> {
-    let chosen = choose(gops_of(catalogue.parts(STREAM, ALL), ALL, |_, _| Ok(None)).unwrap());
     let noted = &catalogue.stream(STREAM).unwrap().gaps;
+    let by = |detail| {
+        let parts = catalogue.parts(STREAM, ALL, detail);
+        let chosen = choose(gops_of(parts, ALL, |_, _| Ok(None)).unwrap());
+        (spans(&chosen), gaps(&chosen, noted, OWN, compared), chosen.len())
+    };
+    let ((spans, gaps, groups), (others, times, fewer)) = (by(Detail::Groups), by(Detail::Times));
+    for (a, b) in spans.iter().zip(&others) {
+        assert_eq!(a, b);
+    }
+    for (a, b) in gaps.iter().zip(&times) {
+        assert_eq!(a, b);
+    }
+    assert_eq!((spans.len(), gaps.len()), (others.len(), times.len()));
+    assert!(fewer < groups, "{fewer} of {groups}");
     let shown = |gap: TimelineGap| (gap.start_us, gap.end_us.unwrap(), gap.cause, gap.state);
-    gaps(&chosen, noted, OWN, compared)
-        .into_iter()
-        .map(shown)
-        .collect()
+    gaps.into_iter().map(shown).collect()
 }
 
 /// What is to be found where the peer's parts of the holes that `filled` chooses are here, and `open` says what else may come.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use segment::canonical::{Chosen, Gop, choose_from};
-use segment::catalogue::gops;
+use segment::catalogue::{Detail, gops};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
@@ -48,20 +48,20 @@ impl PeerHolds {
 }
 
 impl Shared {
-    /// The canonical groups of pictures of a stream in a span of time. Reads files: not for an async task.
+    /// The canonical groups of pictures of a stream in a span of time, as far as they have to be known. Reads files: not for an async task.
     ///
     /// # Errors
     /// When the volume cannot be read.
-    pub fn chosen(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<Chosen>> {
-        Ok(choose_from(self.gops(uid, span)?, span.0))
+    pub fn chosen(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> segment::Result<Vec<Chosen>> {
+        Ok(choose_from(self.gops(uid, span, detail)?, span.0))
     }
 
     /// All copies of the groups of pictures of a stream in a span of time. Reads files: not for an async task.
     ///
     /// # Errors
     /// When the volume cannot be read.
-    pub fn gops(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<Gop>> {
-        let parts = self.fresh_catalogue(uid).parts(uid, span);
+    pub fn gops(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> segment::Result<Vec<Gop>> {
+        let parts = self.fresh_catalogue(uid).parts(uid, span, detail);
         gops(parts, span, |id, root| self.index(id, root))
     }
 
@@ -107,7 +107,12 @@ impl Shared {
             (noted, catalogue.around(uid, wide))
         };
         let compared = self.peer_holds.of(uid, self.settings().ring.preroll);
-        let mut found = gaps(&self.chosen(uid, wide)?, &noted, self.volume.store(), &compared);
+        let mut found = gaps(
+            &self.chosen(uid, wide, Detail::Times)?,
+            &noted,
+            self.volume.store(),
+            &compared,
+        );
         found.retain(|gap| in_span(gap.start_us, gap.end_us));
         Ok(found)
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use segment::catalogue::Detail;
 use segment::reclaim::propose::{MARGIN_US, due, kept_instead_of};
 use segment::reclaim::{Pin, Proof};
 use segment::{SegmentId, State};
@@ -154,7 +155,7 @@ fn judged(shared: &Shared, id: &SegmentId) -> Option<Vec<SegmentId>> {
         start_us.saturating_sub(MARGIN_US),
         end_us.saturating_add(MARGIN_US),
     );
-    let gops = shared.gops(id.stream, around);
+    let gops = shared.gops(id.stream, around, Detail::Groups);
     let gops = gops.inspect_err(|e| tracing::warn!(segment = %id, "not looked at: {e}"));
     kept_instead_of(id, &gops.ok()?)
 }

@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 
 use uuid::Uuid;
 
-use crate::entry::Fragment;
+use crate::entry::{Extent, Fragment};
 use crate::hash::FrameHash;
 use crate::header::Header;
 use crate::id::SegmentId;
@@ -60,6 +60,8 @@ pub struct Gop {
     pub duration: u64,
     /// The hash of every frame.
     pub hashes: Vec<FrameHash>,
+    /// How many frames it has where their hashes were not read: it is a whole segment, and no other copy is of its time.
+    pub unread: Option<usize>,
     /// Where a group longer than [`PART`] may be cut for a playlist.
     pub cuts: Vec<Cut>,
     /// Whether the next key frame followed in the same run.
@@ -83,12 +85,43 @@ impl Gop {
             dts: fragment.dts,
             duration: fragment.duration,
             hashes,
+            unread: None,
             cuts: Vec::new(),
             complete: false,
             pair_epoch: header.pair_epoch,
             stream_epoch: header.stream_epoch,
             owner: header.owner,
         }
+    }
+
+    /// A whole segment that ends at `length` bytes, instead of its groups.
+    pub(crate) fn unread(
+        header: &Header,
+        extent: &Extent,
+        (head_len, length): (u64, u64),
+        followed: bool,
+    ) -> Self {
+        Self {
+            id: header.id.clone(),
+            run: header.run,
+            offset: head_len,
+            len: length - head_len,
+            start_us: extent.start_us,
+            dts: extent.dts.0,
+            duration: (extent.dts.1 - extent.dts.0).cast_unsigned(),
+            hashes: Vec::new(),
+            unread: Some(extent.frames as usize),
+            cuts: Vec::new(),
+            complete: followed,
+            pair_epoch: header.pair_epoch,
+            stream_epoch: header.stream_epoch,
+            owner: header.owner,
+        }
+    }
+
+    /// How many frames it has.
+    pub fn frames(&self) -> usize {
+        self.unread.unwrap_or(self.hashes.len())
     }
 
     pub(crate) fn extend(&mut self, fragment: &Fragment, hashes: Vec<FrameHash>) {
@@ -124,7 +157,7 @@ impl Gop {
 
     /// The mean duration of its frames, microseconds; at least 1.
     pub(crate) fn frame_us(&self) -> i64 {
-        (self.duration_us() / self.hashes.len().max(1) as i64).max(1)
+        (self.duration_us() / self.frames().max(1) as i64).max(1)
     }
 
     /// Half of its mean frame, microseconds.
@@ -135,7 +168,7 @@ impl Gop {
     /// What is played first has the highest rank. `reach` is how many frames come before a key frame that was lost in it, if one was.
     fn rank(&self, reach: Option<usize>) -> impl Ord + use<'_> {
         let epochs = (self.pair_epoch, self.stream_epoch);
-        let frames = reach.unwrap_or(self.hashes.len());
+        let frames = reach.unwrap_or(self.frames());
         (
             if breaks(I1) { 0 } else { frames },
             reach.is_none(),

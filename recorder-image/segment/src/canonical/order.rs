@@ -51,7 +51,7 @@ fn holdings(group: &[(Option<usize>, Gop)]) -> Vec<Holding> {
         let held = Holding {
             store: gop.id.store,
             run: gop.run,
-            frames: reach.unwrap_or(gop.hashes.len()),
+            frames: reach.unwrap_or(gop.frames()),
             start_us: gop.start_us,
             dts: (gop.dts, gop.end_dts()),
         };

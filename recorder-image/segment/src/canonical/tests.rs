@@ -19,6 +19,7 @@ fn gop(store: u128, run: u128, second: i64, frames: std::ops::Range<u8>, complet
         hashes: frames
             .map(|f| [f.wrapping_add((second * 25) as u8); 16])
             .collect(),
+        unread: None,
         cuts: Vec::new(),
         complete,
         pair_epoch: epoch,

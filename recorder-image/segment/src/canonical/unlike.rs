@@ -237,7 +237,7 @@ impl<'a> Play<'a> {
         let at = items.iter().find(|i| self.chosen[**i].gop.end_us() > at_us);
         let gop = &self.chosen[*at.unwrap_or(&items[0])].gop;
         let epochs = (gop.pair_epoch, gop.stream_epoch);
-        let by_frames = (gop.hashes.len(), gop.complete);
+        let by_frames = (gop.frames(), gop.complete);
         (
             gop.owner,
             epochs,
@@ -328,6 +328,7 @@ pub(crate) mod tests {
                 hashes: (0..frames)
                     .map(|f| [[store, run, n, f]; 4].concat().try_into().unwrap())
                     .collect(),
+                unread: None,
                 cuts: Vec::new(),
                 complete: n + 1 < groups,
                 pair_epoch: 1,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::propose::{MARGIN_US, due, kept_instead_of};
 use super::*;
-use crate::catalogue::{Catalogue, Copy, Origin, State, gops};
+use crate::catalogue::{Catalogue, Copy, Detail, Origin, State, gops};
 use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::header::{ClockSource, Header};
 use crate::index::Index;
@@ -112,7 +112,10 @@ fn judged(catalogue: &Catalogue, id: &SegmentId) -> Option<Vec<SegmentId>> {
     let around = (copy.start_us() - MARGIN_US, copy.end_us() + MARGIN_US);
     kept_instead_of(
         id,
-        &gops(catalogue.parts(STREAM, around), around, |_, _| Ok(None)).unwrap(),
+        &gops(catalogue.parts(STREAM, around, Detail::Groups), around, |_, _| {
+            Ok(None)
+        })
+        .unwrap(),
     )
 }
 

@@ -22,6 +22,7 @@ fn second(store: u128, second: i64, lacks: std::ops::Range<u8>) -> Gop {
             .filter(|f| !lacks.contains(f))
             .map(|f| [(second * 25) as u8 + f; 16])
             .collect(),
+        unread: None,
         cuts: Vec::new(),
         complete: true,
         pair_epoch: 1,

@@ -102,6 +102,16 @@ impl ApiError {
         }
     }
 
+    /// 400 for a playlist of too much.
+    pub fn too_long() -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "TooLong",
+            message: "a playlist is made of 48 hours of media at most; ask for a part with 'from' and 'to'"
+                .to_owned(),
+        }
+    }
+
     /// 416 for a range outside the file.
     pub fn bad_range(length: u64) -> Self {
         let message = format!("the range cannot be satisfied: the segment has {length} bytes");

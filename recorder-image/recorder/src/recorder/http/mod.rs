@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use segment::catalogue::Detail;
 use segment::{SegmentId, StreamUid, fmp4, hls, timeline};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +38,8 @@ const READERS: usize = 2;
 const AT_ONCE: usize = 32;
 /// What a request without `from` is about: so long before `to`, or before now.
 const DEFAULT_US: i64 = 3_600_000_000;
+/// The most that one playlist is made of, all copies together, microseconds: a day of two.
+const MOST_PLAYED_US: i64 = 48 * 3_600_000_000;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -205,7 +208,7 @@ async fn timeline_of(
 }
 
 fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> Result<views::Timeline, ApiError> {
-    let chosen = api.shared.chosen(uid, span.bounds())?;
+    let chosen = api.shared.chosen(uid, span.bounds(), Detail::Times)?;
     let gaps = api.shared.gaps(uid, span.bounds())?;
     let catalogue = api.shared.catalogue();
     let found = catalogue.stream(uid);
@@ -371,7 +374,10 @@ fn playlist_text(
     audio: bool,
     token: Option<&str>,
 ) -> Result<String, ApiError> {
-    let chosen = api.shared.chosen(uid, span.bounds())?;
+    if api.shared.catalogue().recorded_us(uid, span.bounds()) > MOST_PLAYED_US {
+        return Err(ApiError::too_long());
+    }
+    let chosen = api.shared.chosen(uid, span.bounds(), Detail::Groups)?;
     if !span.begun && !span.ended {
         // What is asked for again and again has to have a beginning that stays.
         let from = (span.from_us / 1000).to_string();

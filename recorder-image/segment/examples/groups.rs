@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use segment::canonical::{Gop, choose};
-use segment::catalogue::{Detail, gops};
 use segment::hls::rfc3339;
+use segment::parts::{Detail, gops};
 use segment::{Catalogue, Role, Root, SegmentId, Volume};
 
 /// All of time.

@@ -1,243 +1,21 @@
 //! What a member knows it holds: an index in memory, built from both ledgers and the files, and kept by both processes as
 //! they go. It can be built from the files alone (I8).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::canonical::{Gop, WINDOW_US};
-use crate::entry::{Extent, Fragment, SealedEntry};
-use crate::error::{Error, Result};
+use crate::canonical::WINDOW_US;
+use crate::copy::{Copy, Origin, State, read_copy};
+use crate::entry::Fragment;
+use crate::error::Result;
 use crate::gaps::Gaps;
-use crate::hash::{Chain, FrameHash, Root};
-use crate::header::Header;
+use crate::hash::{Chain, FrameHash};
 use crate::id::{SegmentId, StreamUid};
-use crate::index::Index;
+use crate::inventory::Held;
 use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
 use crate::reclaim::{Pin, Pins};
-use crate::retention::{Candidate, floor_us};
+use crate::retention::floor_us;
 use crate::sabotage::{Invariant::I8, breaks};
-use crate::scan::{Place, Scan, scan};
 use crate::volume::{Role, Volume};
-
-/// How far a copy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum State {
-    /// Its writer is at it.
-    Open,
-    /// Its writer died or was cut off; it may be continued.
-    Partial,
-    /// It never changes again (I2).
-    Sealed,
-}
-
-/// How a copy came here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Origin {
-    /// From the camera.
-    Live,
-    /// From the peer.
-    Peer,
-}
-
-/// One copy of a segment on this volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copy {
-    /// The header of its file.
-    pub header: Header,
-    /// How far it is.
-    pub state: State,
-    /// How it came here.
-    pub origin: Origin,
-    /// Length of the head, bytes.
-    pub head_len: u64,
-    /// Its whole fragments end here, bytes.
-    pub length: u64,
-    /// The running hash at `length`; not known for sealed copies.
-    pub chain: Option<Chain>,
-    /// BLAKE3 of the file, once sealed.
-    pub root: Option<Root>,
-    /// What it spans.
-    pub extent: Extent,
-    /// Its fragments and the hash of every frame, while they may grow. Those of a sealed copy are beside its file.
-    pub index: Option<Index>,
-    /// When this member received it, on its retention clock, seconds since the Unix epoch.
-    pub received_s: i64,
-}
-
-impl Copy {
-    /// A copy as its file was read.
-    pub fn from_scan(found: Scan, state: State, origin: Origin, received_s: i64) -> Self {
-        let root = (state == State::Sealed).then(|| *found.hasher.finalize().as_bytes());
-        Self {
-            extent: Extent::of(&found.header, &found.index.fragments),
-            header: found.header,
-            state,
-            origin,
-            head_len: found.head_len,
-            length: found.end,
-            chain: Some(found.chain),
-            root,
-            index: Some(found.index),
-            received_s,
-        }
-    }
-
-    /// A sealed copy as its entry says; with its index, where that is not beside its file.
-    pub fn from_entry(entry: SealedEntry, index: Option<Index>, origin: Origin, received_s: i64) -> Self {
-        Self {
-            header: entry.header,
-            state: State::Sealed,
-            origin,
-            head_len: entry.head_len,
-            length: entry.length,
-            chain: None,
-            root: Some(entry.root),
-            extent: entry.extent,
-            index,
-            received_s,
-        }
-    }
-
-    /// The identity.
-    pub fn id(&self) -> &SegmentId {
-        &self.header.id
-    }
-
-    /// Wall clock of the first frame, microseconds since the Unix epoch.
-    pub fn start_us(&self) -> i64 {
-        self.extent.start_us
-    }
-
-    /// Wall clock of the end of the last frame, microseconds since the Unix epoch.
-    pub fn end_us(&self) -> i64 {
-        self.extent.end_us
-    }
-
-    /// Up to where the file of a copy that may grow is known.
-    pub fn place(&self) -> Option<Place> {
-        Some(Place {
-            end: self.length,
-            chain: self.chain.filter(|_| self.state != State::Sealed)?,
-            fragments: self.extent.fragments,
-            tracks: self.header.tracks(),
-        })
-    }
-
-    /// The entry of a sealed copy.
-    pub fn entry(&self) -> Option<SealedEntry> {
-        Some(SealedEntry {
-            header: self.header.clone(),
-            length: self.length,
-            root: self.root?,
-            head_len: self.head_len,
-            extent: self.extent,
-            signature: None,
-        })
-    }
-
-    /// What retention asks of it.
-    pub fn candidate(&self) -> Candidate<'_> {
-        Candidate {
-            id: self.id(),
-            received_s: self.received_s,
-            end_us: self.end_us(),
-            length: self.length,
-        }
-    }
-
-    /// The line of an inventory for it.
-    pub fn held(&self) -> Held {
-        let sealed = self.state == State::Sealed;
-        Held {
-            id: self.id().clone(),
-            length: self.length,
-            root: self.root.filter(|_| sealed),
-            span_us: sealed.then(|| (self.start_us(), self.end_us())),
-            reclaimed: false,
-        }
-    }
-}
-
-/// A copy whose groups of pictures are to be read, as the catalogue knew it: whoever reads its index holds no lock meanwhile.
-#[derive(Clone, Debug)]
-pub struct Part {
-    header: Header,
-    root: Option<Root>,
-    index: Option<Index>,
-    /// Whether the same writer went on in the same run.
-    followed: bool,
-    /// Length of the head and of the file, bytes, and what it spans, where its groups need not be known.
-    whole: Option<(u64, u64, Extent)>,
-}
-
-/// What of the copies has to be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// Every group of pictures.
-    Groups,
-    /// When something is recorded, and by whom: a sealed segment without a hole, within the time that is asked for and of whose time no
-    /// other copy is, counts as one group. Its index is not read.
-    Times,
-}
-
-impl Part {
-    /// Its index, from where it is; `None` where the copy left meanwhile.
-    fn index(&mut self, read: impl Fn(&SegmentId, &Root) -> Result<Option<Index>>) -> Result<Option<Index>> {
-        match (self.index.take(), &self.root) {
-            (None, Some(root)) => read(&self.header.id, root),
-            (index, _) => Ok(index),
-        }
-    }
-}
-
-/// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as
-/// [`Volume::index`] does.
-///
-/// # Errors
-/// Those of `read`.
-pub fn gops(
-    parts: Vec<Part>,
-    (from_us, to_us): (i64, i64),
-    read: impl Fn(&SegmentId, &Root) -> Result<Option<Index>>,
-) -> Result<Vec<Gop>> {
-    let mut found = Vec::new();
-    for mut part in parts {
-        if let Some((head_len, length, extent)) = &part.whole {
-            found.push(Gop::unread(
-                &part.header,
-                extent,
-                (*head_len, *length),
-                part.followed,
-            ));
-            continue;
-        }
-        let index = part.index(&read)?.unwrap_or_default();
-        let gops = index.gops(&part.header, part.followed).into_iter();
-        found.extend(gops.filter(|gop| gop.start_us < to_us && gop.end_us() > from_us));
-    }
-    Ok(found)
-}
-
-/// One line of an inventory: what one side holds of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// The segment.
-    pub id: SegmentId,
-    /// Bytes held.
-    pub length: u64,
-    /// The root, if it is sealed there.
-    pub root: Option<Root>,
-    /// When it begins and ends, if it is sealed there, microseconds since the Unix epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub span_us: Option<(i64, i64)>,
-    /// Whether it was a duplicate and is gone: its frames are held in other segments, and nobody waits for it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reclaimed: bool,
-}
 
 /// The copies of one stream and what its ledgers say besides.
 #[derive(Clone, Debug, Default)]
@@ -581,73 +359,16 @@ impl Catalogue {
         };
         copies.map(lasts).fold(0, i64::saturating_add)
     }
-
-    /// The copies of a stream that overlap the time from `from_us` to `to_us`, for [`gops`].
-    pub fn parts(&self, uid: StreamUid, (from_us, to_us): (i64, i64), detail: Detail) -> Vec<Part> {
-        let Some(stream) = self.stream(uid) else {
-            return Vec::new();
-        };
-        let whole = match detail {
-            Detail::Groups => BTreeSet::new(),
-            Detail::Times => alone(stream, (from_us, to_us)),
-        };
-        let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
-        let part = |copy: &Copy| Part {
-            header: copy.header.clone(),
-            root: copy.root,
-            index: copy.index.clone(),
-            followed: is_followed(stream, copy),
-            whole: whole
-                .contains(copy.id())
-                .then_some((copy.head_len, copy.length, copy.extent)),
-        };
-        stream.copies.values().filter(overlaps).map(part).collect()
-    }
-}
-
-/// The copy that a file is, from its bytes alone (I8).
-///
-/// # Errors
-/// [`Error::Io`], [`Error::Damaged`].
-pub fn read_copy(volume: &Volume, id: &SegmentId, sealed: bool, now_s: i64) -> Result<Copy> {
-    let (path, state) = if sealed {
-        (volume.sealed_path(id), State::Sealed)
-    } else {
-        (volume.open_path(id), State::Partial)
-    };
-    let origin = if id.store == volume.store() {
-        Origin::Live
-    } else {
-        Origin::Peer
-    };
-    let found = scan(&path)?;
-    if &found.header.id != id {
-        return Err(Error::damaged(path, "its header names another segment"));
-    }
-    if let Some(what) = found.torn.filter(|_| sealed) {
-        // It was whole when it was sealed, so it rotted: what is left of it is no segment that anyone sealed.
-        let what = format!("sealed, but damaged at byte {}: {what}", found.end);
-        return Err(Error::damaged(path, what));
-    }
-    let mut copy = Copy::from_scan(found, state, origin, now_s);
-    if let (Some(root), Some(index)) = (copy.root, &copy.index)
-        && index.write(&volume.index_path(id), &root).is_ok()
-    {
-        copy.index = None;
-    }
-    Ok(copy)
 }
 
 /// The fragments of a copy; none where they cannot be read.
 fn fragments(volume: &Volume, copy: &Copy) -> Vec<Fragment> {
-    let index = match (&copy.index, &copy.root) {
-        (None, Some(root)) => volume.index(copy.id(), root).unwrap_or_else(|e| {
-            tracing::warn!("no index: {e}");
-            None
-        }),
-        (index, _) => index.clone(),
-    };
-    index.map_or_else(Vec::new, |index| index.fragments)
+    let index = copy.index(|id, root| volume.index(id, root));
+    let index = index.inspect_err(|e| tracing::warn!(segment = %copy.id(), "no index: {e}"));
+    index
+        .ok()
+        .flatten()
+        .map_or_else(Vec::new, |index| index.fragments)
 }
 
 /// What the ledger of `role` should have said of a sealed copy.
@@ -662,59 +383,4 @@ fn rebuilt_record(copy: &Copy, role: Role) -> Option<Record> {
         }),
         _ => None,
     }
-}
-
-/// How far copies of one writer may overlap that come one after the other, microseconds: their wall clock is rounded.
-const ROUNDED_US: i64 = 20_000;
-
-/// The sealed segments without a hole that lie within a time, and of whose time no other copy is.
-fn alone(stream: &Stream, (from_us, to_us): (i64, i64)) -> BTreeSet<&SegmentId> {
-    let (first_us, last_us) = (from_us.saturating_sub(WINDOW_US), to_us.saturating_add(WINDOW_US));
-    let near = |c: &&Copy| c.start_us() < last_us && c.end_us() > first_us;
-    let mut copies: Vec<&Copy> = stream.copies.values().filter(near).collect();
-    copies.sort_by_key(|copy| copy.start_us());
-    let mut beside = vec![false; copies.len()];
-    for (a, copy) in copies.iter().enumerate() {
-        let later = copies.iter().enumerate().skip(a + 1);
-        for (b, other) in later.take_while(|(_, other)| other.start_us() < copy.end_us() + WINDOW_US) {
-            let apart = copy.id().store != other.id().store;
-            if apart || other.start_us() + ROUNDED_US < copy.end_us() {
-                (beside[a], beside[b]) = (true, true);
-            }
-        }
-    }
-    let within = |c: &Copy| c.start_us() >= from_us && c.end_us() <= to_us;
-    let alone = copies.into_iter().zip(beside).filter(|(_, beside)| !beside);
-    let whole = alone.filter(|(c, _)| c.state == State::Sealed && c.extent.is_whole() && within(c));
-    whole.map(|(copy, _)| copy.id()).collect()
-}
-
-/// Whether the writer of `copy` went on in the same run with the next segment of the stream. Numbers of segments are shared
-/// by all streams of an incarnation, so the next one is not always one higher.
-fn is_followed(stream: &Stream, copy: &Copy) -> bool {
-    let id = copy.id();
-    let same_writer = |next: &SegmentId| {
-        (next.store, &next.member, next.incarnation) == (id.store, &id.member, id.incarnation)
-    };
-    let later = stream.copies.range((Bound::Excluded(id), Bound::Unbounded));
-    let next = later
-        .take_while(|(next, _)| same_writer(next))
-        .map(|(_, next)| next)
-        .find(|next| next.extent.frames > 0);
-    next.is_some_and(|next| next.header.run == copy.header.run && next.extent.dts.0 == copy.extent.dts.1)
-}
-
-/// What the side that holds `theirs` has and the side that holds `ours` lacks, with the offset from where. Pure.
-pub fn missing(ours: &[Held], theirs: &[Held]) -> Vec<(SegmentId, u64)> {
-    let held: BTreeMap<&SegmentId, &Held> = ours.iter().map(|h| (&h.id, h)).collect();
-    let here = theirs.iter().filter(|theirs| !theirs.reclaimed);
-    here.filter_map(|theirs| match held.get(&theirs.id) {
-        None => Some((theirs.id.clone(), 0)),
-        Some(ours) if ours.root.is_some() => None,
-        Some(ours) if theirs.root.is_some() || theirs.length > ours.length => {
-            Some((theirs.id.clone(), ours.length))
-        }
-        Some(_) => None,
-    })
-    .collect()
 }

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Held;
 use crate::hash::Root;
 use crate::header::Header;
+use crate::inventory::Held;
 
 /// One fragment of a segment file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

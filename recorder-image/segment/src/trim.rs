@@ -53,10 +53,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::Copy;
-    use crate::catalogue::{Catalogue, Held, Origin};
+    use crate::catalogue::Catalogue;
+    use crate::copy::{Copy, Origin};
     use crate::entry::{Extent, SealedEntry};
     use crate::header::{ClockSource, Header};
+    use crate::inventory::Held;
     use crate::ledger::Gap;
     use crate::reclaim::Pin;
 

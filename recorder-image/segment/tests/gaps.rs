@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use segment::canonical::choose;
-use segment::catalogue::{Detail, gops as gops_of};
 use segment::compared::joined;
 use segment::ledger::{Gap, Record};
+use segment::parts::{Detail, gops as gops_of};
 use segment::timeline::{GapState, TimelineGap, gaps, spans};
 use segment::{
     Catalogue, ClockSource, Compared, Copy, Extent, Fragment, FrameHash, Header, Index, Origin, SealedEntry,

@@ -4,7 +4,7 @@
 mod common;
 
 use bytes::Bytes;
-use segment::catalogue::{Detail, gops};
+use segment::parts::{Detail, gops};
 use segment::reclaim::propose::{MARGIN_US, kept_instead_of};
 use segment::reclaim::{PeerPins, Pin, Proof, Stays, may_remove};
 use segment::{

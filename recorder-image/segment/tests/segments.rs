@@ -479,7 +479,7 @@ fn a_file_that_grew_is_read_from_where_it_was_known() {
     let volume = volume(&path);
     let mut file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..50);
     let id = file.header().id.clone();
-    let read = || segment::catalogue::read_copy(&volume, &id, false, 0).unwrap();
+    let read = || segment::copy::read_copy(&volume, &id, false, 0).unwrap();
     let mut known = read();
     let more =
         |known: &segment::Copy| scan::scan_more(&volume.open_path(&id), known.place().unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! The messages of [`super`].
 
 use failover::streams::Fault;
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::reclaim::Pin;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

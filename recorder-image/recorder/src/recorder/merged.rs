@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use segment::canonical::{Chosen, Gop, choose_from};
-use segment::catalogue::{Detail, gops};
+use segment::parts::{Detail, gops};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
@@ -84,10 +84,7 @@ impl Shared {
     /// # Errors
     /// When the volume cannot be read.
     pub fn index_of(&self, copy: &Copy) -> segment::Result<Option<Index>> {
-        match (&copy.index, &copy.root) {
-            (None, Some(root)) => self.index(copy.id(), root),
-            (index, _) => Ok(index.clone()),
-        }
+        copy.index(|id, root| self.index(id, root))
     }
 
     /// The gaps of a stream that overlap a span of time. Reads files: not for an async task.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use segment::catalogue::Detail;
+use segment::parts::Detail;
 use segment::reclaim::propose::{MARGIN_US, due, kept_instead_of};
 use segment::reclaim::{Pin, Proof};
 use segment::{SegmentId, State};

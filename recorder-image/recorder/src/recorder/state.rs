@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use segment::catalogue::read_copy;
+use segment::copy::read_copy;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::scan::{Added, scan, scan_more};

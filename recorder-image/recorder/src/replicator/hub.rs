@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crds::member::ReplicationConfig;
 use segment::canonical::WINDOW_US;
-use segment::catalogue::{Held, missing};
 use segment::compared::joined;
+use segment::inventory::{Held, missing};
 use segment::reclaim::Pin;
 use segment::{Catalogue, Root, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;

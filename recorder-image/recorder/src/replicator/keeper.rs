@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::receive::Receiving;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use segment::SegmentId;
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::reclaim::Pin;
 
 use super::hub::Hub;

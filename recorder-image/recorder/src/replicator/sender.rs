@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use segment::catalogue::{Held, missing};
 use segment::hash::{chain_next, chain_start};
+use segment::inventory::{Held, missing};
 use segment::{Chain, SegmentId, StreamUid, Volume, fmp4};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};

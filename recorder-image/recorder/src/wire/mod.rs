@@ -6,7 +6,7 @@ mod codec;
 
 use failover::streams::Word;
 use failover::{Answer, Release, Request};
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::reclaim::Pin;
 use segment::{Chain, Root, SegmentId, StreamUid};
 use serde::{Deserialize, Serialize};

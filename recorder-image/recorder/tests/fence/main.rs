@@ -18,7 +18,7 @@ use recorder::local::ToRecorder;
 use recorder::replicator::driver::fence;
 use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Reply, Work};
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::{Catalogue, EpochSlots, Error, Role, SegmentFile, SegmentId, Volume};
 use tokio::sync::mpsc;
 

@@ -11,7 +11,7 @@ use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Work};
 use recorder::replicator::{receiver, sender};
 use recorder::wire::halves;
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::{Catalogue, Chain, EpochSlots, Role, SegmentFile, SegmentId, Volume, scan};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

@@ -15,7 +15,8 @@ use std::cmp::Reverse;
 
 use uuid::Uuid;
 
-use crate::entry::{Extent, Fragment};
+use crate::copy::Copy;
+use crate::entry::Fragment;
 use crate::hash::FrameHash;
 use crate::header::Header;
 use crate::id::SegmentId;
@@ -94,18 +95,14 @@ impl Gop {
         }
     }
 
-    /// A whole segment that ends at `length` bytes, instead of its groups.
-    pub(crate) fn unread(
-        header: &Header,
-        extent: &Extent,
-        (head_len, length): (u64, u64),
-        followed: bool,
-    ) -> Self {
+    /// A whole segment instead of its groups.
+    pub(crate) fn unread(copy: &Copy, followed: bool) -> Self {
+        let Copy { header, extent, .. } = copy;
         Self {
             id: header.id.clone(),
             run: header.run,
-            offset: head_len,
-            len: length - head_len,
+            offset: copy.head_len,
+            len: copy.length - copy.head_len,
             start_us: extent.start_us,
             dts: extent.dts.0,
             duration: (extent.dts.1 - extent.dts.0).cast_unsigned(),

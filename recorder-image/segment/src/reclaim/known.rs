@@ -3,8 +3,10 @@
 use std::collections::btree_map::Entry;
 
 use crate::canonical::WINDOW_US;
-use crate::catalogue::{Catalogue, Held, State, Stream};
+use crate::catalogue::{Catalogue, Stream};
+use crate::copy::State;
 use crate::id::SegmentId;
+use crate::inventory::Held;
 use crate::reclaim::Pin;
 
 impl Stream {

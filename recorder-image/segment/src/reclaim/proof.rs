@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::canonical::{Gop, WINDOW_US};
-use crate::catalogue::{Copy, Origin, State};
+use crate::copy::{Copy, Origin, State};
 use crate::error::{Error, Result};
 use crate::fmp4;
 use crate::hash::Root;

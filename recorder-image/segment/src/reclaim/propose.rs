@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::canonical::{Gop, WINDOW_US, choose};
-use crate::catalogue::{Copy, State, Stream};
+use crate::catalogue::Stream;
+use crate::copy::{Copy, State};
 use crate::id::SegmentId;
 
 /// What is looked at before and after a duplicate, microseconds: what is played there must not change either.

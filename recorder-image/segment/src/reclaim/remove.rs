@@ -1,6 +1,7 @@
 //! Whether a duplicate may be removed now. Asked before it is noted, and again right before the file goes.
 
-use crate::catalogue::{Catalogue, State};
+use crate::catalogue::Catalogue;
+use crate::copy::State;
 use crate::id::SegmentId;
 use crate::reclaim::{PeerPins, Proof};
 

@@ -6,10 +6,12 @@ use uuid::Uuid;
 
 use super::propose::{MARGIN_US, due, kept_instead_of};
 use super::*;
-use crate::catalogue::{Catalogue, Copy, Detail, Origin, State, gops};
+use crate::catalogue::Catalogue;
+use crate::copy::{Copy, Origin, State};
 use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::header::{ClockSource, Header};
 use crate::index::Index;
+use crate::parts::{Detail, gops};
 use crate::retention::{Policy, evictions};
 
 const STREAM: Uuid = Uuid::from_u128(9);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::reclaim::Proof;
 use segment::retention::{Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use segment::catalogue::Held;
+use segment::inventory::Held;
 use segment::reclaim::{Pin, Proof, Stays, may_remove};
 use segment::{Record, Result, SegmentId};
 

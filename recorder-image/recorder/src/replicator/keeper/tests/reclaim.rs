@@ -46,8 +46,8 @@ fn what_was_reclaimed_counts_as_held_and_never_comes_again() {
     bed.connect(vec![held(&other, true)]);
     assert_eq!(bed.hub.lacking(), []);
     let theirs = [held(&other, true)];
-    assert_eq!(segment::catalogue::missing(&[], &theirs), []);
-    assert_eq!(segment::catalogue::missing(&theirs, &[held(&other, false)]), []);
+    assert_eq!(segment::inventory::missing(&[], &theirs), []);
+    assert_eq!(segment::inventory::missing(&theirs, &[held(&other, false)]), []);
     // It is here again, whoever brought it.
     bed.hub.sealed(&gone.entry.held());
     assert_eq!(bed.hub.inventory(), [held(gone, false)]);

@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Arc<Token>
         all: router(Arc::clone(&shared), token),
         crowded: crowded(shared),
     };
-    listen::serve(listener, routers, limits).await
+    listen::serve(listener, routers, limits).await;
 }
 
 fn api(shared: Arc<Shared>) -> Api {

@@ -1,4 +1,4 @@
-//! Where the sessions run: one thread, which looks at its sockets at most once each [`CALM`].
+//! Where the sessions run: one thread, which looks at its sockets at most once each 20 ms.
 //!
 //! A camera sends a frame as several packets, one shortly after the other, and each would wake somebody: a thread, then a task,
 //! which reads a little and finds nothing more. Here whole frames have mostly come when the thread looks, of all streams together,

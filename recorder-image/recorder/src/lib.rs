@@ -4,6 +4,7 @@ pub mod accept;
 pub mod clock;
 pub mod descriptors;
 pub mod disk;
+pub mod early;
 #[cfg(test)]
 mod fixtures;
 pub mod local;

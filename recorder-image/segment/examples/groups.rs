@@ -7,7 +7,7 @@ use std::path::Path;
 use segment::canonical::{Gop, choose};
 use segment::hls::rfc3339;
 use segment::parts::{Detail, gops};
-use segment::{Catalogue, Role, Root, SegmentId, Volume};
+use segment::{Catalogue, LedgerReader, Record, Role, Root, SegmentId, Volume};
 
 /// All of time.
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
@@ -25,11 +25,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let is_wanted = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
     for (uid, stream) in catalogue.streams().filter(|(_, stream)| is_wanted(&stream.name)) {
         println!("stream {} {uid}", stream.name);
-        for (at_us, note) in &stream.notes {
-            println!("  {} {note}", rfc3339(*at_us));
+        for record in LedgerReader::new(&volume, *uid, Role::Recorder).poll()? {
+            if let Record::Note { at_us, what } = record {
+                println!("  {} {what}", rfc3339(at_us));
+            }
         }
         let read = |id: &SegmentId, root: &Root| volume.index(id, root);
-        let mut gops = gops(catalogue.parts(*uid, ALL, Detail::Groups), ALL, read)?;
+        let mut gops = gops(catalogue.parts_of(*uid, ALL, Detail::Groups), ALL, read)?;
         let played = choose(gops.clone());
         gops.sort_by(|a, b| (&a.id, a.offset).cmp(&(&b.id, b.offset)));
         for gop in &gops {

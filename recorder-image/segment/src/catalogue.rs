@@ -26,8 +26,6 @@ pub struct Stream {
     pub copies: BTreeMap<SegmentId, Copy>,
     /// Gaps that this member noted.
     pub gaps: Gaps,
-    /// Notes: microseconds since the Unix epoch, and what.
-    pub notes: Vec<(i64, String)>,
     /// The end of what the peer said that it holds durably too, microseconds since the Unix epoch.
     pub acknowledged_us: Option<i64>,
     /// The newest end of what retention removed, microseconds since the Unix epoch.
@@ -218,8 +216,10 @@ impl Catalogue {
                 };
                 self.stream_mut(uid).reclaimed.insert(id, held);
             }
-            Record::Note { at_us, what } => self.streams.entry(uid).or_default().notes.push((at_us, what)),
-            Record::Opened { .. } | Record::Partial { .. } | Record::Quarantined { .. } => {}
+            Record::Opened { .. }
+            | Record::Partial { .. }
+            | Record::Quarantined { .. }
+            | Record::Note { .. } => {}
         }
     }
 
@@ -346,18 +346,6 @@ impl Catalogue {
             before.map_or(from, |end| from.min(end - 1)),
             after.map_or(to, |start| to.max(start + 1)),
         )
-    }
-
-    /// For how long each copy of a stream lasts together, of those that overlap the time from `from_us` to `to_us`, microseconds.
-    pub fn recorded_us(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> i64 {
-        let copies = self.stream(uid).into_iter().flat_map(|s| s.copies.values());
-        let lasts = |c: &Copy| {
-            c.end_us()
-                .min(to_us)
-                .saturating_sub(c.start_us().max(from_us))
-                .max(0)
-        };
-        copies.map(lasts).fold(0, i64::saturating_add)
     }
 }
 

@@ -26,16 +26,16 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// A volume of a format that this version cannot read.
+    /// A volume of another format.
     #[error(
-        "{path}: format {found}, this version reads format {known}: use a newer Gapless, or another volume"
+        "{path}: format {found}, this version reads format {known}: use the Gapless that wrote it, or another volume"
     )]
     UnknownFormat {
         /// The file that names the format.
         path: PathBuf,
         /// The format found.
         found: u32,
-        /// The newest format known.
+        /// The format that this version reads.
         known: u32,
     },
     /// Another process holds this role on the volume.

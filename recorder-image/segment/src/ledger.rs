@@ -348,7 +348,7 @@ impl LedgerReader {
     }
 }
 
-/// The oldest file of a ledger that has a successor, and what it says.
+/// The oldest file of a ledger that has a successor, and what it says; none where it says something that this version does not know.
 pub(crate) fn old_file(
     volume: &Volume,
     stream: StreamUid,
@@ -360,13 +360,15 @@ pub(crate) fn old_file(
     };
     let path = file_path(&dir, role, oldest);
     let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
-    let records = read_file(&path, &file, 0, None)?.records;
-    Ok(Some((path, records)))
+    let found = read_file(&path, &file, 0, None)?;
+    Ok((!found.unknown).then_some((path, found.records)))
 }
 
 /// What was read of one file.
 struct Read {
     records: Vec<Record>,
+    /// Whether there are others, of a kind that this version does not know.
+    unknown: bool,
     end: u64,
     chain: Chain,
     len: u64,
@@ -381,6 +383,7 @@ fn read_file(path: &Path, file: &File, offset: u64, chain: Option<Chain>) -> Res
     data.truncate(got);
     let mut found = Read {
         records: Vec::new(),
+        unknown: false,
         end: offset,
         chain: chain.unwrap_or_default(),
         len,
@@ -396,6 +399,7 @@ fn read_file(path: &Path, file: &File, offset: u64, chain: Option<Chain>) -> Res
         (found.chain, found.end, rest) = (*chain, FILE_HEAD, tail);
     }
     while let Some((record, chain, used)) = next_record(rest, &found.chain) {
+        found.unknown |= record.is_none();
         found.records.extend(record);
         found.chain = chain;
         found.end += used as u64;

@@ -1,6 +1,6 @@
-//! Parts of a stream's catalogue, taken under its lock, of which the groups of pictures are read later.
+//! Parts of a stream's catalogue, of which the groups of pictures are read later. Its lock is held for moments: first for when its
+//! copies are, then for a few of them at a time.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::canonical::{Gop, WINDOW_US};
@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::hash::Root;
 use crate::id::{SegmentId, StreamUid};
 use crate::index::Index;
+
+/// How far copies of one writer may overlap that come one after the other, microseconds: their wall clock is rounded.
+const ROUNDED_US: i64 = 20_000;
 
 /// What of the copies has to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,27 @@ pub enum Detail {
     Times,
 }
 
-/// A copy whose groups of pictures are to be read, as the catalogue knew it: whoever reads its index holds no lock meanwhile.
+/// When a copy is.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    id: SegmentId,
+    start_us: i64,
+    end_us: i64,
+    /// Whether it is sealed and has no hole.
+    whole: bool,
+}
+
+/// A copy of which something has to be known.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    id: SegmentId,
+    /// Whether it counts as one group.
+    whole: bool,
+    /// How long it is, where its groups are to be read, microseconds.
+    pub read_us: i64,
+}
+
+/// A copy whose groups of pictures are to be read, as the catalogue knew it.
 #[derive(Clone, Debug)]
 pub struct Part {
     copy: Copy,
@@ -29,6 +52,72 @@ pub struct Part {
     followed: bool,
     /// Whether it counts as one group.
     whole: bool,
+}
+
+impl Catalogue {
+    /// When the copies of a stream are that overlap the time from `from_us` to `to_us`, or nearly do.
+    pub fn timed(&self, uid: StreamUid, (from_us, to_us): (i64, i64)) -> Vec<Timed> {
+        let (first_us, last_us) = (from_us.saturating_sub(WINDOW_US), to_us.saturating_add(WINDOW_US));
+        let copies = self.stream(uid).into_iter().flat_map(|s| s.copies.values());
+        let near = copies.filter(|c| c.start_us() < last_us && c.end_us() > first_us);
+        let timed = |copy: &Copy| Timed {
+            id: copy.id().clone(),
+            start_us: copy.start_us(),
+            end_us: copy.end_us(),
+            whole: copy.state == State::Sealed && copy.extent.is_whole(),
+        };
+        near.map(timed).collect()
+    }
+
+    /// What is wanted of the copies that overlap a time, at once: for who has the catalogue for itself.
+    pub fn parts_of(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> Vec<Part> {
+        self.parts(&wanted(self.timed(uid, span), span, detail))
+    }
+
+    /// The copies that are wanted, as far as they are still here, for [`gops`].
+    pub fn parts(&self, wanted: &[Wanted]) -> Vec<Part> {
+        let part = |wanted: &Wanted| {
+            let stream = self.stream(wanted.id.stream)?;
+            let copy = stream.copies.get(&wanted.id)?;
+            Some(Part {
+                copy: copy.clone(),
+                followed: is_followed(stream, copy),
+                whole: wanted.whole,
+            })
+        };
+        wanted.iter().filter_map(part).collect()
+    }
+}
+
+/// What has to be known of the copies that overlap the time from `from_us` to `to_us`, by identity. Pure.
+pub fn wanted(mut copies: Vec<Timed>, (from_us, to_us): (i64, i64), detail: Detail) -> Vec<Wanted> {
+    copies.sort_by_key(|copy| copy.start_us);
+    let mut alone = vec![detail == Detail::Times; copies.len()];
+    for (a, copy) in copies.iter().enumerate() {
+        let until_us = copy.end_us.saturating_add(WINDOW_US);
+        let later = copies.iter().enumerate().skip(a + 1);
+        for (b, other) in later.take_while(|(_, other)| other.start_us < until_us) {
+            let apart = copy.id.store != other.id.store;
+            if apart || other.start_us.saturating_add(ROUNDED_US) < copy.end_us {
+                (alone[a], alone[b]) = (false, false);
+            }
+        }
+    }
+    let within = |c: &Timed| c.start_us >= from_us && c.end_us <= to_us;
+    let overlaps = |c: &Timed| c.start_us < to_us && c.end_us > from_us;
+    let wanted = copies.into_iter().zip(alone).filter(|(copy, _)| overlaps(copy));
+    let wanted = wanted.map(|(copy, alone)| {
+        let whole = alone && copy.whole && within(&copy);
+        let lasts_us = copy.end_us.saturating_sub(copy.start_us);
+        Wanted {
+            whole,
+            read_us: if whole { 0 } else { lasts_us },
+            id: copy.id,
+        }
+    });
+    let mut wanted: Vec<Wanted> = wanted.collect();
+    wanted.sort_by(|a, b| a.id.cmp(&b.id));
+    wanted
 }
 
 /// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as
@@ -57,51 +146,6 @@ pub fn gops(
         found.extend(gops.filter(|gop| gop.start_us < to_us && gop.end_us() > from_us));
     }
     Ok(found)
-}
-
-impl Catalogue {
-    /// The copies of a stream that overlap the time from `from_us` to `to_us`, for [`gops`].
-    pub fn parts(&self, uid: StreamUid, (from_us, to_us): (i64, i64), detail: Detail) -> Vec<Part> {
-        let Some(stream) = self.stream(uid) else {
-            return Vec::new();
-        };
-        let whole = match detail {
-            Detail::Groups => BTreeSet::new(),
-            Detail::Times => alone(stream, (from_us, to_us)),
-        };
-        let overlaps = |c: &&Copy| c.start_us() < to_us && c.end_us() > from_us;
-        let part = |copy: &Copy| Part {
-            copy: copy.clone(),
-            followed: is_followed(stream, copy),
-            whole: whole.contains(copy.id()),
-        };
-        stream.copies.values().filter(overlaps).map(part).collect()
-    }
-}
-
-/// How far copies of one writer may overlap that come one after the other, microseconds: their wall clock is rounded.
-const ROUNDED_US: i64 = 20_000;
-
-/// The sealed segments without a hole that lie within a time, and of whose time no other copy is.
-fn alone(stream: &Stream, (from_us, to_us): (i64, i64)) -> BTreeSet<&SegmentId> {
-    let (first_us, last_us) = (from_us.saturating_sub(WINDOW_US), to_us.saturating_add(WINDOW_US));
-    let near = |c: &&Copy| c.start_us() < last_us && c.end_us() > first_us;
-    let mut copies: Vec<&Copy> = stream.copies.values().filter(near).collect();
-    copies.sort_by_key(|copy| copy.start_us());
-    let mut beside = vec![false; copies.len()];
-    for (a, copy) in copies.iter().enumerate() {
-        let later = copies.iter().enumerate().skip(a + 1);
-        for (b, other) in later.take_while(|(_, other)| other.start_us() < copy.end_us() + WINDOW_US) {
-            let apart = copy.id().store != other.id().store;
-            if apart || other.start_us() + ROUNDED_US < copy.end_us() {
-                (beside[a], beside[b]) = (true, true);
-            }
-        }
-    }
-    let within = |c: &Copy| c.start_us() >= from_us && c.end_us() <= to_us;
-    let alone = copies.into_iter().zip(beside).filter(|(_, beside)| !beside);
-    let whole = alone.filter(|(c, _)| c.state == State::Sealed && c.extent.is_whole() && within(c));
-    whole.map(|(copy, _)| copy.id()).collect()
 }
 
 /// Whether the writer of `copy` went on in the same run with the next segment of the stream. Numbers of segments are shared

@@ -2,6 +2,7 @@
 //! as its life.
 
 use crate::catalogue::Stream;
+use crate::copy::Copy;
 use crate::error::{Error, Result};
 use crate::id::{SegmentId, StreamUid};
 use crate::ledger::{Record, old_file};
@@ -28,17 +29,21 @@ pub fn are_spent(records: &[Record], stream: &Stream) -> bool {
     let Some(floor_us) = stream.floor_us else {
         return false;
     };
-    let begins = stream.copies.values().map(crate::Copy::start_us).min();
+    let begins = stream.copies.values().map(Copy::start_us).min();
     let horizon_us = begins.map_or(floor_us, |begins| begins.min(floor_us));
+    // What a clock that was ahead stamped is of no time that is here either.
+    let newest_us = stream.copies.values().map(Copy::end_us).max();
+    let is_of_none = |start_us, end_us| end_us < horizon_us || newest_us.is_some_and(|us| start_us > us);
     let gone = |id: &SegmentId| !stream.copies.contains_key(id);
     records.iter().all(|record| match record {
         Record::Opened { id } | Record::Partial { id, .. } | Record::Quarantined { id, .. } => gone(id),
         Record::Sealed { entry, .. } | Record::Received { entry, .. } => gone(&entry.header.id),
         // One that lasts is here still, and ends it.
         Record::Gap(gap) => {
-            gap.end_us.unwrap_or(gap.start_us) < horizon_us && stream.gaps.open_since() != Some(gap.start_us)
+            let end_us = gap.end_us.unwrap_or(gap.start_us);
+            is_of_none(gap.start_us, end_us) && stream.gaps.open_since() != Some(gap.start_us)
         }
-        Record::Note { at_us, .. } => *at_us < horizon_us,
+        Record::Note { at_us, .. } => is_of_none(*at_us, *at_us),
         // The newest of them is the floor.
         Record::Evicted { end_us, .. } => *end_us < floor_us,
         // What is kept inherited the time of receipt from this record.
@@ -54,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::Catalogue;
-    use crate::copy::{Copy, Origin};
+    use crate::copy::Origin;
     use crate::entry::{Extent, SealedEntry};
     use crate::header::{ClockSource, Header};
     use crate::inventory::Held;
@@ -176,6 +181,8 @@ mod tests {
             ("one that reaches into what is here", gap(30, Some(41)), false),
             ("a note of a time that left", note(5), true),
             ("a note since", note(45), false),
+            ("a note of a clock that was ahead", note(1 << 40), true),
+            ("a gap of the same", gap(1 << 40, Some((1 << 40) + 1)), true),
             ("an eviction before the newest", evicted(2), true),
             ("the newest eviction: it is the floor", evicted(3), false),
             ("a pin for what left", pinned(1, 2), true),

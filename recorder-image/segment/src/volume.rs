@@ -13,9 +13,9 @@ use crate::id::{SegmentId, StreamUid};
 use crate::sabotage::{Invariant::I2, Invariant::I10, breaks};
 
 /// The format of volumes that this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
-/// Which of a pod's two processes this is. Each writes files of its own, so that no file has two writers.
+/// Which of a pod's two processes this is. Each writes ledgers and segments of its own, so that none has two writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Writes live media, and is the only one that removes any.
@@ -77,7 +77,7 @@ impl Volume {
     /// Opens the volume at `root` for one role; mints its store id if it is new.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process holds the role, [`Error::UnknownFormat`] for a newer format, else [`Error::Io`].
+    /// [`Error::Locked`] if another process holds the role, [`Error::UnknownFormat`] for another format, else [`Error::Io`].
     pub fn open(root: &Path, role: Role) -> Result<Self> {
         fs::create_dir_all(root.join("streams")).map_err(|e| Error::io(root, e))?;
         let lock = lock(root, role)?;
@@ -252,7 +252,7 @@ fn read_store(root: &Path) -> Result<Option<Uuid>> {
         Err(e) => return Err(Error::io(path, e)),
     };
     let found: StoreFile = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e))?;
-    if found.format > FORMAT {
+    if found.format != FORMAT {
         return Err(Error::UnknownFormat {
             path,
             found: found.format,

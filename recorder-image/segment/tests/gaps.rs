@@ -202,7 +202,7 @@ type Found = (i64, i64, String, GapState);
 fn found(catalogue: &Catalogue, compared: &Compared) -> Vec<Found> {
     let noted = &catalogue.stream(STREAM).unwrap().gaps;
     let by = |detail| {
-        let parts = catalogue.parts(STREAM, ALL, detail);
+        let parts = catalogue.parts_of(STREAM, ALL, detail);
         let chosen = choose(gops_of(parts, ALL, |_, _| Ok(None)).unwrap());
         (spans(&chosen), gaps(&chosen, noted, OWN, compared), chosen.len())
     };

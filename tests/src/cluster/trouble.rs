@@ -12,6 +12,7 @@ use super::chart::{OPERATOR, SYSTEM};
 use super::faults::{Direction, Fault};
 use super::pair::{MemberView, NAMESPACE, PAIR};
 use super::scene::{Before, RETURN, Scene};
+use crate::api::MemberApi;
 use crate::judge::Verdict;
 use crate::wait::until;
 
@@ -357,6 +358,9 @@ impl Trouble {
             Self::PowerOff(_) => bed.power_on(node).await,
             Self::FillDisk(_) => bed.free(node, &scene.volume_of(member).await?).await,
             Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => {
+                if matches!(self, Self::FailReads(_)) {
+                    ask_for_media(scene, &member.api).await;
+                }
                 let volume = scene.volume_of(member).await?;
                 let (_, struck) = bed.disk_faults(node, &volume, &[]).await?;
                 ensure!(struck > 0, "{self:?}: no call failed or was late");
@@ -366,6 +370,20 @@ impl Trouble {
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,
             _ => Ok(()),
         }
+    }
+}
+
+/// A standby of which nobody wants anything reads nothing. What it answers is its own matter: nothing can be read.
+async fn ask_for_media(scene: &Scene, api: &MemberApi) {
+    let stream = &scene.watched[0].stream;
+    let segments = api.segments(stream, 0).await.unwrap_or_default();
+    for segment in segments.iter().take(3) {
+        let answer = api.download(stream, segment).await;
+        println!(
+            "      asked for {}: {:?}",
+            segment.id,
+            answer.map(|bytes| bytes.len())
+        );
     }
 }
 

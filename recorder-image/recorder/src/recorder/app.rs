@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
 use super::{config, demand, gap_account, ledgers, link, reclaim, session};
-use crate::clock;
+use crate::{clock, early};
 
 /// How many commands may wait for the writer loop.
 const COMMANDS: usize = 4096;
@@ -60,6 +60,7 @@ pub struct Options {
 /// # Errors
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    let (listener, early) = early::listen(options.listen).context("cannot listen for viewers")?;
     clock::obey(&options.media);
     session::poison::obey(&options.media);
     reclaim::obey(&options.media);
@@ -102,9 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         writer.run();
         let _ = ended.send(());
     })?;
-    let listener = tokio::net::TcpListener::bind(options.listen)
-        .await
-        .context("cannot listen for viewers")?;
+    drop(early);
     let mut viewers = tokio::spawn(http::serve(listener, Arc::clone(&shared), Arc::clone(&token)));
     // It starts the sessions, which run where it does.
     let sessions = session::runtime::start(Arc::clone(&shared.registry.gather))?;

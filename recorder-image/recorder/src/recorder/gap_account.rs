@@ -190,7 +190,7 @@ fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>, n: usize)
             match shared.gaps(stream.uid, gap) {
                 Ok(found) => drop(account.known.insert(gap, lengths(gap, &found))),
                 Err(e) => {
-                    tracing::warn!(stream = %stream.uid, "a gap is not looked at: {e}");
+                    tracing::debug!(stream = %stream.uid, "a gap is not looked at: {e}");
                     break;
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use segment::canonical::{Chosen, Gop, choose_from};
-use segment::parts::{Detail, gops};
+use segment::parts::{Detail, gops, wanted};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
@@ -15,6 +15,22 @@ use super::state::Shared;
 /// After a frame came, and beyond its stay in memory, it takes a member so long to write it where it finds that the other one did
 /// not.
 const WRITTEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Copies that are taken under one lock of the catalogue.
+const AT_ONCE: usize = 32;
+/// The most whose groups of pictures are read for one answer, all copies together, microseconds.
+const MOST_READ_US: i64 = 48 * 3_600_000_000;
+
+/// Why something of the recording is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    /// It is too much.
+    #[error("an answer is made of 48 hours of media at most; ask for a part with 'from' and 'to'")]
+    TooLong,
+    /// The volume cannot be read.
+    #[error(transparent)]
+    Volume(#[from] segment::Error),
+}
 
 /// What the peer holds, as the replicator told last.
 #[derive(Debug, Default)]
@@ -51,18 +67,28 @@ impl Shared {
     /// The canonical groups of pictures of a stream in a span of time, as far as they have to be known. Reads files: not for an async task.
     ///
     /// # Errors
-    /// When the volume cannot be read.
-    pub fn chosen(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> segment::Result<Vec<Chosen>> {
+    /// [`NotRead`].
+    pub fn chosen(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> Result<Vec<Chosen>, NotRead> {
         Ok(choose_from(self.gops(uid, span, detail)?, span.0))
     }
 
     /// All copies of the groups of pictures of a stream in a span of time. Reads files: not for an async task.
     ///
     /// # Errors
-    /// When the volume cannot be read.
-    pub fn gops(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> segment::Result<Vec<Gop>> {
-        let parts = self.fresh_catalogue(uid).parts(uid, span, detail);
-        gops(parts, span, |id, root| self.index(id, root))
+    /// [`NotRead`].
+    pub fn gops(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> Result<Vec<Gop>, NotRead> {
+        let timed = self.fresh_catalogue(uid).timed(uid, span);
+        let wanted = wanted(timed, span, detail);
+        if wanted.iter().map(|copy| copy.read_us).sum::<i64>() > MOST_READ_US {
+            return Err(NotRead::TooLong);
+        }
+        let mut found = Vec::new();
+        for some in wanted.chunks(AT_ONCE) {
+            // The writer needs the catalogue too.
+            let parts = self.catalogue().parts(some);
+            found.extend(gops(parts, span, |id, root| self.index(id, root))?);
+        }
+        Ok(found)
     }
 
     /// The index of a sealed segment, if it is here. What is not what was sealed is no segment: it is reported, and left alone.
@@ -90,8 +116,8 @@ impl Shared {
     /// The gaps of a stream that overlap a span of time. Reads files: not for an async task.
     ///
     /// # Errors
-    /// When the volume cannot be read.
-    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> segment::Result<Vec<TimelineGap>> {
+    /// [`NotRead`].
+    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> Result<Vec<TimelineGap>, NotRead> {
         let in_span =
             |start_us: i64, end_us: Option<i64>| start_us < span.1 && end_us.is_none_or(|e| e > span.0);
         let (noted, wide) = {

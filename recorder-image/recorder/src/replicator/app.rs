@@ -30,6 +30,7 @@ use super::server::{self, Control};
 use super::{patience, slice};
 use crate::clock;
 use crate::clock::boottime_ns;
+use crate::early;
 use crate::local::ToRecorder;
 use crate::wire::Message;
 
@@ -227,6 +228,7 @@ struct Parts {
 /// What kept the process from starting, or which part ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = read_config(&options.config).await?;
+    let (probes, early) = early::listen(options.listen_status).context("cannot listen for probes")?;
     let parts = connect(&options, &config).await?;
     let peers = TcpListener::bind(options.listen_peer)
         .await
@@ -234,9 +236,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let orders = TcpListener::bind(options.listen_control)
         .await
         .context("cannot listen for the operator")?;
-    let probes = TcpListener::bind(options.listen_status)
-        .await
-        .context("cannot listen for probes")?;
+    drop(early);
     let operator = crds::names::operator_uri(&config.pair.uid);
     let Parts {
         link,

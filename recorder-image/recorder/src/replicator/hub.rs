@@ -404,6 +404,10 @@ impl Hub {
     /// The peer holds a segment durably up to `end`.
     pub fn acknowledge(&self, id: &SegmentId, end: u64) {
         let mut inner = self.lock();
+        if !inner.known.contains_key(id) {
+            // It left meanwhile, or never was.
+            return;
+        }
         let held = inner.acknowledged.entry(id.clone()).or_default();
         *held = (*held).max(end);
         let taken = |(i, e, _): &(SegmentId, u64, Instant)| i == id && *e <= end;

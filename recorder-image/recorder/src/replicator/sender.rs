@@ -194,7 +194,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, tell));
     let connection = hub.connected();
     let outcome = loop {
-        if let Err(e) = sending.level().await {
+        if let Err(e) = sending.level(changes.is_empty()).await {
             break Err(e);
         }
         if sending.may_send() {
@@ -291,12 +291,13 @@ impl<T: AsyncWrite> Sending<T> {
     fn compare(&mut self, theirs: Inventory) {
         let ours = self.hub.inventory();
         self.declined = theirs.declined;
-        for held in &theirs.held {
+        // Of what is sealed there nothing more is to be sent.
+        for held in theirs.held.iter().filter(|held| held.root.is_none()) {
             let progress = Progress {
                 file: None,
                 offset: held.length,
                 chain: None,
-                sealed: held.root.is_some(),
+                sealed: false,
             };
             self.sent.insert(held.id.clone(), progress);
         }
@@ -348,7 +349,9 @@ impl<T: AsyncWrite> Sending<T> {
     fn give_up(&mut self, id: SegmentId) {
         self.hub.give_up(&id);
         self.live.remove(&id);
-        self.declined.insert(id);
+        if self.declined.len() < MAX_DECLINED {
+            self.declined.insert(id);
+        }
     }
 
     /// What could not be read a while ago has another turn; what left meanwhile is unknown to the hub by then.
@@ -392,7 +395,8 @@ impl<T: AsyncWrite> Sending<T> {
     }
 
     /// Once a second: puts the limit of this time of the day in force, and tells the receiver where it has all that is new.
-    async fn level(&mut self) -> Result<(), WireError> {
+    /// `settled` says that no change waits.
+    async fn level(&mut self, settled: bool) -> Result<(), WireError> {
         let now = now();
         if now.saturating_sub(self.levelled) < LEVEL_PERIOD {
             return Ok(());
@@ -405,6 +409,10 @@ impl<T: AsyncWrite> Sending<T> {
             return Ok(());
         }
         self.levelled = now;
+        if settled {
+            // Nobody asks again how far those were sent.
+            self.sent.retain(|_, progress| !progress.sealed);
+        }
         if self.levels {
             self.to.send(Message::Level).await?;
         }

@@ -114,9 +114,11 @@ fn judged(catalogue: &Catalogue, id: &SegmentId) -> Option<Vec<SegmentId>> {
     let around = (copy.start_us() - MARGIN_US, copy.end_us() + MARGIN_US);
     kept_instead_of(
         id,
-        &gops(catalogue.parts(STREAM, around, Detail::Groups), around, |_, _| {
-            Ok(None)
-        })
+        &gops(
+            catalogue.parts_of(STREAM, around, Detail::Groups),
+            around,
+            |_, _| Ok(None),
+        )
         .unwrap(),
     )
 }

@@ -168,7 +168,7 @@ pub fn write(volume: &Volume, header: Header, range: std::ops::Range<u64>) -> Se
 /// All groups of pictures of stream 1.
 pub fn gops(catalogue: &Catalogue, volume: &Volume) -> Vec<Gop> {
     let all = (i64::MIN, i64::MAX);
-    let parts = catalogue.parts(Uuid::from_u128(1), all, Detail::Groups);
+    let parts = catalogue.parts_of(Uuid::from_u128(1), all, Detail::Groups);
     segment::parts::gops(parts, all, |id, root| volume.index(id, root)).unwrap()
 }
 

@@ -5,6 +5,8 @@ use axum::http::StatusCode;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::response::{IntoResponse, Response};
 
+use crate::recorder::merged::NotRead;
+
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -102,13 +104,12 @@ impl ApiError {
         }
     }
 
-    /// 400 for a playlist of too much.
-    pub fn too_long() -> Self {
+    /// 400 for an answer that would be made of too much.
+    fn too_long(e: &NotRead) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             code: "TooLong",
-            message: "a playlist is made of 48 hours of media at most; ask for a part with 'from' and 'to'"
-                .to_owned(),
+            message: e.to_string(),
         }
     }
 
@@ -156,6 +157,15 @@ impl ApiError {
 impl From<segment::Error> for ApiError {
     fn from(e: segment::Error) -> Self {
         Self::unreadable(&e)
+    }
+}
+
+impl From<NotRead> for ApiError {
+    fn from(e: NotRead) -> Self {
+        match e {
+            NotRead::TooLong => Self::too_long(&e),
+            NotRead::Volume(e) => e.into(),
+        }
     }
 }
 

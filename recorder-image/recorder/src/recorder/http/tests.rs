@@ -167,6 +167,27 @@ async fn a_live_playlist_has_a_beginning_that_stays() {
     assert!(entry.contains("\"frameHashes\""));
 }
 
+#[tokio::test]
+async fn a_playlist_of_more_than_two_days_of_media_is_refused_and_a_timeline_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let id = id(0);
+    let mut file = open(&shared, &id, 0);
+    append(&mut file, 0, 0..3);
+    seal(&shared, file);
+    let address = server(&shared, &token, Limits::default()).await;
+    for (hours, status) in [(47, "HTTP/1.1 200"), (49, "HTTP/1.1 400")] {
+        let mut copy = shared.catalogue().get(&id).cloned().unwrap();
+        copy.extent.end_us = hours * 3600 * SECOND;
+        shared.catalogue().upsert(copy);
+        let playlist = get(address, "/v1/streams/door/hls.m3u8?from=0&token=t").await;
+        assert!(playlist.starts_with(status), "{hours} h: {playlist}");
+        assert_eq!(playlist.contains("TooLong"), hours > 48, "{playlist}");
+        let timeline = get(address, "/v1/streams/door/timeline?from=0&token=t").await;
+        assert!(timeline.starts_with("HTTP/1.1 200"), "{timeline}");
+    }
+}
+
 /// The replicator tells that all of this file is durable.
 fn tell_durable(shared: &Shared, id: &SegmentId, file: &SegmentFile) {
     let (id, end, frames) = (id.clone(), file.end(), Vec::new());

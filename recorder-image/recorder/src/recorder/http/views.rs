@@ -110,7 +110,9 @@ pub fn durable_end(stream: &Stream) -> Option<String> {
 
 /// The end of what this member wrote and its peer holds durably.
 pub fn acknowledged_end(stream: &Stream) -> Option<String> {
-    stream.acknowledged_us.map(time)
+    // Retention may have removed the end of it: media that a clock stamped in the future.
+    let ends_us = stream.copies.values().map(Copy::end_us).max()?;
+    stream.acknowledged_us.map(|us| time(us.min(ends_us)))
 }
 
 /// A segment.
@@ -170,7 +172,7 @@ pub fn segment(stream: &str, copy: &Copy) -> Segment {
 pub fn entry(entry: &SealedEntry, index: &Index) -> serde_json::Value {
     json!({
         "header": entry.header, "length": entry.length, "root": hex::encode(entry.root),
-        "headLength": entry.head_len, "fragments": index.fragments,
+        "headLength": entry.head_len, "extent": entry.extent, "fragments": index.fragments,
         "frameHashes": index.hashes.iter().map(hex::encode).collect::<Vec<_>>(),
         "signature": entry.signature.as_ref().map(hex::encode),
     })

@@ -36,7 +36,7 @@ pub(crate) static CASES: [Case; 12] = [
         invariant: "I2",
         breaks: "a seal replaces what is sealed; a sealed segment is begun again",
         noticed_by: &[
-            ("segments", "i2_a_seal_replaces_nothing", "Ok(SealedEntry"),
+            ("segments", "i2_a_seal_replaces_nothing", "Ok(Sealed {"),
             (
                 "segments",
                 "i2_a_sealed_segment_is_never_replaced",

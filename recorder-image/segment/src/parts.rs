@@ -92,17 +92,10 @@ impl Catalogue {
 /// What has to be known of the copies that overlap the time from `from_us` to `to_us`, by identity. Pure.
 pub fn wanted(mut copies: Vec<Timed>, (from_us, to_us): (i64, i64), detail: Detail) -> Vec<Wanted> {
     copies.sort_by_key(|copy| copy.start_us);
-    let mut alone = vec![detail == Detail::Times; copies.len()];
-    for (a, copy) in copies.iter().enumerate() {
-        let until_us = copy.end_us.saturating_add(WINDOW_US);
-        let later = copies.iter().enumerate().skip(a + 1);
-        for (b, other) in later.take_while(|(_, other)| other.start_us < until_us) {
-            let apart = copy.id.store != other.id.store;
-            if apart || other.start_us.saturating_add(ROUNDED_US) < copy.end_us {
-                (alone[a], alone[b]) = (false, false);
-            }
-        }
-    }
+    let alone = match detail {
+        Detail::Groups => vec![false; copies.len()],
+        Detail::Times => alone(&copies),
+    };
     let within = |c: &Timed| c.start_us >= from_us && c.end_us <= to_us;
     let overlaps = |c: &Timed| c.start_us < to_us && c.end_us > from_us;
     let wanted = copies.into_iter().zip(alone).filter(|(copy, _)| overlaps(copy));
@@ -118,6 +111,22 @@ pub fn wanted(mut copies: Vec<Timed>, (from_us, to_us): (i64, i64), detail: Deta
     let mut wanted: Vec<Wanted> = wanted.collect();
     wanted.sort_by(|a, b| a.id.cmp(&b.id));
     wanted
+}
+
+/// Whether each of these, which are in the order of their beginning, has its time for itself.
+fn alone(copies: &[Timed]) -> Vec<bool> {
+    let mut alone = vec![true; copies.len()];
+    for (a, copy) in copies.iter().enumerate() {
+        let until_us = copy.end_us.saturating_add(WINDOW_US);
+        let later = copies.iter().enumerate().skip(a + 1);
+        for (b, other) in later.take_while(|(_, other)| other.start_us < until_us) {
+            let apart = copy.id.store != other.id.store;
+            if apart || other.start_us.saturating_add(ROUNDED_US) < copy.end_us {
+                (alone[a], alone[b]) = (false, false);
+            }
+        }
+    }
+    alone
 }
 
 /// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as

@@ -58,7 +58,7 @@ pub fn evictions<'a>(
     policy: &Policy,
     most: usize,
 ) -> Vec<SegmentId> {
-    let mut stays: u64 = 0;
+    let (mut stays, mut old) = (0_u64, 0_usize);
     // With whether it is too old; the oldest media on top.
     let mut free = Vec::new();
     for candidate in held {
@@ -68,6 +68,7 @@ pub fn evictions<'a>(
         // I11: minAge is undercut by nothing.
         if age >= policy.min_age {
             stays -= candidate.length * u64::from(too_old);
+            old += usize::from(too_old);
             if too_old || policy.max_bytes.is_some() {
                 let order = (candidate.end_us, candidate.id);
                 free.push(Reverse((order, candidate.length, too_old)));
@@ -76,7 +77,6 @@ pub fn evictions<'a>(
     }
     let mut out = Vec::new();
     let mut free = BinaryHeap::from(free);
-    let mut old = free.iter().filter(|Reverse((.., too_old))| *too_old).count();
     while out.len() < most
         && (old > 0 || policy.max_bytes.is_some_and(|max| stays > max))
         && let Some(Reverse(((_, id), length, too_old))) = free.pop()

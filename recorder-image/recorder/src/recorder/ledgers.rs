@@ -32,20 +32,17 @@ fn round(shared: &Shared) {
         .into_iter()
         .flat_map(|uid| [(uid, Role::Recorder), (uid, Role::Replicator)])
     {
-        let trimmed = || trim(&shared.volume, uid, role, |records| spent(shared, uid, records));
-        loop {
-            match trimmed() {
-                Ok(true) => {
-                    tracing::info!(stream = %uid, ledger = role.name(), "a ledger file left: all that it says is gone");
-                }
-                Ok(false) => break,
-                Err(e) => {
-                    tracing::warn!("an old ledger stays: {e}");
-                    break;
-                }
-            }
+        if let Err(e) = trim_all(shared, uid, role) {
+            tracing::warn!("an old ledger stays: {e}");
         }
     }
+}
+
+fn trim_all(shared: &Shared, uid: StreamUid, role: Role) -> segment::Result<()> {
+    while trim(&shared.volume, uid, role, |records| spent(shared, uid, records))? {
+        tracing::info!(stream = %uid, ledger = role.name(), "a ledger file left: all that it says is gone");
+    }
+    Ok(())
 }
 
 fn spent(shared: &Shared, uid: StreamUid, records: &[segment::Record]) -> bool {

@@ -17,7 +17,7 @@ use super::state::Shared;
 const WRITTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Copies that are taken under one lock of the catalogue.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 /// The most whose groups of pictures are read for one answer, all copies together, microseconds.
 const MOST_READ_US: i64 = 48 * 3_600_000_000;
 

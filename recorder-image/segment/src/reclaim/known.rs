@@ -102,11 +102,8 @@ impl Catalogue {
         };
         let copy = copy.remove();
         let held = Held {
-            id: id.clone(),
-            length: copy.length,
-            root: copy.root,
-            span_us: Some((copy.start_us(), copy.end_us())),
             reclaimed: true,
+            ..copy.held()
         };
         stream.reclaimed.insert(id.clone(), held.clone());
         Some(held)

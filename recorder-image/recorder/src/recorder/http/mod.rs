@@ -28,14 +28,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::auth::Token;
 use self::error::ApiError;
 use self::listen::{Limits, Routers};
+use super::merged::AT_ONCE;
 use super::state::Shared;
 
 /// The most answers in progress at once; more are turned away.
 const MAX_REQUESTS: usize = 256;
 /// How many answers are made of the catalogue and the volume at once; the others wait.
 const READERS: usize = 2;
-/// Copies that are read under one lock of the catalogue.
-const AT_ONCE: usize = 32;
 /// What a request without `from` is about: so long before `to`, or before now.
 const DEFAULT_US: i64 = 3_600_000_000;
 

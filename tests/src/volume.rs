@@ -15,13 +15,14 @@ pub fn flip_a_bit(volume: &Path, id: &str) -> Result<()> {
 }
 
 fn find(folder: &Path, id: &str) -> Result<Option<PathBuf>> {
+    let sealed = format!("{id}.mp4");
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             if let Some(found) = find(&path, id)? {
                 return Ok(Some(found));
             }
-        } else if path.file_stem().is_some_and(|stem| stem == id) {
+        } else if path.file_name().is_some_and(|name| name == sealed) {
             return Ok(Some(path));
         }
     }

@@ -6,9 +6,11 @@
 //! Static scenes repeat hashes, so a group may have more than one candidate. Then the one with most frames in common is
 //! taken; else the nearest in time, by the difference of the two clocks that the unambiguous pairs of the two runs show.
 //! No two groups of one store are ever the same by their hashes.
+//! A member that lost much at once has few frames of a group, and behind them what came after the loss. Such a group is the same as
+//! one with its key frame that begins at the same time, where the difference of the two clocks is known.
 //!
-//! A member that lost a key frame has what follows it in the group before. Another's copy of that group ends earlier, and its next
-//! group begins with the frame that is lost here: so it is known how far the longer copy reaches.
+//! A member that lost a key frame has what follows it in the group before. Another's copy of that group ends earlier, and a later
+//! group of that one has the frames that follow here: so it is known how far the longer copy reaches.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -20,6 +22,9 @@ use crate::hash::FrameHash;
 
 /// How far an ambiguous pair may be from the difference of the two clocks, at least, microseconds.
 const JITTER_US: i64 = 250_000;
+
+/// How many tenths of the shorter of two groups both have, if they are the same by their frames alone.
+const HALF: usize = 5;
 
 /// Two runs, the lower first.
 type Runs = (Uuid, Uuid);
@@ -66,7 +71,7 @@ struct Pair {
 /// Matches the groups.
 pub(super) fn of(gops: &[Gop]) -> Matched {
     let written = rewritten(gops);
-    let mut pairs = pairs(gops, &written);
+    let (mut pairs, mut faint) = pairs(gops, &written);
     let clocks = clocks(gops, &pairs);
     let off_us = |p: &Pair| {
         let clock = clocks.get(&runs(&gops[p.a], &gops[p.b]));
@@ -77,6 +82,12 @@ pub(super) fn of(gops: &[Gop]) -> Matched {
         let known = clocks.contains_key(&runs(&gops[p.a], &gops[p.b]));
         p.certain || !known || off_us(p) <= JITTER_US.max(shorter_us / 2)
     });
+    faint.retain(|p| {
+        let longer_us = gops[p.a].duration_us().max(gops[p.b].duration_us());
+        let known = clocks.contains_key(&runs(&gops[p.a], &gops[p.b]));
+        known && off_us(p) <= JITTER_US.min(longer_us / 2)
+    });
+    pairs.append(&mut faint);
     pairs.sort_by_key(|p| (Reverse(p.common), off_us(p), p.a, p.b));
     join(gops, written, &pairs)
 }
@@ -98,10 +109,11 @@ fn rewritten(gops: &[Gop]) -> Vec<Vec<usize>> {
     out
 }
 
-/// All pairs of `written` (by their indices in it) that may be the same.
-fn pairs(gops: &[Gop], written: &[Vec<usize>]) -> Vec<Pair> {
+/// All pairs of `written` (by their indices in it) that may be the same by their frames, and those that have little more than the
+/// key frame in common.
+fn pairs(gops: &[Gop], written: &[Vec<usize>]) -> (Vec<Pair>, Vec<Pair>) {
     let mut by_key: HashMap<FrameHash, Vec<usize>> = HashMap::new();
-    let mut out: Vec<Pair> = Vec::new();
+    let (mut out, mut faint): (Vec<Pair>, Vec<Pair>) = (Vec::new(), Vec::new());
     for (b, copies) in written.iter().enumerate() {
         let later = &gops[copies[0]];
         let Some(key) = later.hashes.first() else {
@@ -113,12 +125,13 @@ fn pairs(gops: &[Gop], written: &[Vec<usize>]) -> Vec<Pair> {
             if later.start_us - earlier.start_us > WINDOW_US {
                 break;
             }
-            let common = common(&earlier.hashes, &later.hashes);
-            if earlier.id.store == later.id.store || common < 5 {
+            if earlier.id.store == later.id.store {
                 continue;
             }
+            let common = common(&earlier.hashes, &later.hashes);
             let apart_us = later.start_us - earlier.start_us;
-            out.push(Pair {
+            let like = if common < HALF { &mut faint } else { &mut out };
+            like.push(Pair {
                 a: written[a][0],
                 b: copies[0],
                 common,
@@ -133,7 +146,7 @@ fn pairs(gops: &[Gop], written: &[Vec<usize>]) -> Vec<Pair> {
         same_key.push(b);
     }
     mark_certain(gops, &mut out);
-    out
+    (out, faint)
 }
 
 fn mark_certain(gops: &[Gop], pairs: &mut [Pair]) {
@@ -193,7 +206,7 @@ fn same_keys(gops: &[Gop]) -> HashSet<Runs> {
 fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
     let mut alike = same_keys(gops);
     let mut cluster_of: HashMap<usize, usize> = HashMap::new();
-    let mut clusters: Vec<Vec<usize>> = written;
+    let (mut clusters, mut faint): (Vec<Vec<usize>>, Vec<&Pair>) = (written, Vec::new());
     for (i, copies) in clusters.iter().enumerate() {
         cluster_of.extend(copies.iter().map(|copy| (*copy, i)));
     }
@@ -208,9 +221,14 @@ fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
         let moved = std::mem::take(&mut clusters[from]);
         cluster_of.extend(moved.iter().map(|copy| (*copy, into)));
         clusters[into].extend(moved);
+        faint.extend((p.common < HALF).then_some(p));
     }
     clusters.retain(|c| !c.is_empty());
-    let reach = reaches(gops, &clusters);
+    let mut reach = reaches(gops, &clusters);
+    for p in faint {
+        let both = [(p.a, p.b), (p.b, p.a)];
+        reach.extend(both.into_iter().filter_map(|(i, j)| Some((i, reach_of_few(gops, i, j)?))));
+    }
     Matched {
         clusters,
         reach,
@@ -239,8 +257,18 @@ fn reaches(gops: &[Gop], clusters: &[Vec<usize>]) -> HashMap<usize, usize> {
 /// How many frames of `gop` come before those of `next`, whose key frame it lacks.
 fn reach(gop: &Gop, next: &Gop) -> Option<usize> {
     let key = next.hashes.first()?;
-    if gop.hashes.contains(key) || common(&gop.hashes, &next.hashes) < 5 {
+    if gop.hashes.contains(key) || common(&gop.hashes, &next.hashes) < HALF {
         return None;
     }
     gop.hashes.iter().position(|hash| next.hashes.contains(hash))
+}
+
+/// How many frames of `gop` come before those that the run of `other`, which has little of it, has in later groups.
+fn reach_of_few(gops: &[Gop], gop: usize, other: usize) -> Option<usize> {
+    let (gop, other) = (&gops[gop], &gops[other]);
+    let later = gops
+        .iter()
+        .filter(|g| (g.id.store, g.run) == (other.id.store, other.run) && g.dts > other.dts);
+    let beyond: HashSet<&FrameHash> = later.flat_map(|g| &g.hashes).collect();
+    gop.hashes.iter().position(|hash| beyond.contains(hash))
 }

@@ -113,6 +113,30 @@ fn without(mut gop: Gop, at: usize) -> Gop {
     gop
 }
 
+/// A member stood still, and the camera threw away what it did not take: its session goes on within a later group.
+#[test]
+fn a_group_of_which_little_was_received_is_not_played_beside_the_whole_one() {
+    for later in [25, 60] {
+        let mut gops = Vec::new();
+        for second in 0..6 {
+            gops.push(gop(1, 1, second, 0..25, true, 1));
+        }
+        // The last of them is a long one.
+        gops.push(gop(1, 1, 6, 0..later, true, 1));
+        let mut few = gop(2, 2, 2, 0..3, false, 1);
+        few.hashes.extend(gop(1, 1, 6, 8..later, true, 1).hashes);
+        few.duration = 3_600 * few.hashes.len() as u64;
+        gops.extend([gop(2, 2, 0, 0..25, true, 1), gop(2, 2, 1, 0..25, true, 1), few]);
+        let played = choose(gops.clone());
+        let whole: Vec<&Gop> = gops[..7].iter().collect();
+        assert_eq!(played.iter().map(|c| &c.gop).collect::<Vec<_>>(), whole);
+        assert_eq!(played[2].holdings[1].frames, 3, "{:?}", played[2].holdings);
+        // Where no clock is known, what looks like another group is played too.
+        let alone = choose([&gops[2..7], &gops[9..]].concat());
+        assert_eq!(alone.len(), 6);
+    }
+}
+
 fn starts(chosen: &[Chosen]) -> Vec<(u128, i64)> {
     chosen
         .iter()

@@ -141,8 +141,9 @@ impl MediaClock {
     /// Whether the frame continues this run. Must be asked before [`Self::frame`].
     pub fn breaks(&self, a: &Arrival) -> Option<Break> {
         let media = us(a.rtp.saturating_add(self.rtp_shift) - self.highest_rtp, a.rate);
-        let passed = a.mono_us - self.last.mono_us;
-        if a.rate != self.first.rate || media < -JUMP_US || media > passed.max(0) + 10 * JUMP_US {
+        // What was late can be followed by what came in time, if the camera threw away what lay between.
+        let passed = (a.mono_us - self.last.mono_us).max(0) + self.last.late_us;
+        if a.rate != self.first.rate || media < -JUMP_US || media > passed.saturating_add(10 * JUMP_US) {
             return Some(Break::RtpJump);
         }
         let own = (a.own_us - a.mono_us) - (self.last.own_us - self.last.mono_us);

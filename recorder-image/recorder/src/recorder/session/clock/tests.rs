@@ -92,6 +92,27 @@ fn an_rtp_jump_breaks_the_run_but_a_stall_does_not() {
 }
 
 #[test]
+fn what_the_camera_threw_away_while_this_member_stood_still_is_no_jump() {
+    let mut clock = run(10);
+    // For 30 s nothing is taken; the camera holds three frames, and those of the last two seconds.
+    let taken = |n: i64| Arrival {
+        late_us: (760 - n) * 40_000,
+        ..late(n, (760 - n) * 40_000)
+    };
+    for n in (10..13).chain(710..760) {
+        assert_eq!(clock.breaks(&taken(n)), None, "{n}");
+        // An own clock is followed by 500 ppm of the 30 s that passed.
+        let off_us = clock.frame(taken(n)).wallclock_us - at(n).own_us;
+        assert!((0..=16_000).contains(&off_us), "{n}: {off_us}");
+    }
+    let ahead = Arrival {
+        rtp: at(760 + 300).rtp,
+        ..at(760)
+    };
+    assert_eq!(clock.breaks(&ahead), Some(Break::RtpJump));
+}
+
+#[test]
 fn an_own_clock_jump_breaks_the_run() {
     let clock = run(10);
     let stepped = Arrival {

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         let read = |id: &SegmentId, root: &Root| volume.index(id, root);
-        let mut gops = gops(catalogue.parts_of(*uid, ALL, Detail::Groups), ALL, read)?;
+        let mut gops = gops(&catalogue.parts_of(*uid, ALL, Detail::Groups), ALL, read)?;
         let played = choose(gops.clone());
         gops.sort_by(|a, b| (&a.id, a.offset).cmp(&(&b.id, b.offset)));
         for gop in &gops {

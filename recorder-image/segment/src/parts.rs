@@ -129,30 +129,45 @@ fn alone(copies: &[Timed]) -> Vec<bool> {
     alone
 }
 
-/// The groups of pictures of these copies that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as
-/// [`crate::Volume::index`] does; it has none where the segment left meanwhile.
+impl Part {
+    /// Its groups of pictures that overlap the time from `from_us` to `to_us`. `read` gets the index of a sealed segment, as
+    /// [`crate::Volume::index`] does; it has none where the segment left meanwhile.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn gops(
+        &self,
+        (from_us, to_us): (i64, i64),
+        read: impl FnOnce(&SegmentId, &Root) -> Result<Option<Index>>,
+    ) -> Result<Vec<Gop>> {
+        if self.whole {
+            return Ok(vec![self.as_one()]);
+        }
+        let index = self.copy.index(read)?.unwrap_or_default();
+        let gops = index.gops(&self.copy.header, self.followed).into_iter();
+        Ok(gops
+            .filter(|gop| gop.start_us < to_us && gop.end_us() > from_us)
+            .collect())
+    }
+
+    /// All of it as one group of pictures, as far as the catalogue knows it.
+    pub fn as_one(&self) -> Gop {
+        Gop::unread(&self.copy, self.followed)
+    }
+}
+
+/// The groups of pictures of these copies, as [`Part::gops`] has them.
 ///
 /// # Errors
 /// Those of `read`.
 pub fn gops(
-    parts: Vec<Part>,
-    (from_us, to_us): (i64, i64),
+    parts: &[Part],
+    span: (i64, i64),
     read: impl Fn(&SegmentId, &Root) -> Result<Option<Index>>,
 ) -> Result<Vec<Gop>> {
     let mut found = Vec::new();
-    for Part {
-        copy,
-        followed,
-        whole,
-    } in parts
-    {
-        if whole {
-            found.push(Gop::unread(&copy, followed));
-            continue;
-        }
-        let index = copy.index(&read)?.unwrap_or_default();
-        let gops = index.gops(&copy.header, followed).into_iter();
-        found.extend(gops.filter(|gop| gop.start_us < to_us && gop.end_us() > from_us));
+    for part in parts {
+        found.extend(part.gops(span, &read)?);
     }
     Ok(found)
 }

@@ -203,7 +203,7 @@ fn found(catalogue: &Catalogue, compared: &Compared) -> Vec<Found> {
     let noted = &catalogue.stream(STREAM).unwrap().gaps;
     let by = |detail| {
         let parts = catalogue.parts_of(STREAM, ALL, detail);
-        let chosen = choose(gops_of(parts, ALL, |_, _| Ok(None)).unwrap());
+        let chosen = choose(gops_of(&parts, ALL, |_, _| Ok(None)).unwrap());
         (spans(&chosen), gaps(&chosen, noted, OWN, compared), chosen.len())
     };
     let ((spans, gaps, groups), (others, times, fewer)) = (by(Detail::Groups), by(Detail::Times));

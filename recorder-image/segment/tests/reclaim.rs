@@ -126,7 +126,7 @@ fn a_restart_knows_what_is_pinned_and_what_is_gone() {
     let copy = before.get(&bed.pin.duplicate).unwrap().clone();
     let around = (copy.start_us() - MARGIN_US, copy.end_us() + MARGIN_US);
     let read = |id: &SegmentId, root: &Root| bed.volume.index(id, root);
-    let gops = gops(before.parts_of(STREAM, around, Detail::Groups), around, read).unwrap();
+    let gops = gops(&before.parts_of(STREAM, around, Detail::Groups), around, read).unwrap();
     assert_eq!(
         kept_instead_of(&bed.pin.duplicate, &gops),
         Some(bed.pin.kept.clone())

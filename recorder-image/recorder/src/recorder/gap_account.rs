@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use segment::StreamUid;
 use segment::timeline::{GapState, TimelineGap};
 
+use super::merged::Unreadable;
 use super::state::Shared;
 use crate::local::GapLengths;
 
@@ -187,7 +188,7 @@ fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>, n: usize)
         while begun.elapsed() < BUDGET
             && let Some(gap) = account.next(&compared.lacking, &mut turned)
         {
-            match shared.gaps(stream.uid, gap) {
+            match shared.gaps(stream.uid, gap, Unreadable::Fails) {
                 Ok(found) => drop(account.known.insert(gap, lengths(gap, &found))),
                 Err(e) => {
                     tracing::debug!(stream = %stream.uid, "a gap is not looked at: {e}");

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use segment::canonical::{Chosen, Gop, choose_from};
-use segment::parts::{Detail, gops, wanted};
+use segment::parts::{Detail, wanted};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
@@ -20,6 +20,17 @@ const WRITTEN_AFTER: Duration = Duration::from_secs(10);
 pub(super) const AT_ONCE: usize = 32;
 /// The most whose groups of pictures are read for one answer, all copies together, microseconds.
 const MOST_READ_US: i64 = 48 * 3_600_000_000;
+
+/// What is made of a segment whose groups of pictures cannot be read, because the volume fails there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// An error: for who decides by what is there.
+    Fails,
+    /// Nothing: for who plays what can be read.
+    IsLeftOut,
+    /// One group: for who shows what is recorded.
+    CountsAsOne,
+}
 
 /// Why something of the recording is not known.
 #[derive(Debug, thiserror::Error)]
@@ -68,15 +79,27 @@ impl Shared {
     ///
     /// # Errors
     /// [`NotRead`].
-    pub fn chosen(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> Result<Vec<Chosen>, NotRead> {
-        Ok(choose_from(self.gops(uid, span, detail)?, span.0))
+    pub fn chosen(
+        &self,
+        uid: StreamUid,
+        span: (i64, i64),
+        detail: Detail,
+        unreadable: Unreadable,
+    ) -> Result<Vec<Chosen>, NotRead> {
+        Ok(choose_from(self.gops(uid, span, detail, unreadable)?, span.0))
     }
 
     /// All copies of the groups of pictures of a stream in a span of time. Reads files: not for an async task.
     ///
     /// # Errors
     /// [`NotRead`].
-    pub fn gops(&self, uid: StreamUid, span: (i64, i64), detail: Detail) -> Result<Vec<Gop>, NotRead> {
+    pub fn gops(
+        &self,
+        uid: StreamUid,
+        span: (i64, i64),
+        detail: Detail,
+        unreadable: Unreadable,
+    ) -> Result<Vec<Gop>, NotRead> {
         let timed = self.fresh_catalogue(uid).timed(uid, span);
         let wanted = wanted(timed, span, detail);
         if wanted.iter().map(|copy| copy.read_us).sum::<i64>() > MOST_READ_US {
@@ -86,7 +109,16 @@ impl Shared {
         for some in wanted.chunks(AT_ONCE) {
             // The writer needs the catalogue too.
             let parts = self.catalogue().parts(some);
-            found.extend(gops(parts, span, |id, root| self.index(id, root))?);
+            for part in parts {
+                match part.gops(span, |id, root| self.index(id, root)) {
+                    Ok(gops) => found.extend(gops),
+                    Err(e) if unreadable == Unreadable::Fails => return Err(e.into()),
+                    Err(e) => {
+                        tracing::error!(stream = %uid, "a segment cannot be read: {e}");
+                        found.extend((unreadable == Unreadable::CountsAsOne).then(|| part.as_one()));
+                    }
+                }
+            }
         }
         Ok(found)
     }
@@ -117,7 +149,12 @@ impl Shared {
     ///
     /// # Errors
     /// [`NotRead`].
-    pub fn gaps(&self, uid: StreamUid, span: (i64, i64)) -> Result<Vec<TimelineGap>, NotRead> {
+    pub fn gaps(
+        &self,
+        uid: StreamUid,
+        span: (i64, i64),
+        unreadable: Unreadable,
+    ) -> Result<Vec<TimelineGap>, NotRead> {
         let in_span =
             |start_us: i64, end_us: Option<i64>| start_us < span.1 && end_us.is_none_or(|e| e > span.0);
         let (noted, wide) = {
@@ -131,7 +168,7 @@ impl Shared {
         };
         let compared = self.peer_holds.of(uid, self.settings().ring.preroll);
         let mut found = gaps(
-            &self.chosen(uid, wide, Detail::Times)?,
+            &self.chosen(uid, wide, Detail::Times, unreadable)?,
             &noted,
             self.volume.store(),
             &compared,

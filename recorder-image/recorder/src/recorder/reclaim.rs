@@ -11,6 +11,7 @@ use segment::reclaim::propose::{MARGIN_US, due, kept_instead_of};
 use segment::reclaim::{Pin, Proof};
 use segment::{SegmentId, State};
 
+use super::merged::Unreadable;
 use super::state::Shared;
 use super::writer::Command;
 use crate::clock::boottime_ns;
@@ -155,7 +156,7 @@ fn judged(shared: &Shared, id: &SegmentId) -> Option<Vec<SegmentId>> {
         start_us.saturating_sub(MARGIN_US),
         end_us.saturating_add(MARGIN_US),
     );
-    let gops = shared.gops(id.stream, around, Detail::Groups);
+    let gops = shared.gops(id.stream, around, Detail::Groups, Unreadable::Fails);
     let gops = gops.inspect_err(|e| tracing::warn!(segment = %id, "not looked at: {e}"));
     kept_instead_of(id, &gops.ok()?)
 }

@@ -227,7 +227,10 @@ fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
     let mut reach = reaches(gops, &clusters);
     for p in faint {
         let both = [(p.a, p.b), (p.b, p.a)];
-        reach.extend(both.into_iter().filter_map(|(i, j)| Some((i, reach_of_few(gops, i, j)?))));
+        reach.extend(
+            both.into_iter()
+                .filter_map(|(i, j)| Some((i, reach_of_few(gops, i, j)?))),
+        );
     }
     Matched {
         clusters,

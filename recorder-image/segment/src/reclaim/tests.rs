@@ -115,7 +115,7 @@ fn judged(catalogue: &Catalogue, id: &SegmentId) -> Option<Vec<SegmentId>> {
     kept_instead_of(
         id,
         &gops(
-            catalogue.parts_of(STREAM, around, Detail::Groups),
+            &catalogue.parts_of(STREAM, around, Detail::Groups),
             around,
             |_, _| Ok(None),
         )

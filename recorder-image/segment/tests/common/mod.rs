@@ -169,7 +169,7 @@ pub fn write(volume: &Volume, header: Header, range: std::ops::Range<u64>) -> Se
 pub fn gops(catalogue: &Catalogue, volume: &Volume) -> Vec<Gop> {
     let all = (i64::MIN, i64::MAX);
     let parts = catalogue.parts_of(Uuid::from_u128(1), all, Detail::Groups);
-    segment::parts::gops(parts, all, |id, root| volume.index(id, root)).unwrap()
+    segment::parts::gops(&parts, all, |id, root| volume.index(id, root)).unwrap()
 }
 
 pub fn probed_frames(path: &Path) -> u64 {

@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::auth::Token;
 use self::error::ApiError;
 use self::listen::{Limits, Routers};
-use super::merged::AT_ONCE;
+use super::merged::{AT_ONCE, Unreadable};
 use super::state::Shared;
 
 /// The most answers in progress at once; more are turned away.
@@ -205,8 +205,9 @@ async fn timeline_of(
 }
 
 fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> Result<views::Timeline, ApiError> {
-    let chosen = api.shared.chosen(uid, span.bounds(), Detail::Times)?;
-    let gaps = api.shared.gaps(uid, span.bounds())?;
+    let (bounds, shown) = (span.bounds(), Unreadable::CountsAsOne);
+    let chosen = api.shared.chosen(uid, bounds, Detail::Times, shown)?;
+    let gaps = api.shared.gaps(uid, bounds, shown)?;
     let spans = timeline::spans(&chosen);
     let catalogue = api.shared.catalogue();
     let found = catalogue.stream(uid);
@@ -369,7 +370,9 @@ fn playlist_text(
     audio: bool,
     token: Option<&str>,
 ) -> Result<String, ApiError> {
-    let chosen = api.shared.chosen(uid, span.bounds(), Detail::Groups)?;
+    let chosen = api
+        .shared
+        .chosen(uid, span.bounds(), Detail::Groups, Unreadable::IsLeftOut)?;
     if !span.begun && !span.ended {
         // What is asked for again and again has to have a beginning that stays.
         let from = (span.from_us / 1000).to_string();

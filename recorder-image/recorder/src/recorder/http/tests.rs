@@ -188,6 +188,37 @@ async fn a_playlist_of_more_than_two_days_of_media_is_refused_and_a_timeline_is_
     }
 }
 
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_takes_no_other_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let (bad, good) = (id(0), id(1));
+    for (id, start_us) in [(&bad, 0), (&good, 60 * SECOND)] {
+        let mut file = open(&shared, id, start_us);
+        append(&mut file, start_us, 0..20);
+        seal(&shared, file);
+    }
+    std::fs::remove_file(shared.volume.index_path(&bad)).unwrap();
+    let file = shared.volume.sealed_path(&bad);
+    std::fs::remove_file(&file).unwrap();
+    // A read of it fails, and not for its absence.
+    std::fs::create_dir(&file).unwrap();
+    let address = server(&shared, &token, Limits::default()).await;
+    let playlist = get(address, "/v1/streams/door/hls.m3u8?from=1000&to=100000&token=t").await;
+    assert!(playlist.starts_with("HTTP/1.1 200"), "{playlist}");
+    assert!(
+        playlist.contains(&good.stem()) && !playlist.contains(&bad.stem()),
+        "{playlist}"
+    );
+    let timeline = get(address, "/v1/streams/door/timeline?from=1000&to=100000&token=t").await;
+    assert_eq!(timeline.matches("\"owner\"").count(), 2, "{timeline}");
+    let strict = shared.gops(bad.stream, (0, 100 * SECOND), Detail::Groups, Unreadable::Fails);
+    assert!(
+        matches!(strict, Err(super::super::merged::NotRead::Volume(_))),
+        "{strict:?}"
+    );
+}
+
 /// The replicator tells that all of this file is durable.
 fn tell_durable(shared: &Shared, id: &SegmentId, file: &SegmentFile) {
     let (id, end, frames) = (id.clone(), file.end(), Vec::new());

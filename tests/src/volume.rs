@@ -22,7 +22,7 @@ fn find(folder: &Path, id: &str) -> Result<Option<PathBuf>> {
             if let Some(found) = find(&path, id)? {
                 return Ok(Some(found));
             }
-        } else if path.file_name().is_some_and(|name| name == sealed) {
+        } else if path.file_name().is_some_and(|name| name == sealed.as_str()) {
             return Ok(Some(path));
         }
     }

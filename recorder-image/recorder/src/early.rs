@@ -7,19 +7,17 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 /// Answers probes until it is dropped.
 #[derive(Debug)]
-pub struct Early(JoinHandle<()>);
-
-impl Drop for Early {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+#[must_use = "probes are answered until it is dropped"]
+pub struct Early {
+    _until_dropped: oneshot::Sender<()>,
 }
 
-/// Listens at `address`, and answers probes there until the second value is dropped. Who connects after that waits for the listener.
+/// Listens at `address`, and answers probes there until the second value is dropped. Who connects after that waits for the listener,
+/// and connections that were kept end: else a viewer would hear for ever that the volume is being read.
 ///
 /// # Errors
 /// When the address cannot be listened at.
@@ -31,12 +29,17 @@ pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, Early)> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(move || async move { reading });
-    let answering = tokio::spawn(async move {
-        if let Err(e) = axum::serve(early, router).await {
+    let (until_dropped, dropped) = oneshot::channel::<()>();
+    let answering = axum::serve(early, router).with_graceful_shutdown(async move { drop(dropped.await) });
+    tokio::spawn(async move {
+        if let Err(e) = answering.await {
             tracing::warn!("probes are not answered while the volume is read: {e}");
         }
     });
-    Ok((TcpListener::from_std(listener)?, Early(answering)))
+    let early = Early {
+        _until_dropped: until_dropped,
+    };
+    Ok((TcpListener::from_std(listener)?, early))
 }
 
 #[cfg(test)]
@@ -63,7 +66,15 @@ mod tests {
         assert!(asked(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(asked(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         assert!(asked(address, "/v1/streams").await.starts_with("HTTP/1.1 503"));
+        let mut kept = TcpStream::connect(address).await.unwrap();
+        kept.write_all(b"GET /v1/streams HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = [0; 16];
+        kept.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 503"));
         drop(early);
+        kept.read_to_end(&mut Vec::new()).await.unwrap();
         let router = Router::new().route("/readyz", get(|| async { "ok" }));
         tokio::spawn(async move { axum::serve(listener, router).await });
         assert!(asked(address, "/readyz").await.starts_with("HTTP/1.1 200"));

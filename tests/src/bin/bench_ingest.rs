@@ -135,8 +135,12 @@ async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
     pair.config.segment.target_ms = u64::from(SEGMENT_SECONDS) * 1_000;
     pair.write_config()?;
     pair.arbitrate(folder.path()).await?;
-    pair.start_all()?;
+    for member in &mut pair.members {
+        member.start(Program::Recorder)?;
+    }
+    // A stream that a primary does not receive yet moves to a follower that does, and stays there.
     pair.receiving().await?;
+    pair.start_all()?;
     let [primary, standby] = roles(&pair).await?;
     tokio::time::sleep(SETTLE).await;
 

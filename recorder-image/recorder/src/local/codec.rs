@@ -50,20 +50,14 @@ impl<T: Serialize> Sender<T> {
         Ok(())
     }
 
-    /// Queues one message without flushing; [`Self::flush`] sends what was queued.
+    /// Sends messages with as few writes as they fit in. Not cancel safe, as [`Self::send`].
     ///
     /// # Errors
     /// When the other process is gone.
-    pub async fn feed(&mut self, message: &T) -> Result<(), LocalError> {
-        self.sink.feed(encode(message)?).await?;
-        Ok(())
-    }
-
-    /// Sends what [`Self::feed`] queued.
-    ///
-    /// # Errors
-    /// When the other process is gone.
-    pub async fn flush(&mut self) -> Result<(), LocalError> {
+    pub async fn send_all(&mut self, messages: &[T]) -> Result<(), LocalError> {
+        for message in messages {
+            self.sink.feed(encode(message)?).await?;
+        }
         // The item type must be named: the codec is a sink of anything that is a buffer.
         SinkExt::<Bytes>::flush(&mut self.sink).await?;
         Ok(())
@@ -158,9 +152,8 @@ mod tests {
             role: Role::Primary,
             deadline_boottime_ns: 9,
         });
-        tx.feed(&authority).await.unwrap();
-        tx.feed(&ToRecorder::Withdraw { epoch: 7 }).await.unwrap();
-        tx.flush().await.unwrap();
+        let both = [authority.clone(), ToRecorder::Withdraw { epoch: 7 }];
+        tx.send_all(&both).await.unwrap();
         assert_eq!(rx2.recv().await.unwrap(), Some(authority));
         assert_eq!(rx2.recv().await.unwrap(), Some(ToRecorder::Withdraw { epoch: 7 }));
         drop((tx, rx));

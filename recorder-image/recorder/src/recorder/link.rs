@@ -19,7 +19,7 @@ use crate::local::{self, LocalError, Receiver, Sender, ToRecorder, ToReplicator}
 enum Ended {
     #[error(transparent)]
     Local(#[from] LocalError),
-    #[error("the replicator read too slowly and missed {0} messages; it gets a new snapshot")]
+    #[error("the replicator read too slowly and missed what {0} turns said; it gets a new snapshot")]
     Lagged(u64),
     #[error("the replicator closed the connection")]
     Closed,
@@ -80,22 +80,19 @@ impl Drop for Gone<'_> {
 async fn talk(
     shared: &Shared,
     tx: &mut Sender<ToReplicator>,
-    mut events: broadcast::Receiver<Arc<ToReplicator>>,
+    mut events: broadcast::Receiver<Arc<[ToReplicator]>>,
 ) -> Ended {
-    for message in shared.snapshot() {
-        if let Err(e) = tx.send(&message).await {
-            return e.into();
-        }
-    }
+    let mut next = Ok(shared.snapshot().into());
     loop {
-        let sent = match events.recv().await {
-            Ok(message) => tx.send(&message).await,
+        let messages: Arc<[ToReplicator]> = match next {
+            Ok(messages) => messages,
             Err(RecvError::Lagged(n)) => return Ended::Lagged(n),
             Err(RecvError::Closed) => return Ended::WriterGone,
         };
-        if let Err(e) = sent {
+        if let Err(e) = tx.send_all(&messages).await {
             return e.into();
         }
+        next = events.recv().await;
     }
 }
 

@@ -51,9 +51,12 @@ impl Pair {
         }
     }
 
-    /// The replicator spoke of the peer.
-    pub fn set_peer(&self, peer: Peer, now: Duration) {
-        self.lock().peer = Some((now, peer));
+    /// The replicator spoke of the peer. Returns whether it said something new.
+    pub fn set_peer(&self, peer: Peer, now: Duration) -> bool {
+        let mut state = self.lock();
+        let is_new = state.peer.as_ref().is_none_or(|(_, known)| *known != peer);
+        state.peer = Some((now, peer));
+        is_new
     }
 
     /// The replicator is gone: so are the peer and all authority.
@@ -198,7 +201,16 @@ mod tests {
             fit: true,
             ..Peer::default()
         };
-        pair.set_peer(good, Duration::from_secs(5));
+        let silent = Peer {
+            heard: false,
+            ..good.clone()
+        };
+        assert!(
+            pair.set_peer(silent, Duration::from_secs(4)),
+            "the first word is new"
+        );
+        assert!(pair.set_peer(good.clone(), Duration::from_secs(4)));
+        assert!(!pair.set_peer(good, Duration::from_secs(5)), "the same again");
         assert!(pair.peer(uid, Duration::from_secs(6)).heard);
         assert!(!pair.peer(uid, Duration::from_secs(7)).heard);
         assert!(pair.hears_peer(Duration::from_secs(6)) && !pair.hears_peer(Duration::from_secs(7)));

@@ -24,8 +24,8 @@ use crate::clock::boottime_ns;
 use crate::local::{FrameMark, ToRecorder, ToReplicator};
 use crate::wire::PINS_PAGE;
 
-/// How many messages to the replicator may wait before it is given a new snapshot instead.
-pub const EVENTS: usize = 4096;
+/// How many turns of the writer loop, with what each has to say, may wait for the replicator before it is given a new snapshot instead.
+pub const EVENTS: usize = 1024;
 /// After this silence of the writer loop the process is not ready.
 const WRITER_SILENCE: Duration = Duration::from_secs(2);
 /// How many sealed segments of each stream a new replicator is told of: those that it may have missed.
@@ -69,8 +69,8 @@ pub struct Shared {
     peer_pins: Mutex<PeerPins>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What is told to the replicator.
-    pub events: broadcast::Sender<Arc<ToReplicator>>,
+    /// What is told to the replicator: all that one turn of the writer loop has to say at once.
+    pub events: broadcast::Sender<Arc<[ToReplicator]>>,
     /// To the writer loop.
     pub commands: SyncSender<Command>,
     settings: RwLock<Arc<Settings>>,
@@ -294,7 +294,11 @@ impl Shared {
                 self.pair.withdraw(epoch);
                 self.command(Command::Withdraw(epoch));
             }
-            ToRecorder::Peer(peer) => self.pair.set_peer(peer, at),
+            ToRecorder::Peer(peer) => {
+                if self.pair.set_peer(peer, at) {
+                    self.command(Command::Look);
+                }
+            }
             ToRecorder::Owned(owned) => self.pair.set_owned(owned),
             ToRecorder::ReceivedOpened { id, .. } => self.grew(id),
             ToRecorder::ReceivedDurable { id, frames, .. } => {

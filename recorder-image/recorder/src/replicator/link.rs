@@ -20,6 +20,8 @@ use crate::clock;
 use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
 
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most messages that go to the recorder at once.
+const AT_ONCE: usize = 256;
 /// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
 const STALLED: Duration = Duration::from_secs(10);
 
@@ -55,10 +57,12 @@ impl Link {
             {
                 tracing::info!("connected to the recorder");
                 let speaking = async {
-                    while let Some(message) = outbox.recv().await {
-                        timeout(STALLED, to.send(&message))
+                    let mut messages = Vec::new();
+                    while outbox.recv_many(&mut messages, AT_ONCE).await > 0 {
+                        timeout(STALLED, to.send_all(&messages))
                             .await
                             .unwrap_or(Err(LocalError::Stalled))?;
+                        messages.clear();
                     }
                     Ok::<(), LocalError>(())
                 };

@@ -51,7 +51,10 @@ impl Bed {
             self.at,
         );
         self.work.round(&self.shared, self.at, Duration::ZERO);
-        self.inbox.try_recv().ok()
+        // The first thing that the loop was asked but to look at its rings, for what is known of the peer changed.
+        self.inbox
+            .try_iter()
+            .find(|command| !matches!(command, Command::Look))
     }
 
     fn tell(&self, pin: &Pin) {

@@ -99,25 +99,21 @@ impl Lane {
         self.active.is_none() && self.unsynced.is_none() && self.ended.is_empty()
     }
 
-    /// Takes what the ring has and writes it. Returns the bytes written.
+    /// Takes what the ring has and writes it.
     ///
     /// # Errors
     /// When something cannot be written. If the volume refuses ([`Error::is_volume_refusal`]), the lane begins again with
     /// the oldest group that is not durable. If this stream alone cannot be written it says so ([`Self::trouble`]): what
     /// is no media leaves with its group, anything else is tried again after `HOLD_OFF`.
-    pub fn step(&mut self, step: &mut Step<'_>) -> Result<u64, Error> {
+    pub fn step(&mut self, step: &mut Step<'_>) -> Result<(), Error> {
         if !step.last && self.trouble.as_ref().is_some_and(|t| step.now < t.until) {
             self.stream.lock().ring.trim(step.now);
-            return Ok(0);
+            return Ok(());
         }
-        let before = step.volume.written();
-        match self.advance(step) {
-            Ok(()) => Ok(step.volume.written() - before),
-            Err(failed) => {
-                self.give_up(&failed, step);
-                Err(failed.error)
-            }
-        }
+        self.advance(step).map_err(|failed| {
+            self.give_up(&failed, step);
+            failed.error
+        })
     }
 
     fn advance(&mut self, step: &mut Step<'_>) -> Result<(), Failed> {
@@ -126,10 +122,10 @@ impl Lane {
             self.write(seq, frame, step)?;
         }
         if stopped || step.last {
-            return self.end_segment(None, step);
+            return self.end_segment(None);
         }
         let overdue = self.active.as_ref().is_some_and(|a| a.pending.overdue(step.now));
-        if overdue { self.flush(None, step) } else { Ok(()) }
+        if overdue { self.flush(None) } else { Ok(()) }
     }
 
     /// Decides whether to write, and takes the next frames. The second value says that writing stopped.
@@ -165,7 +161,7 @@ impl Lane {
 
     fn write(&mut self, seq: u64, frame: Arc<Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
         if self.active.as_ref().is_some_and(|a| a.pending.due(&frame)) {
-            self.flush(Some(&frame), step)?;
+            self.flush(Some(&frame))?;
         }
         if frame.key && self.rotates(seq, &frame, step) {
             self.rotate(seq, &frame, step)?;
@@ -188,16 +184,16 @@ impl Lane {
 
     /// Ends the segment, and begins another one with this key frame.
     fn rotate(&mut self, seq: u64, frame: &Frame, step: &mut Step<'_>) -> Result<(), Failed> {
-        self.flush(Some(frame), step)?;
+        self.flush(Some(frame))?;
         let same_run = self.active.as_ref().filter(|a| a.run == frame.run.id);
         let steps = same_run.map(|a| a.pending.steps()).unwrap_or_default();
-        self.end_segment(Some(frame), step)?;
+        self.end_segment(Some(frame))?;
         let opened = Active::open(&self.stream, seq, frame, steps, step);
         self.active = Some(opened.map_err(|error| Failed { seq, error })?);
         Ok(())
     }
 
-    fn flush(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
+    fn flush(&mut self, next: Option<&Frame>) -> Result<(), Failed> {
         let Some(active) = &mut self.active else {
             return Ok(());
         };
@@ -206,15 +202,15 @@ impl Lane {
         };
         let (to, count) = (active.next, ready.frames.len() as u64);
         let seq = to - count;
-        let appended = step.volume.append(&mut active.file, &ready);
+        let appended = active.file.append(&ready);
         appended.map_err(|error| Failed { seq, error })?;
         let from = self.unsynced.map_or(seq, |(from, _)| from);
         self.unsynced = Some((from, to));
         Ok(())
     }
 
-    fn end_segment(&mut self, next: Option<&Frame>, step: &mut Step<'_>) -> Result<(), Failed> {
-        self.flush(next, step)?;
+    fn end_segment(&mut self, next: Option<&Frame>) -> Result<(), Failed> {
+        self.flush(next)?;
         self.ended.extend(self.active.take().map(|a| a.file));
         Ok(())
     }

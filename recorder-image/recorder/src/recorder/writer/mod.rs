@@ -28,12 +28,10 @@ use crate::local::{
     ErrorCode, SegmentId, StreamError, StreamState, StreamUid, TICKET_PERIOD, Ticket, ToReplicator,
 };
 
-/// How often the rings are looked at.
-const TICK: Duration = Duration::from_millis(20);
-/// The longest time that written bytes wait for their sync.
-const COMMIT_PERIOD: Duration = Duration::from_millis(50);
-/// Bytes that are synced before the period is over.
-const COMMIT_BYTES: u64 = 8 << 20;
+/// How often the rings are looked at, and what they have is written and synced.
+const TICK: Duration = Duration::from_millis(50);
+/// The shortest time between two syncs.
+const COMMIT_PERIOD: Duration = TICK;
 /// How often health rides on a ticket.
 const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 /// How often the volume is measured.
@@ -52,6 +50,8 @@ const EVICT_AGAIN: Duration = Duration::from_secs(1);
 /// What others ask of the loop. The channel is bounded.
 #[derive(Debug)]
 pub enum Command {
+    /// Look at the rings now: something is known of the peer that may make this member write.
+    Look,
     /// Authority of this epoch was given up; answer when nothing is stamped with it any more.
     Withdraw(u64),
     /// The segment of a dead incarnation is as long as it will get.
@@ -75,7 +75,6 @@ pub struct Writer {
     outbox: Vec<ToReplicator>,
     tails: Vec<Finished>,
     dirty: bool,
-    dirty_bytes: u64,
     due: Due,
     tickets: u64,
     /// How each stream was said to be received.
@@ -120,7 +119,6 @@ impl Writer {
             outbox: Vec::new(),
             tails: Vec::new(),
             dirty: false,
-            dirty_bytes: 0,
             due: Due::default(),
             tickets: 0,
             told: Vec::new(),
@@ -136,7 +134,7 @@ impl Writer {
         }
     }
 
-    /// Waits for the next tick and takes in commands meanwhile. Returns whether to stop.
+    /// Waits for the next tick, or until it is asked to look, and takes in commands meanwhile. Returns whether to stop.
     fn wait(&mut self) -> bool {
         let until = Instant::now() + TICK;
         loop {
@@ -147,11 +145,11 @@ impl Writer {
             }
             match self.commands.recv_timeout(left) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(Command::Look) | Err(RecvTimeoutError::Timeout) => return false,
                 Ok(Command::Withdraw(epoch)) => self.outbox.push(ToReplicator::Withdrawn { epoch }),
                 Ok(Command::TailComplete(id)) => self.take_tail(&id),
                 Ok(Command::Pin(pin)) => self.pin(pin),
                 Ok(Command::Reclaim(proof)) => self.reclaim(*proof),
-                Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }
@@ -185,9 +183,9 @@ impl Writer {
             self.commit_all(at);
         }
         self.ticket(at);
-        for message in self.outbox.drain(..) {
+        if !self.outbox.is_empty() {
             // Without a replicator nobody listens; it gets a snapshot when it comes.
-            let _ = self.shared.events.send(Arc::new(message));
+            let _ = self.shared.events.send(std::mem::take(&mut self.outbox).into());
         }
     }
 
@@ -244,21 +242,15 @@ impl Writer {
                 max_ring: settings.ring.max_bytes,
                 last: last || left,
             };
-            match lane.step(&mut step) {
-                Ok(bytes) => {
-                    self.dirty |= !lane.is_idle();
-                    self.dirty_bytes += bytes;
-                }
-                Err(e) => {
-                    self.dirty |= !lane.is_idle();
-                    if !matches!(e, Error::Media(_)) {
-                        self.shared.metrics.disk_errors.inc();
-                    }
-                    if e.is_volume_refusal() {
-                        tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
-                        self.guard.refused(at, &e);
-                    }
-                }
+            let stepped = lane.step(&mut step);
+            self.dirty |= !lane.is_idle();
+            let Err(e) = stepped else { continue };
+            if !matches!(e, Error::Media(_)) {
+                self.shared.metrics.disk_errors.inc();
+            }
+            if e.is_volume_refusal() {
+                tracing::error!(stream = %lane.stream.name, "the volume refuses frames: {e}");
+                self.guard.refused(at, &e);
             }
         }
     }
@@ -286,7 +278,7 @@ impl Writer {
     }
 
     fn is_commit_due(&self, at: Duration) -> bool {
-        at.saturating_sub(self.due.commit) >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES
+        at.saturating_sub(self.due.commit) >= COMMIT_PERIOD
     }
 
     /// At the end nothing waits for another turn, unless the volume refuses it.
@@ -311,7 +303,7 @@ impl Writer {
             .commit_seconds
             .observe(began.elapsed().as_secs_f64());
         self.guard.synced(at);
-        (self.dirty, self.dirty_bytes) = (false, 0);
+        self.dirty = false;
         self.tell_sealed();
         let mut ended = std::mem::take(&mut self.tails);
         {
@@ -336,7 +328,6 @@ impl Writer {
         for lane in self.lanes.values_mut() {
             lane.lost(&mut self.volume);
         }
-        self.dirty_bytes = 0;
     }
 
     fn refused(&mut self, at: Duration, error: &Error) {

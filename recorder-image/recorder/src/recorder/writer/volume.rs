@@ -12,9 +12,8 @@ use segment::reclaim::Proof;
 use segment::retention::{Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
-    Appended, AudioTrack, Catalogue, Copy, Error, Extent, Finished, Gap, Header, Index, Ledger, Origin,
-    Packet, Record, Result, Role, Sample, Sealed, SegmentFile, SegmentId, State, StreamUid, Track,
-    Volume as Store,
+    AudioTrack, Catalogue, Copy, Error, Extent, Finished, Gap, Header, Index, Ledger, Origin, Packet, Record,
+    Result, Role, Sample, Sealed, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
 };
 
 use super::fragment::Ready;
@@ -90,6 +89,17 @@ impl OpenFile {
         self.file.finish()
     }
 
+    /// Writes a fragment.
+    ///
+    /// # Errors
+    /// When the volume refuses; the file is then as before.
+    pub fn append(&mut self, ready: &Ready) -> Result<()> {
+        let frames = ready.frames.iter().zip(&ready.durations);
+        let samples: Vec<Sample> = frames.map(|(f, d)| sample(f, *d)).collect();
+        let sound: Vec<Packet> = ready.frames.iter().flat_map(|f| f.audio.clone()).collect();
+        self.file.append(&samples, &sound).map(drop)
+    }
+
     /// Whether nothing was written but the head.
     pub fn is_empty(&self) -> bool {
         self.file.fragments().is_empty()
@@ -151,7 +161,6 @@ pub struct Volume {
     shared: Arc<Shared>,
     ledgers: BTreeMap<StreamUid, Ledger>,
     sequence: u64,
-    written: u64,
     /// Whether the last sync failed.
     failed: bool,
     doubtful: Vec<Doubtful>,
@@ -177,7 +186,6 @@ impl Volume {
             shared,
             ledgers: BTreeMap::new(),
             sequence: 0,
-            written: 0,
             failed: false,
             doubtful: Vec::new(),
             renamed: Vec::new(),
@@ -215,11 +223,6 @@ impl Volume {
     /// Its size.
     pub fn store(&self) -> &Store {
         &self.shared.volume
-    }
-
-    /// Bytes of fragments written since the start.
-    pub fn written(&self) -> u64 {
-        self.written
     }
 
     /// Persists the retention clock; durable with the next commit.
@@ -317,23 +320,6 @@ impl Volume {
             return Ok(None);
         }
         Ok(Some(file.finish()))
-    }
-
-    /// Writes a fragment.
-    ///
-    /// # Errors
-    /// When the volume refuses; the file is then as before.
-    pub fn append(&mut self, open: &mut OpenFile, ready: &Ready) -> Result<Appended> {
-        let samples: Vec<Sample> = ready
-            .frames
-            .iter()
-            .zip(&ready.durations)
-            .map(|(f, d)| sample(f, *d))
-            .collect();
-        let sound: Vec<Packet> = ready.frames.iter().flat_map(|f| f.audio.clone()).collect();
-        let appended = open.file.append(&samples, &sound)?;
-        self.written += u64::from(appended.fragment.len);
-        Ok(appended)
     }
 
     /// Writes a record into the ledger of a stream.

@@ -124,8 +124,9 @@ async fn i2_a_segment_is_named_when_its_name_is_durable() {
     let mut events = bed.shared.events.subscribe();
     let mut sealed = move || {
         let mut count = 0;
-        while let Ok(message) = events.try_recv() {
-            count += usize::from(matches!(*message, ToReplicator::Sealed { .. }));
+        while let Ok(messages) = events.try_recv() {
+            let sealed = |message: &&ToReplicator| matches!(message, ToReplicator::Sealed { .. });
+            count += messages.iter().filter(sealed).count();
         }
         count
     };

@@ -30,7 +30,7 @@ fn sample(n: u64) -> Sample {
 struct Doubled {
     bed: Bed,
     pin: Pin,
-    told: tokio::sync::broadcast::Receiver<Arc<ToReplicator>>,
+    told: tokio::sync::broadcast::Receiver<Arc<[ToReplicator]>>,
 }
 
 impl Doubled {
@@ -85,11 +85,13 @@ impl Doubled {
     /// How often the replicator was told of the pin, and of the removal.
     fn said(&mut self) -> (usize, usize) {
         let mut said = (0, 0);
-        while let Ok(message) = self.told.try_recv() {
-            match &*message {
-                ToReplicator::Pinned { pins } if pins.contains(&self.pin) => said.0 += 1,
-                ToReplicator::Reclaimed { held } if held.id == self.pin.duplicate => said.1 += 1,
-                _ => {}
+        while let Ok(messages) = self.told.try_recv() {
+            for message in &*messages {
+                match message {
+                    ToReplicator::Pinned { pins } if pins.contains(&self.pin) => said.0 += 1,
+                    ToReplicator::Reclaimed { held } if held.id == self.pin.duplicate => said.1 += 1,
+                    _ => {}
+                }
             }
         }
         said

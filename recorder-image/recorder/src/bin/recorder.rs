@@ -3,6 +3,9 @@
 use clap::Parser;
 use recorder::recorder::app::{Options, prepare, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     prepare();

@@ -10,12 +10,14 @@ use anyhow::Context as _;
 use segment::retention::RetentionClock;
 use segment::{Catalogue, Role, Volume};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
 use super::{config, demand, gap_account, ledgers, link, reclaim, session};
+use crate::local::LocalError;
 use crate::{clock, early};
 
 /// How many commands may wait for the writer loop.
@@ -93,7 +95,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let shared = Arc::new(Shared::new(options.member, held, metrics, commands));
     let token = Arc::new(Token::new(&options.viewer_token));
-    let (ended, mut writer_ended) = tokio::sync::oneshot::channel::<()>();
+    let (ended, mut writer_ended) = oneshot::channel::<()>();
     let writer = Writer::new(
         Arc::clone(&shared),
         inbox,
@@ -112,8 +114,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
     let mut old = tokio::spawn(ledgers::follow(Arc::clone(&shared)));
     let mut duplicates = tokio::spawn(reclaim::follow(Arc::clone(&shared)));
-    let (linked, run) = (Arc::clone(&shared), options.run);
-    let mut replicator = tokio::spawn(async move { link::serve(linked, &run).await });
+    let mut replicator = start_link(Arc::clone(&shared), options.run)?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => {}
@@ -132,6 +133,21 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _ = shared.commands.try_send(Command::Stop);
     let _ = tokio::time::timeout(GOODBYE, writer_ended).await;
     Ok(())
+}
+
+/// Serves the replicator on a thread of its own: authority does not wait for viewers. The receiver hears how that ended.
+fn start_link(
+    shared: Arc<Shared>,
+    run: PathBuf,
+) -> std::io::Result<oneshot::Receiver<Result<(), LocalError>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("link".into()).spawn(move || {
+        let _ = ended.send(runtime.block_on(link::serve(shared, &run)));
+    })?;
+    Ok(end)
 }
 
 /// What both programs do first.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::id::SegmentId;
 
 /// The result of this crate.
@@ -81,6 +83,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the disk fails at this one file, as far as the system says: others may be readable.
+    pub fn is_of_file(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return matches!(self, Self::Damaged { .. });
+        };
+        let errno = Errno::from_io_error(source);
+        errno.is_some_and(|e| [Errno::IO, Errno::ISDIR, Errno::BADMSG, Errno::UCLEAN].contains(&e))
+    }
+
     /// An error of the system on `path`.
     pub fn io(path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
         Self::Io {

@@ -71,9 +71,7 @@ struct Gone<'a>(&'a Shared);
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
-        self.0.pair.replicator_gone();
-        self.0.peer_pins().clear();
-        self.0.metrics.authority.set(0);
+        self.0.replicator_gone();
     }
 }
 

@@ -21,14 +21,14 @@ pub(super) const AT_ONCE: usize = 32;
 /// The most whose groups of pictures are read for one answer, all copies together, microseconds.
 const MOST_READ_US: i64 = 48 * 3_600_000_000;
 
-/// What is made of a segment whose groups of pictures cannot be read, because the volume fails there.
+/// What is made of a segment whose groups of pictures cannot be read, because the disk fails there. Other errors are errors for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// An error: for who decides by what is there.
     Fails,
     /// Nothing: for who plays what can be read.
     IsLeftOut,
-    /// One group: for who shows what is recorded.
+    /// One group, where no other copy is of its time: for who shows what is recorded.
     CountsAsOne,
 }
 
@@ -105,20 +105,34 @@ impl Shared {
         if wanted.iter().map(|copy| copy.read_us).sum::<i64>() > MOST_READ_US {
             return Err(NotRead::TooLong);
         }
-        let mut found = Vec::new();
+        let (mut found, mut unread, mut last_error) = (Vec::new(), Vec::new(), None);
         for some in wanted.chunks(AT_ONCE) {
             // The writer needs the catalogue too.
             let parts = self.catalogue().parts(some);
             for part in parts {
                 match part.gops(span, |id, root| self.index(id, root)) {
                     Ok(gops) => found.extend(gops),
-                    Err(e) if unreadable == Unreadable::Fails => return Err(e.into()),
+                    Err(e) if unreadable == Unreadable::Fails || !e.is_of_file() => return Err(e.into()),
                     Err(e) => {
-                        tracing::error!(stream = %uid, "a segment cannot be read: {e}");
-                        found.extend((unreadable == Unreadable::CountsAsOne).then(|| part.as_one()));
+                        tracing::warn!(stream = %uid, "left out: {e}");
+                        unread.push(part.as_one());
+                        last_error = Some(e);
                     }
                 }
             }
+        }
+        match (unreadable, last_error) {
+            (Unreadable::CountsAsOne, _) => {
+                let is_read = |one: &Gop| {
+                    let overlaps = |gop: &Gop| gop.start_us < one.end_us() && gop.end_us() > one.start_us;
+                    found.iter().any(overlaps)
+                };
+                unread.retain(|one| !is_read(one));
+                found.append(&mut unread);
+            }
+            // Nothing at all is no recording with a hole.
+            (_, Some(e)) if found.is_empty() => return Err(e.into()),
+            _ => {}
         }
         Ok(found)
     }

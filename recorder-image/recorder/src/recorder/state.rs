@@ -1,7 +1,7 @@
 //! What the parts of the recorder share. Locks are held for moments only, never over a sync of the volume.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,8 +24,9 @@ use crate::clock::boottime_ns;
 use crate::local::{FrameMark, ToRecorder, ToReplicator};
 use crate::wire::PINS_PAGE;
 
-/// How many turns of the writer loop, with what each has to say, may wait for the replicator before it is given a new snapshot instead.
-pub const EVENTS: usize = 1024;
+/// How many turns of the writer loop, with what each has to say, may wait for the replicator before it is given a new snapshot instead:
+/// those of 6 s.
+pub const EVENTS: usize = 128;
 /// After this silence of the writer loop the process is not ready.
 const WRITER_SILENCE: Duration = Duration::from_secs(2);
 /// How many sealed segments of each stream a new replicator is told of: those that it may have missed.
@@ -81,6 +82,8 @@ pub struct Shared {
     /// Held while they are: who asks meanwhile waits, or it would see less than is there.
     reading: Mutex<()>,
     last_alive_ns: AtomicU64,
+    /// The writer loop was asked to look at its rings, and did not yet.
+    is_to_look: AtomicBool,
 }
 
 impl Shared {
@@ -108,6 +111,7 @@ impl Shared {
             stale: Mutex::default(),
             reading: Mutex::default(),
             last_alive_ns: AtomicU64::new(0),
+            is_to_look: AtomicBool::new(false),
         }
     }
 
@@ -296,7 +300,7 @@ impl Shared {
             }
             ToRecorder::Peer(peer) => {
                 if self.pair.set_peer(peer, at) {
-                    self.command(Command::Look);
+                    self.look();
                 }
             }
             ToRecorder::Owned(owned) => self.pair.set_owned(owned),
@@ -326,6 +330,26 @@ impl Shared {
                 tracing::error!(segment, "bytes of the peer were refused: {reason}");
             }
         }
+    }
+
+    /// The replicator is gone: so are the peer and all authority.
+    pub fn replicator_gone(&self) {
+        self.pair.replicator_gone();
+        self.peer_pins().clear();
+        self.metrics.authority.set(0);
+        self.look();
+    }
+
+    /// Asks the writer loop to look at its rings now, once until it does.
+    fn look(&self) {
+        if !self.is_to_look.swap(true, Ordering::AcqRel) {
+            self.command(Command::Look);
+        }
+    }
+
+    /// The writer loop looks.
+    pub fn looks(&self) {
+        self.is_to_look.store(false, Ordering::Release);
     }
 
     fn command(&self, command: Command) {

@@ -6,17 +6,18 @@
 //! Static scenes repeat hashes, so a group may have more than one candidate. Then the one with most frames in common is
 //! taken; else the nearest in time, by the difference of the two clocks that the unambiguous pairs of the two runs show.
 //! No two groups of one store are ever the same by their hashes.
-//! A member that lost much at once has few frames of a group, and behind them what came after the loss. Such a group is the same as
-//! one with its key frame that begins at the same time, where the difference of the two clocks is known.
+//! A member that lost much at once has few frames of a group, and behind them what came after the loss (`few`). Such a group is the
+//! same as one with its key frame that begins at the same time, where the difference of the two clocks is known.
 //!
-//! A member that lost a key frame has what follows it in the group before. Another's copy of that group ends earlier, and a later
-//! group of that one has the frames that follow here: so it is known how far the longer copy reaches.
+//! A member that lost a key frame has what follows it in the group before. Another's copy of that group ends earlier, and its next
+//! group begins with the frame that is lost here: so it is known how far the longer copy reaches.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::few::{Beginnings, beginnings};
 use super::{Gop, WINDOW_US};
 use crate::hash::FrameHash;
 
@@ -57,9 +58,10 @@ fn runs(a: &Gop, b: &Gop) -> Runs {
 }
 
 /// Two groups that may be the same.
-struct Pair {
-    a: usize,
-    b: usize,
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) a: usize,
+    pub(super) b: usize,
     /// Tenths of the shorter one that both have.
     common: usize,
     /// How much later the group of the higher run begins, microseconds.
@@ -87,9 +89,11 @@ pub(super) fn of(gops: &[Gop]) -> Matched {
         let known = clocks.contains_key(&runs(&gops[p.a], &gops[p.b]));
         known && off_us(p) <= JITTER_US.min(longer_us / 2)
     });
-    pairs.append(&mut faint);
-    pairs.sort_by_key(|p| (Reverse(p.common), off_us(p), p.a, p.b));
-    join(gops, written, &pairs)
+    let alone = |pair: Pair| (pair, Beginnings::new());
+    let mut pairs: Vec<(Pair, Beginnings)> = pairs.into_iter().map(alone).collect();
+    pairs.extend(beginnings(gops, &written, faint));
+    pairs.sort_by_key(|(p, _)| (Reverse(p.common), off_us(p), p.a, p.b));
+    join(gops, written, pairs)
 }
 
 /// Copies that one writer made of the same frames, in the order of time; the best copy first.
@@ -203,14 +207,14 @@ fn same_keys(gops: &[Gop]) -> HashSet<Runs> {
 }
 
 /// Joins the pairs, the best first; a cluster never has two groups of one store.
-fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
+fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: Vec<(Pair, Beginnings)>) -> Matched {
     let mut alike = same_keys(gops);
     let mut cluster_of: HashMap<usize, usize> = HashMap::new();
-    let (mut clusters, mut faint): (Vec<Vec<usize>>, Vec<&Pair>) = (written, Vec::new());
+    let (mut clusters, mut few) = (written, Beginnings::new());
     for (i, copies) in clusters.iter().enumerate() {
         cluster_of.extend(copies.iter().map(|copy| (*copy, i)));
     }
-    for p in pairs {
+    for (p, beginnings) in pairs {
         let (a, b) = (cluster_of[&p.a], cluster_of[&p.b]);
         let stores = |c: usize| clusters[c].iter().map(|i| gops[*i].id.store);
         if a == b || stores(a).any(|store| stores(b).any(|other| other == store)) {
@@ -221,16 +225,13 @@ fn join(gops: &[Gop], written: Vec<Vec<usize>>, pairs: &[Pair]) -> Matched {
         let moved = std::mem::take(&mut clusters[from]);
         cluster_of.extend(moved.iter().map(|copy| (*copy, into)));
         clusters[into].extend(moved);
-        faint.extend((p.common < HALF).then_some(p));
+        few.extend(beginnings);
     }
     clusters.retain(|c| !c.is_empty());
     let mut reach = reaches(gops, &clusters);
-    for p in faint {
-        let both = [(p.a, p.b), (p.b, p.a)];
-        reach.extend(
-            both.into_iter()
-                .filter_map(|(i, j)| Some((i, reach_of_few(gops, i, j)?))),
-        );
+    for (copy, frames) in few {
+        let known = reach.entry(copy).or_insert(frames);
+        *known = frames.min(*known);
     }
     Matched {
         clusters,
@@ -264,14 +265,4 @@ fn reach(gop: &Gop, next: &Gop) -> Option<usize> {
         return None;
     }
     gop.hashes.iter().position(|hash| next.hashes.contains(hash))
-}
-
-/// How many frames of `gop` come before those that the run of `other`, which has little of it, has in later groups.
-fn reach_of_few(gops: &[Gop], gop: usize, other: usize) -> Option<usize> {
-    let (gop, other) = (&gops[gop], &gops[other]);
-    let later = gops
-        .iter()
-        .filter(|g| (g.id.store, g.run) == (other.id.store, other.run) && g.dts > other.dts);
-    let beyond: HashSet<&FrameHash> = later.flat_map(|g| &g.hashes).collect();
-    gop.hashes.iter().position(|hash| beyond.contains(hash))
 }

@@ -1,10 +1,11 @@
 //! Which copy of a group of pictures is played. Pure: it needs no authority, only the catalogue.
 //!
-//! `matching` says which groups of different stores are the same pictures, `order` in which order they are played, `unlike`
-//! what of two encodes of one time is.
+//! `matching` and `few` say which groups of different stores are the same pictures, `order` in which order they are played,
+//! `unlike` what of two encodes of one time is.
 //! Of the same pictures the copy with most frames is played; among those one before another that lost the next key frame, a complete
 //! one before one whose end is not known, an owner's before another's, the higher (pair epoch, stream epoch), and last the lower store id.
 
+mod few;
 mod matching;
 mod order;
 #[cfg(test)]

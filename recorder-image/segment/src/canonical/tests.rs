@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn gop(store: u128, run: u128, second: i64, frames: std::ops::Range<u8>, complete: bool, epoch: u64) -> Gop {
@@ -134,7 +136,55 @@ fn a_group_of_which_little_was_received_is_not_played_beside_the_whole_one() {
         // Where no clock is known, what looks like another group is played too.
         let alone = choose([&gops[2..7], &gops[9..]].concat());
         assert_eq!(alone.len(), 6);
+        // A copy of the same that was written again is no more than its beginning either.
+        let mut again = gops[9].clone();
+        again.id.sequence = 9;
+        again.hashes.pop();
+        let both = choose([gops.clone(), vec![again]].concat());
+        assert_eq!(both.iter().map(|c| &c.gop).collect::<Vec<_>>(), whole);
+        // I1: where the whole copies lack the later group, nothing of it is hidden.
+        gops.remove(6);
+        let played: BTreeSet<FrameHash> = choose(gops.clone())
+            .into_iter()
+            .flat_map(|c| c.gop.hashes)
+            .collect();
+        assert_eq!(played, gops.into_iter().flat_map(|g| g.hashes).collect());
     }
+}
+
+/// I1: the pictures repeat, so that a frame of a group is in later ones too; the copy with more frames is played, whoever owns.
+#[test]
+fn of_a_group_of_which_little_was_received_the_rest_is_never_hidden() {
+    let still = [200; 16];
+    let with_still = |mut gop: Gop| {
+        gop.hashes[1] = still;
+        gop
+    };
+    let mut gops = Vec::new();
+    for second in 0..6 {
+        gops.push(with_still(gop(1, 1, second, 0..25, true, 1)));
+    }
+    for second in [0, 1, 5] {
+        gops.push(with_still(gop(2, 2, second, 0..25, true, 2)));
+    }
+    let mut few = with_still(gop(2, 2, 2, 0..3, false, 2));
+    few.hashes.extend(gop(1, 1, 4, 8..25, true, 1).hashes);
+    few.duration = 3_600 * few.hashes.len() as u64;
+    gops.push(few);
+    let all: BTreeSet<FrameHash> = gops.iter().flat_map(|g| g.hashes.clone()).collect();
+    let played = choose(gops);
+    assert_eq!(played.len(), 6, "{played:?}");
+    assert_eq!(
+        (played[2].gop.frames(), played[2].gop.id.store.as_u128()),
+        (25, 1)
+    );
+    assert_eq!(
+        played
+            .into_iter()
+            .flat_map(|c| c.gop.hashes)
+            .collect::<BTreeSet<_>>(),
+        all
+    );
 }
 
 fn starts(chosen: &[Chosen]) -> Vec<(u128, i64)> {

@@ -28,10 +28,8 @@ use crate::local::{
     ErrorCode, SegmentId, StreamError, StreamState, StreamUid, TICKET_PERIOD, Ticket, ToReplicator,
 };
 
-/// How often the rings are looked at, and what they have is written and synced.
+/// How often the rings are looked at, and what they have is written and synced: no more often, if it is asked to look sooner.
 const TICK: Duration = Duration::from_millis(50);
-/// The shortest time between two syncs.
-const COMMIT_PERIOD: Duration = TICK;
 /// How often health rides on a ticket.
 const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 /// How often the volume is measured.
@@ -145,8 +143,16 @@ impl Writer {
             }
             match self.commands.recv_timeout(left) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
-                Ok(Command::Look) | Err(RecvTimeoutError::Timeout) => return false,
-                Ok(Command::Withdraw(epoch)) => self.outbox.push(ToReplicator::Withdrawn { epoch }),
+                Ok(Command::Look) => {
+                    self.shared.looks();
+                    return false;
+                }
+                Ok(Command::Withdraw(epoch)) => {
+                    self.outbox.push(ToReplicator::Withdrawn { epoch });
+                    // Who hands authority over waits for it.
+                    return false;
+                }
+                Err(RecvTimeoutError::Timeout) => return false,
                 Ok(Command::TailComplete(id)) => self.take_tail(&id),
                 Ok(Command::Pin(pin)) => self.pin(pin),
                 Ok(Command::Reclaim(proof)) => self.reclaim(*proof),
@@ -278,7 +284,7 @@ impl Writer {
     }
 
     fn is_commit_due(&self, at: Duration) -> bool {
-        at.saturating_sub(self.due.commit) >= COMMIT_PERIOD
+        at.saturating_sub(self.due.commit) >= TICK
     }
 
     /// At the end nothing waits for another turn, unless the volume refuses it.

@@ -7,18 +7,17 @@ pub(in crate::recorder) mod reclaim;
 mod syncs;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use segment::{ClockSource, Record, Role, StreamUid};
 use uuid::Uuid;
 
 use super::*;
-use crate::local::{Peer, StreamState};
+use crate::local::{Peer, StreamState, ToRecorder};
 use crate::recorder::config::{Retention, Settings, StreamSpec};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::ring::Limits;
-use crate::recorder::state::tests::shared;
+use crate::recorder::state::tests::commanded;
 use crate::recorder::stream::{GapNotice, Notice, Stream};
 
 const BAD: StreamUid = Uuid::from_u128(1);
@@ -28,7 +27,6 @@ const GOOD: StreamUid = Uuid::from_u128(2);
 struct Bed {
     writer: Writer,
     shared: Arc<Shared>,
-    commands: SyncSender<Command>,
     dir: tempfile::TempDir,
 }
 
@@ -55,16 +53,10 @@ impl Bed {
 
     fn of(settings: &Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shared = shared(dir.path());
+        let (shared, inbox) = commanded(dir.path());
         shared.configure(settings);
-        let (commands, inbox) = sync_channel(4);
         let writer = Writer::new(Arc::clone(&shared), inbox, Volume::new(Arc::clone(&shared)));
-        Self {
-            writer,
-            shared,
-            commands,
-            dir,
-        }
+        Self { writer, shared, dir }
     }
 
     fn stream(&self, uid: StreamUid) -> Arc<Stream> {
@@ -469,7 +461,7 @@ async fn retention_lets_go_of_a_part_at_a_time() {
 #[tokio::test]
 async fn whoever_asks_for_much_does_not_keep_the_loop_from_writing() {
     let mut bed = Bed::new();
-    let commands = bed.commands.clone();
+    let commands = bed.shared.commands.clone();
     let flood = std::thread::spawn(move || {
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until && commands.send(Command::Withdraw(1)).is_ok() {}

@@ -22,7 +22,7 @@ pub enum Source {
 /// Why a new run has to begin with this frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// RTP time jumped, forward against the time of arrival or back.
+    /// RTP time jumped: back, or forward by more than passed since the frame before could have come.
     RtpJump,
     /// The camera's clock jumped by more than [`JUMP_US`].
     CameraClock,

@@ -78,7 +78,7 @@ impl Many {
 #[tokio::test]
 async fn i10_as_many_syncs_for_many_streams_as_for_one() {
     let [one, some, many] = [1, 8, 32].map(|streams| Many::new(streams).measure());
-    let most = (TICK * TURNS as u32).div_duration_f64(COMMIT_PERIOD) as u64 + 1;
+    let most = (TICK * TURNS as u32).div_duration_f64(TICK) as u64 + 1;
     assert!(
         (most / 2..=most).contains(&one),
         "I10: {one} syncs in six seconds"
@@ -89,4 +89,58 @@ async fn i10_as_many_syncs_for_many_streams_as_for_one() {
             "I10: {syncs} syncs for {streams} streams, {one} for one"
         );
     }
+}
+
+/// A loop that is asked to look at its rings each 10 ms takes more turns, and syncs no more often.
+#[tokio::test]
+async fn i10_who_asks_it_to_look_makes_it_sync_no_more_often() {
+    let mut many = Many::new(1);
+    let begin = now();
+    let turns = 300;
+    for turn in 0..turns {
+        let at = begin + TICK / 5 * turn;
+        if turn.is_multiple_of(4) {
+            many.cameras[0].send_at(at);
+        }
+        many.bed.writer.tick_at(at, false);
+    }
+    let most = u64::from(turns / 5) + 1;
+    assert!(
+        (most / 2..=most).contains(&many.syncs()),
+        "I10: {} syncs",
+        many.syncs()
+    );
+}
+
+#[tokio::test]
+async fn what_is_new_of_the_peer_makes_the_loop_look_at_once() {
+    let mut bed = Bed::new();
+    let peer = |heard| {
+        ToRecorder::Peer(Peer {
+            heard,
+            ..Peer::default()
+        })
+    };
+    for (message, looks) in [
+        (peer(true), true),
+        (peer(true), false),
+        (peer(false), true),
+        (peer(true), true),
+    ] {
+        bed.shared.hear(message, now());
+        let commands: Vec<Command> = bed.writer.commands.try_iter().collect();
+        assert_eq!(matches!(&commands[..], [Command::Look]), looks, "{commands:?}");
+        bed.shared.looks();
+    }
+    bed.shared.hear(peer(false), now());
+    bed.shared.hear(peer(true), now());
+    let begun = Instant::now();
+    assert!(!bed.writer.wait());
+    assert!(begun.elapsed() < TICK, "it does not wait for its time");
+    assert!(
+        bed.writer.commands.try_recv().is_err(),
+        "asked twice, it looks once"
+    );
+    bed.shared.replicator_gone();
+    assert!(matches!(bed.writer.commands.try_recv(), Ok(Command::Look)));
 }

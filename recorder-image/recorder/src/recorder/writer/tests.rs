@@ -475,3 +475,36 @@ async fn whoever_asks_for_much_does_not_keep_the_loop_from_writing() {
     drop(bed);
     flood.join().unwrap();
 }
+
+#[tokio::test]
+async fn what_is_new_of_the_peer_makes_the_loop_look_at_once() {
+    let mut bed = Bed::new();
+    let peer = |heard| {
+        ToRecorder::Peer(Peer {
+            heard,
+            ..Peer::default()
+        })
+    };
+    for (message, looks) in [
+        (peer(true), true),
+        (peer(true), false),
+        (peer(false), true),
+        (peer(true), true),
+    ] {
+        bed.shared.hear(message, now());
+        let commands: Vec<Command> = bed.writer.commands.try_iter().collect();
+        assert_eq!(matches!(&commands[..], [Command::Look]), looks, "{commands:?}");
+        bed.shared.looks();
+    }
+    bed.shared.hear(peer(false), now());
+    bed.shared.hear(peer(true), now());
+    let begun = Instant::now();
+    assert!(!bed.writer.wait());
+    assert!(begun.elapsed() < TICK, "it does not wait for its time");
+    assert!(
+        bed.writer.commands.try_recv().is_err(),
+        "asked twice, it looks once"
+    );
+    bed.shared.replicator_gone();
+    assert!(matches!(bed.writer.commands.try_recv(), Ok(Command::Look)));
+}

@@ -9,6 +9,7 @@ use clap::Parser;
 use e2e::api::MemberApi;
 use e2e::bench::disk::Disk;
 use e2e::bench::plain::{Maker, Plain, SEGMENT_SECONDS, all_write};
+use e2e::bench::spread::Spread;
 use e2e::bench::usage::{self, Usage};
 use e2e::cameras::{Cameras, Options};
 use e2e::judge::{Start, judge, watched};
@@ -25,6 +26,9 @@ const UP: Duration = Duration::from_mins(1);
 const SETTLE: Duration = Duration::from_secs(4);
 /// How long it goes on after it was measured, so that the last frame of the window is in a whole fragment.
 const AFTER: Duration = Duration::from_secs(2);
+/// How often the primary is asked how far the standby is behind, and for how long.
+const LAG_EACH: Duration = Duration::from_millis(20);
+const LAG_FOR: Duration = Duration::from_secs(8);
 /// The size of a recorder's disk, bytes. It takes no place that is not written to.
 const DISK: u64 = 4 << 30;
 
@@ -53,6 +57,8 @@ struct Ours {
     rss_mb: f64,
     standby_rss_mb: f64,
     syncs_per_s: f64,
+    /// Milliseconds; see `lags`.
+    lags: Vec<u64>,
     missing: u64,
 }
 
@@ -101,8 +107,8 @@ fn mb(bytes: u64, streams: usize) -> f64 {
     bytes as f64 / 1e6 / streams as f64
 }
 
-/// The primary first. The members agree on one by themselves.
-async fn roles(pair: &Pair) -> Result<[&Member; 2]> {
+/// The numbers of the members, the primary first. They agree on one by themselves.
+async fn roles(pair: &Pair) -> Result<[usize; 2]> {
     let streams = pair.stream_names().len();
     let holds = async |member: &Member| {
         let (authority, writing) = (
@@ -114,8 +120,8 @@ async fn roles(pair: &Pair) -> Result<[&Member; 2]> {
     until("one member writes every stream, the other none", UP, async || {
         let [first, second] = &pair.members;
         Ok(match (holds(first).await?, holds(second).await?) {
-            ((true, all), (false, 0)) if all == streams => Some([first, second]),
-            ((false, 0), (true, all)) if all == streams => Some([second, first]),
+            ((true, all), (false, 0)) if all == streams => Some([0, 1]),
+            ((false, 0), (true, all)) if all == streams => Some([1, 0]),
             other => anyhow::bail!("authority and streams written: {other:?}"),
         })
     })
@@ -125,6 +131,16 @@ async fn roles(pair: &Pair) -> Result<[&Member; 2]> {
 async fn syncs(api: &MemberApi) -> Result<f64> {
     let syncs = api.metric("gapless_syncs_total").await?;
     syncs.context("the recorder does not count its syncs")
+}
+
+/// How old the oldest media is that the standby has not made durable, of all streams, again and again.
+async fn lags(pair: &Pair, primary: usize) -> Result<Vec<u64>> {
+    let (began, mut lags) = (Instant::now(), Vec::new());
+    while began.elapsed() < LAG_FOR {
+        lags.push(pair.report(primary).await?.replication.lag_ms);
+        tokio::time::sleep(LAG_EACH).await;
+    }
+    Ok(lags)
 }
 
 async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
@@ -141,7 +157,8 @@ async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
     // A stream that a primary does not receive yet moves to a follower that does, and stays there.
     pair.receiving().await?;
     pair.start_all()?;
-    let [primary, standby] = roles(&pair).await?;
+    let who = roles(&pair).await?;
+    let [primary, standby] = who.map(|member| &pair.members[member]);
     tokio::time::sleep(SETTLE).await;
 
     let (start, streams) = (Start::now(cameras).await?, cameras.streams());
@@ -152,9 +169,12 @@ async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
     let before = syncs(&primary.api()).await?;
     let window = Window::of(&groups, length).await?;
     let syncs = syncs(&primary.api()).await? - before;
-    roles(&pair)
-        .await
-        .context("the roles changed while it was measured")?;
+    // Questions cost something too: they are not in the window.
+    let lags = lags(&pair, who[0]).await?;
+    ensure!(
+        roles(&pair).await? == who,
+        "the roles changed while it was measured"
+    );
     let members = [primary.api(), standby.api()];
     let verdict = judge(cameras, &watched(streams), start, &members, &members[0]).await?;
     Ok(Ours {
@@ -164,6 +184,7 @@ async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
         rss_mb: mb(window.used[0].memory, streams),
         standby_rss_mb: mb(window.used[1].memory, streams),
         syncs_per_s: syncs / window.seconds,
+        lags,
         missing: verdict.missing(),
     })
 }
@@ -253,6 +274,7 @@ async fn measure(streams: usize, args: &Args) -> Result<Value> {
     let of_ours = |field: fn(&Ours) -> f64| median(pairs.iter().map(field));
     let cpu = |all: &[Theirs]| median(all.iter().map(|plain| plain.cpu_ms));
     let memory = |all: &[Theirs]| median(all.iter().map(|plain| plain.pss_mb));
+    let lag = Spread::of(pairs.iter().flat_map(|pair| pair.lags.iter().copied()));
     let lost = |all: &[Theirs]| all.iter().map(|plain| plain.missing).sum::<u64>();
     let (primary, ffmpeg) = (of_ours(|pair| pair.primary_ms), cpu(&ffmpegs));
     Ok(json!({
@@ -270,6 +292,8 @@ async fn measure(streams: usize, args: &Args) -> Result<Value> {
         "standby_rss_mb": rounded(of_ours(|pair| pair.standby_rss_mb)),
         "ffmpeg_pss_mb": rounded(memory(&ffmpegs)),
         "gstreamer_pss_mb": rounded(memory(&gstreamers)),
+        "lag_p50_ms": lag.p50(),
+        "lag_p99_ms": lag.p99(),
         "syncs_per_s": rounded(of_ours(|pair| pair.syncs_per_s)),
         "frames_missing": pairs.iter().map(|pair| pair.missing).sum::<u64>(),
         "ffmpeg_missing": lost(&ffmpegs),
@@ -290,6 +314,8 @@ fn row(found: &Value) -> String {
         "ffmpeg_pss_mb",
         "gstreamer_pss_mb",
         "syncs_per_s",
+        "lag_p50_ms",
+        "lag_p99_ms",
         "frames_missing",
     ];
     let cells: Vec<_> = fields.iter().map(|field| found[field].to_string()).collect();

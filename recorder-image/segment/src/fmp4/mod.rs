@@ -9,6 +9,7 @@ mod write;
 pub(crate) use audio::packets;
 pub use audio::{Audio, AudioCodec, AudioTrack, MAX_AUDIO, Packet, sound_in_fragment, sound_in_head};
 pub use codecs::codecs;
+pub(crate) use read::carried_hash;
 pub(crate) use read::own_fragment;
 pub use read::{BoxRef, Head, Parsed, ParsedSample, Tracks, boxes, fragment, head};
 pub use write::{Sample, Track, write_fragment, write_head, write_init};

@@ -225,6 +225,12 @@ fn number_and_hash<'a>(uuid: &BoxRef<'a>) -> Result<(u64, &'a [u8]), &'static st
     Ok((u64::from_be_bytes(*number), hash))
 }
 
+/// The hash that the fragment at the beginning of `data` carries of all its other bytes, whether or not it is theirs.
+pub(crate) fn carried_hash(data: &[u8]) -> Option<[u8; 32]> {
+    let uuid = boxes(data).nth(1).filter(|found| &found.kind == b"uuid")?;
+    number_and_hash(&uuid).ok()?.1.try_into().ok()
+}
+
 fn hash_of<'a>(prft: &BoxRef<'_>, media: impl Iterator<Item = BoxRef<'a>>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(prft.bytes);

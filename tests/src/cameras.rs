@@ -477,16 +477,15 @@ pub fn address_of(camera: usize) -> String {
 
 fn command(options: &Options, control: &Path) -> Command {
     let script = crate::tests_folder().join("cameras/cameras.py");
-    let mut command = match &options.netns {
-        None => Command::new(PYTHON),
-        Some(netns) => {
-            // it replaces itself by the program, so the child's pid is the simulator's
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", netns, PYTHON]);
-            command
-        }
-    };
+    // Cameras are machines of their own: what this one has to do must not make them late. Each of these replaces itself by the
+    // next, so the child's pid is the simulator's.
+    let mut command = Command::new("nice");
+    command.args(["-n", "-10"]);
+    if let Some(netns) = &options.netns {
+        command.args(["ip", "netns", "exec", netns]);
+    }
     command
+        .arg(PYTHON)
         .arg(script)
         .args(["--streams", &options.streams.to_string()]);
     command.args(["--address", &options.address, "--port", &options.port.to_string()]);

@@ -41,7 +41,7 @@ impl Phases {
     }
 
     /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here; `why` is what the next
-    /// takeover is for, and is used up.
+    /// takeover is for, and is used up by it, or when the member stands down instead.
     pub fn note(&mut self, note: &Note, at: u64, last_frame: Option<u64>, why: &mut String) {
         let now = Some(at);
         match note {
@@ -61,7 +61,11 @@ impl Phases {
             }
             Note::Swapped { .. } => self.pending.taken = now,
             Note::Serving { epoch } => self.serving(epoch.0, at, last_frame, std::mem::take(why)),
-            Note::StoodDown { .. } => self.pending = Pending::default(),
+            Note::StoodDown { .. } => {
+                self.pending = Pending::default();
+                // What was ordered did not come to be: it is not what a later takeover is for.
+                why.clear();
+            }
             Note::Lost { .. } | Note::LeaseMissing => {}
         }
     }
@@ -96,7 +100,7 @@ impl Phases {
 
 #[cfg(test)]
 mod tests {
-    use failover::Epoch;
+    use failover::{Epoch, StandDown};
 
     use super::*;
 
@@ -147,6 +151,25 @@ mod tests {
         let all = told(&[(100, Heard), (150, Serving(7)), (180, Opened), (3180, Opened)]);
         assert_eq!(all[0].recording, Some(180));
         assert_eq!(all[0].last_heard, None, "nobody was suspected");
+    }
+
+    #[test]
+    fn an_order_that_came_to_nothing_is_no_reason_of_a_later_takeover() {
+        let (mut phases, mut why) = (Phases::default(), "NoHolder".to_owned());
+        let read = Note::Read {
+            epoch: Epoch(1),
+            until: failover::BootTime(0),
+            held: true,
+            released: false,
+        };
+        let stood_down = Note::StoodDown {
+            why: StandDown::PrimaryHeard,
+        };
+        let serving = Note::Serving { epoch: Epoch(2) };
+        for note in [stood_down, Note::Suspected, read, serving] {
+            phases.note(&note, 1, None, &mut why);
+        }
+        assert_eq!(phases.all()[0].why, "PeerSuspected");
     }
 
     #[test]

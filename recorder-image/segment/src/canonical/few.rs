@@ -20,53 +20,80 @@ pub(super) fn beginnings(gops: &[Gop], written: &[Vec<usize>], pairs: Vec<Pair>)
         return Vec::new();
     }
     let copies: HashMap<usize, &[usize]> = written.iter().map(|all| (all[0], &all[..])).collect();
-    let both = |p: &Pair| [(p.a, p.b), (p.b, p.a)];
-    let rests = pairs.iter().flat_map(both).flat_map(|(few, whole)| {
-        let rests = copies[&few]
+    let side = |few: usize, whole: usize| Side {
+        whole: &gops[whole],
+        copies: copies[&few]
             .iter()
-            .flat_map(move |copy| rest(&gops[*copy], &gops[whole]).1);
-        rests.map(move |hash| (gops[whole].id.store, *hash))
-    });
-    let latest = latest(gops, rests.collect());
-    let cut = |(few, whole): (usize, usize)| -> Option<Beginnings> {
-        let (whole, mut found) = (&gops[whole], Beginnings::new());
-        for copy in copies[&few] {
-            let (at, rest) = rest(&gops[*copy], whole);
-            let later = |hash: &FrameHash| {
-                let start_us = latest.get(&(whole.id.store, *hash)).copied().flatten();
-                start_us.is_some_and(|us| us > whole.start_us)
-            };
-            if !rest.iter().all(later) {
-                return None;
-            }
-            found.extend((!rest.is_empty()).then_some((*copy, at)));
-        }
-        Some(found)
+            .map(|copy| Copy::of(gops, *copy, &gops[whole]))
+            .collect(),
     };
-    let proven = |pair: Pair| {
-        let [one, other] = both(&pair).map(cut);
+    let with_sides = |pair: Pair| {
+        let sides = [side(pair.a, pair.b), side(pair.b, pair.a)];
+        (pair, sides)
+    };
+    let pairs: Vec<(Pair, [Side<'_>; 2])> = pairs.into_iter().map(with_sides).collect();
+    let rests = pairs.iter().flat_map(|(_, sides)| sides).flat_map(Side::rests);
+    let latest = latest(gops, rests.collect());
+    let proven = |(pair, sides): (Pair, [Side<'_>; 2])| {
+        let [one, other] = sides.map(|side| side.beginnings(&latest));
         // If each is the beginning of the other, pictures repeat, and nothing is known.
-        let found = one.xor(other)?;
-        Some((pair, found))
+        Some((pair, one.xor(other)?))
     };
     pairs.into_iter().filter_map(proven).collect()
 }
 
-/// How many frames `few` begins with that `whole` has too, and the frames after them.
-fn rest<'a>(few: &'a Gop, whole: &Gop) -> (usize, &'a [FrameHash]) {
-    let has: HashSet<&FrameHash> = whole.hashes.iter().collect();
-    let at = few.hashes.iter().position(|hash| !has.contains(hash));
-    let at = at.unwrap_or(few.hashes.len());
-    (at, &few.hashes[at..])
+/// One group of a pair, as if it were the beginning of the other one.
+struct Side<'a> {
+    whole: &'a Gop,
+    copies: Vec<Copy<'a>>,
 }
 
-/// When the latest group of a store begins that has a frame, microseconds since the Unix epoch; of these frames.
-fn latest(gops: &[Gop], frames: HashSet<(Uuid, FrameHash)>) -> HashMap<(Uuid, FrameHash), Option<i64>> {
-    let mut latest: HashMap<_, Option<i64>> = frames.into_iter().map(|frame| (frame, None)).collect();
+impl Side<'_> {
+    /// The frames that the other group lacks, as those of its store.
+    fn rests(&self) -> impl Iterator<Item = (Uuid, FrameHash)> {
+        let rests = self.copies.iter().flat_map(|copy| copy.rest);
+        rests.map(|hash| (self.whole.id.store, *hash))
+    }
+
+    /// What its copies have of the other group, if all that they have besides is in later groups of that store.
+    fn beginnings(&self, latest: &HashMap<(Uuid, FrameHash), i64>) -> Option<Beginnings> {
+        let are_later = self.rests().all(|frame| latest[&frame] > self.whole.start_us);
+        let shorter = self.copies.iter().filter(|copy| !copy.rest.is_empty());
+        are_later.then(|| shorter.map(|copy| (copy.index, copy.frames)).collect())
+    }
+}
+
+/// A copy of a group that may be the beginning of another.
+struct Copy<'a> {
+    index: usize,
+    /// How many frames it begins with that the other group has too.
+    frames: usize,
+    /// The frames after them.
+    rest: &'a [FrameHash],
+}
+
+impl<'a> Copy<'a> {
+    fn of(gops: &'a [Gop], index: usize, whole: &Gop) -> Self {
+        let hashes = &gops[index].hashes;
+        let has: HashSet<&FrameHash> = whole.hashes.iter().collect();
+        let lacking = hashes.iter().position(|hash| !has.contains(hash));
+        let frames = lacking.unwrap_or(hashes.len());
+        Self {
+            index,
+            frames,
+            rest: &hashes[frames..],
+        }
+    }
+}
+
+/// When the latest group of a store begins that has a frame, microseconds since the Unix epoch; of these frames. Before all time
+/// where it has none.
+fn latest(gops: &[Gop], frames: HashSet<(Uuid, FrameHash)>) -> HashMap<(Uuid, FrameHash), i64> {
+    let mut latest: HashMap<_, i64> = frames.into_iter().map(|frame| (frame, i64::MIN)).collect();
     for gop in gops {
         for hash in &gop.hashes {
             if let Some(known) = latest.get_mut(&(gop.id.store, *hash)) {
-                *known = (*known).max(Some(gop.start_us));
+                *known = gop.start_us.max(*known);
             }
         }
     }

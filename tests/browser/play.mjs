@@ -1,7 +1,10 @@
 // usage: node play.mjs PLAYLIST_URL [SCREENSHOT.png]
 //
 // Plays a recording in Chromium with hls.js, from its first to its last picture, and prints one JSON line:
-//   {duration_s, buffered: [[from, to]...], frames, dropped, ended, errors: [...]}
+//   {duration_s, buffered: [[from, to]...], frames, dropped, ended, slow, errors: [...]}
+// slow: how often the picture stood still with a second of media or more at hand: this machine decoded late, and hls.js
+// calls that a stalled buffer, though nothing was missing in it. It counts only if the picture went on by itself: hls.js
+// reports each of its own attempts to get over a place as an error, and so does playback that never ends.
 // Exits 1 if playback does not reach the end or hls.js reports a fatal error. The page is served on loopback by this
 // program, which passes the member's answers on, so that the browser's own rules about origins stay in force.
 import http from 'node:http';
@@ -21,9 +24,12 @@ const hlsScript = await readFile(createRequire(import.meta.url).resolve('hls.js/
 const page = (src) => `<!doctype html><meta charset="utf-8"><title>play</title>
 <body style="margin:0;background:#222"><video id="v" muted playsinline width="640"></video>
 <script src="/hls.js"></script><script>
-const v = document.getElementById('v'); const errors = []; window.errors = errors;
+const v = document.getElementById('v'); const errors = []; window.errors = errors; window.slow = 0;
 const hls = new Hls({maxBufferLength: 3600, maxMaxBufferLength: 3600, maxBufferSize: 1e9});
-hls.on(Hls.Events.ERROR, (_, e) => errors.push({type: e.type, details: e.details, fatal: e.fatal, reason: e.reason ?? e.error?.message}));
+hls.on(Hls.Events.ERROR, (_, e) => {
+  if (e.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !e.fatal && e.buffer >= 1) window.slow += 1;
+  else errors.push({type: e.type, details: e.details, fatal: e.fatal, reason: e.reason ?? e.error?.message});
+});
 hls.loadSource(${JSON.stringify(src)}); hls.attachMedia(v); v.playbackRate = 4;
 hls.on(Hls.Events.MANIFEST_PARSED, () => v.play());
 </script>`;
@@ -54,7 +60,8 @@ try {
     const q = v.getVideoPlaybackQuality();
     return {
       duration_s: v.duration, at_s: v.currentTime, ended: v.ended, frames: q.totalVideoFrames, dropped: q.droppedVideoFrames,
-      buffered: Array.from({ length: v.buffered.length }, (_, i) => [v.buffered.start(i), v.buffered.end(i)]), errors: window.errors,
+      buffered: Array.from({ length: v.buffered.length }, (_, i) => [v.buffered.start(i), v.buffered.end(i)]),
+      slow: window.slow, errors: window.errors,
     };
   });
   if (screenshot) await tab.screenshot({ path: screenshot });

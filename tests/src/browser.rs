@@ -21,7 +21,9 @@ pub struct Shown {
     pub buffered: Vec<(f64, f64)>,
     /// Whether it was played to its end.
     pub ended: bool,
-    /// What hls.js complained about.
+    /// How often this machine decoded late, with media at hand.
+    pub slow: u32,
+    /// What hls.js complained about besides.
     pub errors: Vec<serde_json::Value>,
 }
 

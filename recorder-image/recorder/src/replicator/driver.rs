@@ -131,7 +131,6 @@ pub struct Driver<A> {
     spoken: Spoken,
     told: Option<(local::Peer, BootTime)>,
     role: Role,
-    why: String,
     api_reachable: bool,
 }
 
@@ -177,7 +176,6 @@ impl<A: LeaseApi> Driver<A> {
             spoken: Spoken::default(),
             told: None,
             role,
-            why: String::new(),
             api_reachable: false,
         }
     }
@@ -219,7 +217,7 @@ impl<A: LeaseApi> Driver<A> {
                 self.api_reachable = !matches!(result, ReadResult::Unavailable);
             }
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
-            Event::TakeOrder(order) => self.why = format!("{:?}", order.reason),
+            Event::TakeOrder(order) => self.phases.ordered(format!("{:?}", order.reason)),
             Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(wall_ms()),
             _ => {}
         }
@@ -248,7 +246,7 @@ impl<A: LeaseApi> Driver<A> {
             }
             Effect::OrderAnswered(outcome) => {
                 if outcome != OrderOutcome::Accepted {
-                    self.why.clear();
+                    self.phases.refused();
                 }
                 if let Some(answer) = answer.take() {
                     let _ = answer.send(outcome);
@@ -326,7 +324,7 @@ impl<A: LeaseApi> Driver<A> {
     fn note(&mut self, note: &Note) {
         tracing::info!(?note, "authority");
         let last_frame = self.outputs.hub.received_ms();
-        self.phases.note(note, wall_ms(), last_frame, &mut self.why);
+        self.phases.note(note, wall_ms(), last_frame);
         if let Note::Serving { epoch } = note {
             let _ = self.outputs.serving.send(epoch.0);
         }

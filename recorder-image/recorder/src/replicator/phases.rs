@@ -21,6 +21,9 @@ pub struct Phases {
     done: Vec<FailoverReport>,
     last_heard: Option<u64>,
     pending: Pending,
+    /// What the next takeover was ordered for. It is used up by it, or gone when nothing came of the order: it is not what a later
+    /// takeover is for.
+    ordered: Option<String>,
     /// What the Lease said of the one before.
     reason: Option<&'static str>,
 }
@@ -40,9 +43,18 @@ impl Phases {
         }
     }
 
-    /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here; `why` is what the next
-    /// takeover is for, and is used up by it, or when the member stands down instead.
-    pub fn note(&mut self, note: &Note, at: u64, last_frame: Option<u64>, why: &mut String) {
+    /// A takeover was ordered, for this reason.
+    pub fn ordered(&mut self, reason: String) {
+        self.ordered = Some(reason);
+    }
+
+    /// The order was refused.
+    pub fn refused(&mut self) {
+        self.ordered = None;
+    }
+
+    /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here.
+    pub fn note(&mut self, note: &Note, at: u64, last_frame: Option<u64>) {
         let now = Some(at);
         match note {
             Note::Suspected => {
@@ -60,21 +72,21 @@ impl Phases {
                 });
             }
             Note::Swapped { .. } => self.pending.taken = now,
-            Note::Serving { epoch } => self.serving(epoch.0, at, last_frame, std::mem::take(why)),
+            Note::Serving { epoch } => self.serving(epoch.0, at, last_frame),
             Note::StoodDown { .. } => {
                 self.pending = Pending::default();
-                // What was ordered did not come to be: it is not what a later takeover is for.
-                why.clear();
+                self.ordered = None;
             }
             Note::Lost { .. } | Note::LeaseMissing => {}
         }
     }
 
-    fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>, why: String) {
+    fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>) {
         // A Lease that nobody held is told so, whoever ordered what.
-        let why = match self.reason.take() {
-            Some(reason) if why.is_empty() || reason == "NoHolder" => reason.to_owned(),
-            _ => why,
+        let why = match (self.reason.take(), self.ordered.take()) {
+            (Some("NoHolder"), _) => "NoHolder".to_owned(),
+            (_, Some(ordered)) => ordered,
+            (read, None) => read.unwrap_or_default().to_owned(),
         };
         let pending = std::mem::take(&mut self.pending);
         self.done.push(FailoverReport {
@@ -105,15 +117,15 @@ mod tests {
     use super::*;
 
     fn told(steps: &[(u64, Step)]) -> Vec<FailoverReport> {
-        let (mut phases, mut why) = (Phases::default(), String::new());
+        let mut phases = Phases::default();
         for (at, step) in steps {
             match step {
                 Step::Heard => phases.heard(*at),
                 Step::Opened => phases.opened(*at),
-                Step::Suspected => phases.note(&Note::Suspected, *at, None, &mut why),
+                Step::Suspected => phases.note(&Note::Suspected, *at, None),
                 Step::Serving(epoch) => {
                     let note = Note::Serving { epoch: Epoch(*epoch) };
-                    phases.note(&note, *at, Some(90), &mut why);
+                    phases.note(&note, *at, Some(90));
                 }
             }
         }
@@ -155,7 +167,8 @@ mod tests {
 
     #[test]
     fn an_order_that_came_to_nothing_is_no_reason_of_a_later_takeover() {
-        let (mut phases, mut why) = (Phases::default(), "NoHolder".to_owned());
+        let mut phases = Phases::default();
+        phases.ordered("NoHolder".into());
         let read = Note::Read {
             epoch: Epoch(1),
             until: failover::BootTime(0),
@@ -167,9 +180,23 @@ mod tests {
         };
         let serving = Note::Serving { epoch: Epoch(2) };
         for note in [stood_down, Note::Suspected, read, serving] {
-            phases.note(&note, 1, None, &mut why);
+            phases.note(&note, 1, None);
         }
         assert_eq!(phases.all()[0].why, "PeerSuspected");
+    }
+
+    #[test]
+    fn an_order_is_the_reason_of_the_takeover_that_comes_of_it_and_of_no_other() {
+        let mut phases = Phases::default();
+        phases.ordered("Switchover".into());
+        for epoch in [2, 3] {
+            phases.note(&Note::Serving { epoch: Epoch(epoch) }, 1, None);
+        }
+        phases.ordered("Switchover".into());
+        phases.refused();
+        phases.note(&Note::Serving { epoch: Epoch(4) }, 1, None);
+        let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
+        assert_eq!(why, ["Switchover", "", ""]);
     }
 
     #[test]

@@ -3,18 +3,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Rng;
 
-/// The files of a folder, by their names in it.
-pub type Files = BTreeMap<PathBuf, Vec<u8>>;
+/// A file as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Which file it was, its length, and when it was changed last. The kernel gives a change that follows a look a time of its own.
+    stamp: (u64, u64, i64, i64),
+    bytes: Arc<Vec<u8>>,
+}
 
-/// All files below `root`, as they were at one moment: a file that has another name meanwhile would be in none of two looks.
-pub fn read(root: &Path) -> Files {
+/// The files of a folder, by their names in it.
+pub type Files = BTreeMap<PathBuf, File>;
+
+/// All files below `root`, as they were at one moment: a file that has another name meanwhile would be in none of two looks. What did
+/// not change since `before` is not read again.
+pub fn read(root: &Path, before: &Files) -> Files {
     let mut names = names(root);
     loop {
-        let read = |path: &PathBuf| Some((path.strip_prefix(root).ok()?.to_owned(), fs::read(path).ok()?));
+        let read = |path: &PathBuf| {
+            let name = path.strip_prefix(root).ok()?;
+            let stamp = stamp(path)?;
+            let same = before.get(name).filter(|file| file.stamp == stamp);
+            let bytes = match same {
+                Some(file) => Arc::clone(&file.bytes),
+                None => Arc::new(fs::read(path).ok()?),
+            };
+            Some((name.to_owned(), File { stamp, bytes }))
+        };
         let files: Files = names.iter().filter_map(read).collect();
         let now = self::names(root);
         if now == names {
@@ -24,12 +44,17 @@ pub fn read(root: &Path) -> Files {
     }
 }
 
+fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let about = fs::metadata(path).ok()?;
+    Some((about.ino(), about.len(), about.ctime(), about.ctime_nsec()))
+}
+
 fn names(root: &Path) -> BTreeSet<PathBuf> {
     let (mut names, mut folders) = (BTreeSet::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
             } else {
                 names.insert(path);
@@ -48,10 +73,13 @@ pub fn cut(durable: &Files, written: &Files, to: &Path, rng: &mut Rng) {
     }
 }
 
-fn after(durable: &Files, written: &Files, rng: &mut Rng) -> Files {
-    let mut left = durable.clone();
-    for (name, bytes) in written {
-        match durable.get(name) {
+fn after(durable: &Files, written: &Files, rng: &mut Rng) -> BTreeMap<PathBuf, Vec<u8>> {
+    let synced = durable
+        .iter()
+        .map(|(name, file)| (name.clone(), file.bytes.to_vec()));
+    let mut left: BTreeMap<PathBuf, Vec<u8>> = synced.collect();
+    for (name, File { bytes, .. }) in written {
+        match durable.get(name).map(|file| &*file.bytes) {
             Some(old) if bytes.starts_with(old) => {
                 left.insert(name.clone(), [&old[..], &torn(&bytes[old.len()..], rng)].concat());
             }
@@ -63,7 +91,7 @@ fn after(durable: &Files, written: &Files, rng: &mut Rng) -> Files {
 }
 
 /// A name that was not durable: a file that was renamed, or that is new.
-fn appear(left: &mut Files, name: &Path, bytes: &[u8], rng: &mut Rng) {
+fn appear(left: &mut BTreeMap<PathBuf, Vec<u8>>, name: &Path, bytes: &[u8], rng: &mut Rng) {
     let before = name.with_extension("open");
     let renamed = name.extension().is_some_and(|e| e == "mp4");
     match rng.below(2) {

@@ -59,7 +59,7 @@ impl Host {
             .record_rebuilt(&volume, &found, Role::Replicator)
             .unwrap();
         let hub = Arc::new(Hub::new(volume.store(), &catalogue));
-        let durable = Arc::new(Mutex::new(disk::read(dir.path())));
+        let durable = Arc::new(Mutex::new(disk::read(dir.path(), &Files::new())));
         let off = Arc::new(AtomicBool::new(false));
         for of in [&recording, &volume] {
             let (root, durable, off) = (dir.path().to_owned(), Arc::clone(&durable), Arc::clone(&off));
@@ -70,7 +70,7 @@ impl Host {
                     // No sync returns any more, or what needs one would be done after the cut.
                     std::panic::resume_unwind(Box::new("the power is cut"));
                 }
-                *durable = disk::read(&root);
+                *durable = disk::read(&root, &durable);
             });
         }
         let (tell, told) = mpsc::unbounded_channel();
@@ -161,9 +161,10 @@ impl Host {
     /// The power is cut and comes back. All connections are gone already.
     pub fn power_cut(&mut self, rng: &mut Rng) {
         self.off.store(true, Ordering::SeqCst);
-        let written = disk::read(self.dir.path());
+        let durable = self.durable.lock().unwrap().clone();
+        let written = disk::read(self.dir.path(), &durable);
         let dir = folder();
-        disk::cut(&self.durable.lock().unwrap(), &written, dir.path(), rng);
+        disk::cut(&durable, &written, dir.path(), rng);
         *self = Self::start(self.index, dir, self.starts + 1, self.frames + 1);
     }
 

@@ -21,7 +21,7 @@ use segment::{Chain, SegmentId};
 use host::{Connection, Host};
 
 /// So many schedules run at once: they wait most of the time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 12;
 
 /// What was promised about segments, and by whom.
 #[derive(Default)]

@@ -17,6 +17,7 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
     {"op": "spoil", "camera": 1, "client": "::1"}     no slice packet that this client gets can be read; "heal" ends it. Of the
                                                       same kind
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
+    {"op": "mark"}                                    lateness and leaks so far are forgotten
 """
 
 import json
@@ -75,6 +76,8 @@ class Control:
             self.feed.cameras[camera].losses.spoilt.add(request["client"])
         elif op == "heal":
             self.feed.cameras[camera].losses.spoilt.discard(request["client"])
+        elif op == "mark":
+            self.feed.mark()
         elif op == "password":
             self.logins.change(request["user"], request["password"])
         else:

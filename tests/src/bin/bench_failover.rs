@@ -416,7 +416,8 @@ async fn measure_pair(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Valu
     let scene = Scene::with(Options::test_bed(args.streams), |_| {}).await?;
     let mut all = BTreeMap::new();
     for kind in kinds {
-        all.insert(*kind, measure(&scene, *kind, args).await?);
+        let measured = scene.cameras.on_time(async || measure(&scene, *kind, args).await);
+        all.insert(*kind, measured.await?);
     }
     for (kind, found) in &all {
         println!("{}", row(*kind, found));

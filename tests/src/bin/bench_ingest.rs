@@ -249,7 +249,8 @@ async fn measure(streams: usize, args: &Args) -> Result<Value> {
     let length = Duration::from_secs(args.seconds);
     let (mut pairs, mut ffmpegs, mut gstreamers) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=args.rounds {
-        let pair = ours(&cameras, length).await.context("the pair")?;
+        let pair = cameras.on_time(async || ours(&cameras, length).await).await;
+        let pair = pair.context("the pair")?;
         let [of_primary, of_standby] = pair.replicators_ms;
         println!(
             "  {streams:>3} streams, round {round}: primary {:.2} ms, standby {:.2} ms, replicators {of_primary:.2} and {of_standby:.2} ms, {:.1} MB, {:.1} syncs/s, {} missing",
@@ -260,7 +261,8 @@ async fn measure(streams: usize, args: &Args) -> Result<Value> {
             continue;
         }
         for (maker, all) in [(Maker::Ffmpeg, &mut ffmpegs), (Maker::GStreamer, &mut gstreamers)] {
-            let plain = theirs(&cameras, maker, length)
+            let plain = cameras
+                .on_time(async || theirs(&cameras, maker, length).await)
                 .await
                 .with_context(|| format!("{maker:?}"))?;
             println!(

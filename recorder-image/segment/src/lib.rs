@@ -2,7 +2,6 @@
 //!
 //! Nothing here knows a network or a cluster. `FORMAT.md` describes every file byte by byte.
 
-pub mod budget;
 pub mod canonical;
 pub mod catalogue;
 pub mod compared;
@@ -32,7 +31,6 @@ pub mod timeline;
 pub mod trim;
 pub mod volume;
 
-pub use budget::Budget;
 pub use catalogue::Catalogue;
 pub use compared::Compared;
 pub use copy::{Copy, Origin, State};

@@ -1,7 +1,6 @@
 //! The keeper's side of replication: bytes from a peer count only after they were proven here (I4), and nothing that is
 //! here is changed by them (I3).
 
-use crate::budget::{Budget, Exceeded};
 use crate::error::{Error, Result};
 use crate::file::{Appended, Finished, SegmentFile};
 use crate::fmp4::{self, ParsedSample};
@@ -37,17 +36,6 @@ pub enum Refusal {
     /// The peer's file, as it says, is not what it sent.
     #[error("{0}: length and root are not those of its bytes")]
     WrongRoot(SegmentId),
-    /// More than a stream can have in an hour.
-    #[error(
-        "{id}: with this the peer's media of one hour of the stream would be more than {of} bytes, several times what this \
-         member receives of it; see if the peer was captured, or the camera set to send far more"
-    )]
-    OverBudget {
-        /// The segment.
-        id: SegmentId,
-        /// The budget, bytes.
-        of: u64,
-    },
     /// A second content for a sealed identity. It never replaces the first.
     #[error("{0}: sealed here with another content")]
     SecondContent(SegmentId),
@@ -64,7 +52,6 @@ impl Refusal {
             Self::WrongOffset { .. } => "WrongOffset",
             Self::BrokenChain(_) => "BrokenChain",
             Self::WrongRoot(_) => "WrongRoot",
-            Self::OverBudget { .. } => "OverBudget",
             Self::SecondContent(_) => "SecondContent",
             Self::Volume(_) => "VolumeFailed",
         }
@@ -96,35 +83,19 @@ impl Receiving {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn create(
-        volume: &Volume,
-        id: &SegmentId,
-        head: &[u8],
-        budget: &mut Budget,
-    ) -> Result<Self, Refusal> {
-        Self::begin(volume, id, head, budget, false)
+    pub fn create(volume: &Volume, id: &SegmentId, head: &[u8]) -> Result<Self, Refusal> {
+        Self::begin(volume, id, head, false)
     }
 
     /// As [`Self::create`], where a file may be left of an attempt of which nothing became durable.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn create_again(
-        volume: &Volume,
-        id: &SegmentId,
-        head: &[u8],
-        budget: &mut Budget,
-    ) -> Result<Self, Refusal> {
-        Self::begin(volume, id, head, budget, true)
+    pub fn create_again(volume: &Volume, id: &SegmentId, head: &[u8]) -> Result<Self, Refusal> {
+        Self::begin(volume, id, head, true)
     }
 
-    fn begin(
-        volume: &Volume,
-        id: &SegmentId,
-        head: &[u8],
-        budget: &mut Budget,
-        again: bool,
-    ) -> Result<Self, Refusal> {
+    fn begin(volume: &Volume, id: &SegmentId, head: &[u8], again: bool) -> Result<Self, Refusal> {
         let malformed = |what: &str| Refusal::Malformed {
             id: id.clone(),
             what: what.to_owned(),
@@ -136,7 +107,6 @@ impl Receiving {
         if found.len != head.len() || head.len() > fmp4::MAX_HEAD {
             return Err(malformed("bytes after the head, or a head too large"));
         }
-        spend(budget, id, i64::MAX, head)?;
         match SegmentFile::create_with_head(volume, found.header, head, again) {
             Ok(file) => Ok(Self { file }),
             Err(Error::Exists(id)) => Err(Refusal::SecondContent(id)),
@@ -173,13 +143,7 @@ impl Receiving {
     ///
     /// # Errors
     /// [`Refusal`]; then this copy is as before.
-    pub fn append(
-        &mut self,
-        offset: u64,
-        chain: &Chain,
-        bytes: &[u8],
-        budget: &mut Budget,
-    ) -> Result<Received, Refusal> {
+    pub fn append(&mut self, offset: u64, chain: &Chain, bytes: &[u8]) -> Result<Received, Refusal> {
         #[cfg(feature = "sabotage")]
         self.file.begin_again(offset)?;
         let id = &self.file.header().id;
@@ -205,8 +169,6 @@ impl Receiving {
         if self.file.fragments().is_empty() && !parsed.samples.iter().take(1).all(|s| s.key) {
             return Err(malformed("does not start with a key frame"));
         }
-        let at_us = parsed.samples.first().map_or(i64::MAX, |s| s.wallclock_us);
-        spend(budget, id, at_us, bytes)?;
         let appended = self.file.append_proven(bytes, &parsed)?;
         Ok(Received {
             appended,
@@ -227,9 +189,4 @@ impl Receiving {
         let id = file.header().id.clone();
         Err(Refusal::WrongRoot(id))
     }
-}
-
-fn spend(budget: &mut Budget, id: &SegmentId, at_us: i64, bytes: &[u8]) -> Result<(), Refusal> {
-    let over = |Exceeded { of }| Refusal::OverBudget { id: id.clone(), of };
-    budget.spend(id.stream, at_us, bytes.len() as u64).map_err(over)
 }

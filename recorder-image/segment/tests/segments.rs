@@ -7,9 +7,7 @@ mod common;
 use common::{clip, decode_errors, folder, gops, header, probed_frames, sample, write};
 use segment::canonical::choose;
 use segment::receive::Receiving;
-use segment::{
-    Budget, Catalogue, Error, Ledger, Record, Refusal, Role, SegmentFile, State, Volume, fmp4, hls, scan,
-};
+use segment::{Catalogue, Error, Ledger, Record, Refusal, Role, SegmentFile, State, Volume, fmp4, hls, scan};
 
 fn volume(path: &std::path::Path) -> Volume {
     Volume::open(path, Role::Recorder).unwrap()
@@ -118,40 +116,31 @@ fn i4_received_bytes_count_only_after_they_were_proven() {
     let part = |f: &segment::Fragment| &bytes[f.offset as usize..f.end() as usize];
     let fragments = file.fragments().to_vec();
     let mut chain = segment::hash::chain_start(&bytes[..file.head_len() as usize]);
-    let mut copy = Receiving::create(
-        &keeper,
-        &id,
-        &bytes[..file.head_len() as usize],
-        &mut Budget::default(),
-    )
-    .unwrap();
+    let mut copy = Receiving::create(&keeper, &id, &bytes[..file.head_len() as usize]).unwrap();
     for (i, f) in fragments.iter().enumerate() {
         chain = segment::hash::chain_next(&chain, part(f));
         let mut bad = part(f).to_vec();
         bad[f.len as usize / 2] ^= 4;
         let later = segment::hash::chain_next(&chain, part(f));
         assert!(matches!(
-            copy.append(f.offset, &later, part(f), &mut Budget::default()),
+            copy.append(f.offset, &later, part(f)),
             Err(Refusal::BrokenChain(_))
         ));
         // The chain is of the hash that a fragment carries, and so is as good as that.
         assert_eq!(segment::hash::chain_next(&copy.file().chain(), &bad), chain);
         assert!(
             matches!(
-                copy.append(f.offset, &chain, &bad, &mut Budget::default()),
+                copy.append(f.offset, &chain, &bad),
                 Err(Refusal::Malformed { .. })
             ),
             "fragment {i}"
         );
         assert!(matches!(
-            copy.append(f.offset + 1, &chain, part(f), &mut Budget::default()),
+            copy.append(f.offset + 1, &chain, part(f)),
             Err(Refusal::WrongOffset { .. })
         ));
         assert_eq!(
-            copy.append(f.offset, &chain, part(f), &mut Budget::default())
-                .unwrap()
-                .frames
-                .len(),
+            copy.append(f.offset, &chain, part(f)).unwrap().frames.len(),
             f.frames as usize
         );
     }
@@ -164,13 +153,7 @@ fn i4_received_bytes_count_only_after_they_were_proven() {
     }
     let sealed = copy.finish(entry.length, &entry.root).unwrap().rename().unwrap();
     assert_eq!(sealed.entry, entry);
-    let second = Receiving::create(
-        &keeper,
-        &id,
-        &bytes[..entry.head_len as usize],
-        &mut Budget::default(),
-    )
-    .unwrap_err();
+    let second = Receiving::create(&keeper, &id, &bytes[..entry.head_len as usize]).unwrap_err();
     assert!(matches!(second, Refusal::SecondContent(_)));
 }
 
@@ -182,19 +165,12 @@ fn i3_no_message_takes_away_a_byte_of_a_copy() {
     let file = write(&writer, header(1, writer.store(), "a", 1, 0, 0), 0..50);
     let id = file.header().id.clone();
     let bytes = std::fs::read(writer.open_path(&id)).unwrap();
-    let mut copy = Receiving::create(
-        &keeper,
-        &id,
-        &bytes[..file.head_len() as usize],
-        &mut Budget::default(),
-    )
-    .unwrap();
+    let mut copy = Receiving::create(&keeper, &id, &bytes[..file.head_len() as usize]).unwrap();
     let mut chains = vec![copy.file().chain()];
     for f in file.fragments() {
         let part = &bytes[f.offset as usize..f.end() as usize];
         chains.push(segment::hash::chain_next(&chains[chains.len() - 1], part));
-        copy.append(f.offset, &chains[chains.len() - 1], part, &mut Budget::default())
-            .unwrap();
+        copy.append(f.offset, &chains[chains.len() - 1], part).unwrap();
     }
     for (i, f) in file.fragments().iter().enumerate() {
         let part = &bytes[f.offset as usize..f.end() as usize];
@@ -204,7 +180,7 @@ fn i3_no_message_takes_away_a_byte_of_a_copy() {
             (0, chains[0]),
             (f.end() - 1, [0; 32]),
         ] {
-            let said = copy.append(offset, &chain, part, &mut Budget::default());
+            let said = copy.append(offset, &chain, part);
             let here = std::fs::read(keeper.open_path(&id)).unwrap();
             assert!(here == bytes, "bytes that were here are gone");
             assert!(matches!(said, Err(Refusal::WrongOffset { .. })), "{said:?}");
@@ -223,13 +199,13 @@ fn i1_i3_a_copy_that_was_only_begun_is_gone_on_with() {
     keeper.create_stream_dir(id.stream).unwrap();
     for kept in [0, 1, 100, head.len() - 1] {
         std::fs::write(keeper.open_path(&id), &head[..kept]).unwrap();
-        let copy = Receiving::create(&keeper, &id, &head, &mut Budget::default()).unwrap();
+        let copy = Receiving::create(&keeper, &id, &head).unwrap();
         assert_eq!(copy.file().end(), head.len() as u64);
         assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), head);
     }
     let refused = |bytes: &[u8]| {
         std::fs::write(keeper.open_path(&id), bytes).unwrap();
-        let refusal = Receiving::create(&keeper, &id, &head, &mut Budget::default()).unwrap_err();
+        let refusal = Receiving::create(&keeper, &id, &head).unwrap_err();
         assert!(matches!(refusal, Refusal::SecondContent(_)), "{refusal}");
         assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), bytes);
     };

@@ -9,7 +9,7 @@ use std::process::Command;
 use bytes::Bytes;
 use segment::fmp4::{boxes, sound_in_fragment, sound_in_head};
 use segment::receive::Receiving;
-use segment::{Audio, AudioCodec, AudioTrack, Budget, Header, Packet, Role, SegmentFile, Track, Volume};
+use segment::{Audio, AudioCodec, AudioTrack, Header, Packet, Role, SegmentFile, Track, Volume};
 
 use crate::common::{clip, decode_errors, header, sample};
 
@@ -185,13 +185,12 @@ fn i4_a_copy_with_sound_is_proven_and_sealed_by_its_keeper() {
     let data = std::fs::read(&path).unwrap();
     let head = &data[..entry.head_len as usize];
     let id = &entry.header.id;
-    let mut copy = Receiving::create(&peer, id, head, &mut Budget::default()).unwrap();
+    let mut copy = Receiving::create(&peer, id, head).unwrap();
     let mut chain = segment::hash::chain_start(head);
     for f in &index.fragments {
         let bytes = &data[f.offset as usize..f.end() as usize];
         chain = segment::hash::chain_next(&chain, bytes);
-        copy.append(f.offset, &chain, bytes, &mut Budget::default())
-            .unwrap();
+        copy.append(f.offset, &chain, bytes).unwrap();
     }
     peer.sync().unwrap();
     let finished = copy.finish(entry.length, &entry.root).unwrap();

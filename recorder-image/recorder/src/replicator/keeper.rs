@@ -15,7 +15,7 @@ use segment::receive::Receiving;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::{
-    Budget, Chain, Finished, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume,
+    Chain, Finished, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume,
     quarantine,
 };
 use tokio::sync::mpsc;
@@ -67,8 +67,6 @@ pub enum Work {
     Disconnected,
     /// The recorder said which of its starts is alive: all others are dead.
     RecorderStarted,
-    /// The streams that the recorder is to record, and at which rate each comes, bits a second.
-    Measured(Vec<(StreamUid, u64)>),
 }
 
 /// Something for the peer.
@@ -128,8 +126,6 @@ pub struct Keeper {
     pins: PeerPins,
     /// Whether bytes of an own segment came before it was known whether its writer is dead.
     early: bool,
-    /// How much of the peer's media is taken (I4).
-    budget: Budget,
     guard: Guard,
     measured: Option<Instant>,
     clock: RetentionClock,
@@ -166,7 +162,6 @@ impl Keeper {
             tails: BTreeMap::new(),
             pins: PeerPins::default(),
             early: false,
-            budget: Budget::default(),
             guard: Guard::default(),
             measured: None,
             clock,
@@ -219,7 +214,6 @@ impl Keeper {
                 self.tell_pins();
                 self.look_for_tails();
             }
-            Work::Measured(rates) => self.budget.measured(rates),
         }
     }
 
@@ -229,7 +223,6 @@ impl Keeper {
             return;
         }
         self.measured = Some(Instant::now());
-        self.budget.advance(clock::wall_us(), self.hub.floors());
         match self.volume.space() {
             Ok(space) => self.guard.measured(space.total, space.free),
             Err(e) => self.guard.refused(now(), &e),
@@ -277,7 +270,6 @@ impl Keeper {
         self.theirs = own.map(|h| (h.id.clone(), h.length)).collect();
         self.early = false;
         self.hub.compare(held);
-        self.budget.load(self.hub.store, &self.hub.inventory());
         self.look_for_tails();
     }
 
@@ -308,8 +300,8 @@ impl Keeper {
             return;
         }
         let created = match self.doubtful.get(id) {
-            Some(_) => Receiving::create_again(&self.volume, id, head, &mut self.budget),
-            None => Receiving::create(&self.volume, id, head, &mut self.budget),
+            Some(_) => Receiving::create_again(&self.volume, id, head),
+            None => Receiving::create(&self.volume, id, head),
         };
         match created {
             Ok(copy) => {
@@ -362,13 +354,11 @@ impl Keeper {
         if self.ignores(id) {
             return;
         }
-        if let Err(refusal) = self.grow(id) {
-            return self.refuse(id, &refusal, bytes);
-        }
-        let Some(growing) = self.growing.get_mut(id) else {
-            return;
+        let growing = match self.grow(id) {
+            Ok(growing) => growing,
+            Err(refusal) => return self.refuse(id, &refusal, bytes),
         };
-        match growing.copy.append(offset, chain, bytes, &mut self.budget) {
+        match growing.copy.append(offset, chain, bytes) {
             Ok(received) => {
                 let mark = |s: &segment::fmp4::ParsedSample| FrameMark {
                     hash: s.hash,
@@ -383,8 +373,8 @@ impl Keeper {
         }
     }
 
-    /// Has the copy, also one that was interrupted, in `growing`.
-    fn grow(&mut self, id: &SegmentId) -> Result<(), Refusal> {
+    /// The copy, also one that was interrupted.
+    fn grow(&mut self, id: &SegmentId) -> Result<&mut Growing, Refusal> {
         if !self.growing.contains_key(id) {
             let copy = match self.doubtful.get(id) {
                 Some(durable) => Receiving::resume_durable(&self.volume, id, *durable)?,
@@ -402,14 +392,16 @@ impl Keeper {
                 },
             );
         }
-        Ok(())
+        self.growing
+            .get_mut(id)
+            .ok_or_else(|| Refusal::BrokenChain(id.clone()))
     }
 
     fn seal(&mut self, id: &SegmentId, length: u64, root: &Root) {
         if self.ignores(id) {
             return;
         }
-        if let Err(refusal) = self.grow(id) {
+        if let Err(refusal) = self.grow(id).map(drop) {
             return self.refuse(id, &refusal, &Bytes::new());
         }
         // Its frames must be told of before it is closed.

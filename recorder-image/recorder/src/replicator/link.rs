@@ -154,9 +154,6 @@ impl Link {
             self.tell(Event::RecorderProgress { ticket: ticket.n }).await;
         }
         if let Some(streams) = &ticket.streams {
-            let rates = streams.iter().map(|s| (s.uid, s.bitrate)).collect();
-            // The next ticket tells it again.
-            let _ = self.keeper.try_send(Work::Measured(rates));
             let faults = streams.iter().filter_map(|s| Some((s.uid, s.fault?))).collect();
             let idle = streams.iter().filter(|s| s.state == StreamState::Idle);
             let idle = idle.map(|s| s.uid).collect();

@@ -312,31 +312,6 @@ fn i4_what_fails_is_kept_as_evidence_counted_and_not_acknowledged() {
     assert_eq!((here.end, here.torn), (good, None), "what was proven stays");
 }
 
-/// Well-formed media of a captured peer does not fill a volume: a stream has as much as it can have, and what was taken stays.
-#[test]
-fn i4_more_than_a_stream_can_have_is_refused() {
-    const BUDGET: u64 = 16_000_000 / 8 * 3600;
-    let dir = tempfile::tempdir().unwrap();
-    let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
-    bed.keeper.take(Work::Measured(vec![(STREAM, 1_000_000)]));
-    let made = Made::new(PEER, 1, 0);
-    let first = made.fragments[0].2.len() as u64;
-    bed.keeper.budget.spend(STREAM, 0, BUDGET - first).unwrap();
-    bed.keeper.take(Work::Opened(made.id.clone(), made.head.clone()));
-    bed.keeper.take(made.append(0));
-    bed.keeper.take(made.append(1));
-    bed.keeper.commit();
-    let taken = (made.id.clone(), made.fragments[1].0);
-    let replies = bed.replies();
-    assert!(
-        replies.contains(&Reply::Ack(vec![taken])),
-        "I4: more was taken: {replies:?}"
-    );
-    assert!(replies.contains(&Reply::Declined(made.id.clone())), "{replies:?}");
-    let told = bed.hub.figures().last_refusal.unwrap();
-    assert_eq!((told.id, told.reason.as_str()), (made.id, "OverBudget"));
-}
-
 #[test]
 fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,8 +3,8 @@
 // Plays a recording in Chromium with hls.js, from its first to its last picture, and prints one JSON line:
 //   {duration_s, buffered: [[from, to]...], frames, dropped, ended, slow, errors: [...]}
 // slow: how often the picture stood still with a second of media or more at hand: this machine decoded late, and hls.js
-// calls that a stalled buffer, though nothing was missing in it. It counts only if the picture went on by itself: hls.js
-// reports each of its own attempts to get over a place as an error, and so does playback that never ends.
+// calls that a stalled buffer, though nothing was missing in it. The picture has to go on by itself, or playback does not end;
+// where hls.js helps it over a hole it reports an error of another kind.
 // Exits 1 if playback does not reach the end or hls.js reports a fatal error. The page is served on loopback by this
 // program, which passes the member's answers on, so that the browser's own rules about origins stay in force.
 import http from 'node:http';

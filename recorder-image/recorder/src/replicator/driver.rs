@@ -217,11 +217,19 @@ impl<A: LeaseApi> Driver<A> {
                 self.api_reachable = !matches!(result, ReadResult::Unavailable);
             }
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
-            Event::TakeOrder(order) => self.phases.ordered(format!("{:?}", order.reason)),
             Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(wall_ms()),
             _ => {}
         }
-        for effect in self.member.step(now(), event) {
+        let ordered = match &event {
+            Event::TakeOrder(order) => Some(format!("{:?}", order.reason)),
+            _ => None,
+        };
+        let effects = self.member.step(now(), event);
+        let is_accepted = effects.contains(&Effect::OrderAnswered(OrderOutcome::Accepted));
+        if let Some(reason) = ordered.filter(|_| is_accepted) {
+            self.phases.ordered(reason);
+        }
+        for effect in effects {
             self.carry_out(effect, &mut answer);
         }
     }
@@ -245,9 +253,6 @@ impl<A: LeaseApi> Driver<A> {
                 self.tell_recorder(at, &report);
             }
             Effect::OrderAnswered(outcome) => {
-                if outcome != OrderOutcome::Accepted {
-                    self.phases.refused();
-                }
                 if let Some(answer) = answer.take() {
                     let _ = answer.send(outcome);
                 }

@@ -43,14 +43,9 @@ impl Phases {
         }
     }
 
-    /// A takeover was ordered, for this reason.
+    /// A takeover was ordered, for this reason, and the order was accepted.
     pub fn ordered(&mut self, reason: String) {
         self.ordered = Some(reason);
-    }
-
-    /// The order was refused.
-    pub fn refused(&mut self) {
-        self.ordered = None;
     }
 
     /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here.
@@ -58,6 +53,7 @@ impl Phases {
         let now = Some(at);
         match note {
             Note::Suspected => {
+                self.ordered = None;
                 self.pending = Pending {
                     suspected: now,
                     ..Pending::default()
@@ -192,8 +188,9 @@ mod tests {
         for epoch in [2, 3] {
             phases.note(&Note::Serving { epoch: Epoch(epoch) }, 1, None);
         }
+        // Accepted, and the peer did not hand over: later it dies.
         phases.ordered("Switchover".into());
-        phases.refused();
+        phases.note(&Note::Suspected, 1, None);
         phases.note(&Note::Serving { epoch: Epoch(4) }, 1, None);
         let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
         assert_eq!(why, ["Switchover", "", ""]);

@@ -152,7 +152,10 @@ impl Host {
                     promised.chains.insert((id, open.end()), open.chain());
                     self.finish(open, promised);
                 }
-                ToRecorder::Refused { reason, .. } => panic!("good media is refused: {reason}"),
+                ToRecorder::Refused { reason, segment, .. } => {
+                    let here = segment.and_then(|id| self.whole(&id));
+                    panic!("good media is refused: {reason}; here is {here:?}")
+                }
                 _ => {}
             }
         }

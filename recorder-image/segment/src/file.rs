@@ -68,20 +68,24 @@ impl SegmentFile {
         if sealed_path.exists() && !breaks(I2) {
             return Err(Error::Exists(header.id));
         }
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(!again)
-            .create(again)
-            .truncate(again)
-            .open(&path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                begun(&path, head)?.ok_or_else(|| Error::Exists(header.id.clone()))?
-            }
-            Err(e) => return Err(Error::io(&path, e)),
+        let create = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(!again)
+                .create(again)
+                .truncate(again)
+                .open(&path)
         };
+        let file = match create() {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => match begun(&path, head)? {
+                Some(file) => Ok(file),
+                None if set_aside(&path)? => create(),
+                None => return Err(Error::Exists(header.id)),
+            },
+            created => created,
+        };
+        let file = file.map_err(|e| Error::io(&path, e))?;
         file.write_all_at(head, 0).map_err(|e| Error::io(&path, e))?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(head);
@@ -290,6 +294,25 @@ fn begun(path: &Path, head: &[u8]) -> Result<Option<File>> {
     let mut held = vec![0; length as usize];
     file.read_exact_at(&mut held, 0).map_err(io)?;
     Ok(head.starts_with(&held).then_some(file))
+}
+
+/// Gives a file of which not even the head can be read another name, where no byte of it is lost (I3): it is no segment, and must not
+/// keep the segment of that name out for ever. Once for each segment, so that such files do not pile up.
+fn set_aside(path: &Path) -> Result<bool> {
+    let what = match scan::scan(path) {
+        Err(Error::Damaged { what, .. }) => what,
+        Err(e) => return Err(e),
+        Ok(_) => return Ok(false),
+    };
+    let aside = path.with_extension("damaged");
+    match rename_new(path, &aside) {
+        Ok(()) => {
+            tracing::error!(kept = %aside.display(), "no segment, and set aside: {what}");
+            Ok(true)
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(e) => Err(Error::io(path, e)),
+    }
 }
 
 /// A segment that takes no more fragments.

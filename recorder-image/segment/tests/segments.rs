@@ -203,14 +203,36 @@ fn i1_i3_a_copy_that_was_only_begun_is_gone_on_with() {
         assert_eq!(copy.file().end(), head.len() as u64);
         assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), head);
     }
-    let refused = |bytes: &[u8]| {
-        std::fs::write(keeper.open_path(&id), bytes).unwrap();
-        let refusal = Receiving::create(&keeper, &id, &head).unwrap_err();
-        assert!(matches!(refusal, Refusal::SecondContent(_)), "{refusal}");
-        assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), bytes);
-    };
-    refused(&head);
-    refused(b"something else");
+    std::fs::write(keeper.open_path(&id), &head).unwrap();
+    let refusal = Receiving::create(&keeper, &id, &head).unwrap_err();
+    assert!(matches!(refusal, Refusal::SecondContent(_)), "{refusal}");
+    assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), head);
+}
+
+/// A file system that lost the block of the head, and not what was written after it.
+#[test]
+fn i1_i3_a_copy_whose_head_is_lost_is_set_aside_once() {
+    let ((_d1, p1), (_d2, p2)) = (folder(), folder());
+    let (writer, keeper) = (volume(&p1), volume(&p2));
+    let file = write(&writer, header(1, writer.store(), "a", 1, 0, 0), 0..5);
+    let id = file.header().id.clone();
+    let whole = std::fs::read(writer.open_path(&id)).unwrap();
+    let head = &whole[..file.head_len() as usize];
+    let mut damaged = whole.clone();
+    damaged[..512].fill(0);
+    keeper.create_stream_dir(id.stream).unwrap();
+    std::fs::write(keeper.open_path(&id), &damaged).unwrap();
+    let copy = Receiving::create(&keeper, &id, head).unwrap();
+    assert_eq!(copy.file().end(), head.len() as u64);
+    let aside = keeper.open_path(&id).with_extension("damaged");
+    assert_eq!(std::fs::read(&aside).unwrap(), damaged);
+    assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), head);
+
+    std::fs::write(keeper.open_path(&id), b"something else").unwrap();
+    let refusal = Receiving::create(&keeper, &id, head).unwrap_err();
+    assert!(matches!(refusal, Refusal::SecondContent(_)), "{refusal}");
+    assert_eq!(std::fs::read(keeper.open_path(&id)).unwrap(), b"something else");
+    assert_eq!(std::fs::read(&aside).unwrap(), damaged);
 }
 
 #[test]

@@ -17,8 +17,8 @@ TAG ?= dev
 IMAGES := $(GAPLESS_CACHE)/images
 # No command picks packages: each would have a set of features of its own, and build every dependency anew.
 TESTS := cargo test --workspace --all-features --no-fail-fast
-# How long the seeded simulation of authority looks for a schedule with two holders, in seconds.
-SIM_SECONDS ?= 120
+# How long the seeded simulation of authority looks for a schedule with two holders, in seconds; that of replication takes a third.
+SIM_SECONDS ?= 135
 
 .PHONY: help
 help: ## List the targets

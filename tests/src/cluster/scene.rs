@@ -262,6 +262,14 @@ impl Scene {
         Ok(())
     }
 
+    /// Everything that was recorded before is served by these members as it was, and the pair says that all is well.
+    pub async fn ensure_well(&self, before: &Before, members: &[MemberView]) -> Result<()> {
+        for member in members {
+            self.ensure_kept(before, &member.api).await?;
+        }
+        self.ready(RETURN).await
+    }
+
     /// Everything that a user or a log collector can read of this pair, Secrets aside.
     pub async fn everything_told(&self) -> Result<String> {
         let mut told = self.kube.events(NAMESPACE, PAIR).await?.join("\n");

@@ -79,5 +79,6 @@ async fn ensure_adopted(scene: &Scene, before: &Before, members: &[MemberView; 2
     }
     let now = scene.record(Duration::from_secs(4)).await?;
     let members = scene.settled(RETURN).await?;
-    scene.judge(now.start, &members).await?.ensure_perfect()
+    scene.judge(now.start, &members).await?.ensure_perfect()?;
+    scene.ensure_well(before, &members).await
 }

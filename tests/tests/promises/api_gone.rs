@@ -84,8 +84,8 @@ async fn without_an_api_server(gone: u64) {
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
     for member in &members {
-        scene.ensure_kept(&before, &member.api).await.unwrap();
         let was = both.iter().find(|was| was.name == member.name).unwrap();
         assert_eq!(member.pod_uid, was.pod_uid, "no pod was made anew");
         let killed = i32::from(member.name == before.primary.name);

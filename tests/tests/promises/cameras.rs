@@ -123,7 +123,6 @@ async fn a_camera_that_restarts_with_other_parameter_sets_is_recorded_on() {
     assert_eq!((changed.doubled, changed.unreadable), (0, 0), "{changed:?}");
     let stream = &scene.watched[0].stream;
     for member in &members {
-        scene.ensure_kept(&before, &member.api).await.unwrap();
         let sizes = sizes(member, stream).await.unwrap();
         assert_eq!(sizes, ["640,360", "320,180"], "{}", member.name);
         // It is lost when the peer cannot have any of it in memory any more.
@@ -140,6 +139,7 @@ async fn a_camera_that_restarts_with_other_parameter_sets_is_recorded_on() {
         .await
         .unwrap();
     }
+    scene.ensure_well(&before, &members).await.unwrap();
 }
 
 /// The sizes of the pictures in the segments that a member serves, by time, each change once.

@@ -40,5 +40,5 @@ async fn a_drain_moves_authority_first_and_never_takes_both() {
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
-    scene.ensure_kept(&before, &members[1].api).await.unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 }

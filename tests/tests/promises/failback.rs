@@ -62,7 +62,7 @@ async fn authority_goes_back_to_the_preferred_member() {
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
-    scene.ensure_kept(&before, &members[0].api).await.unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 
     until("the failback is told", RETURN, async || {
         let events = scene.kube.events(NAMESPACE, PAIR).await?;

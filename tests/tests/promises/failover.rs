@@ -1,9 +1,11 @@
 //! The primary is lost: another epoch is served in about a second, all earlier media is there with the hashes it had, and no
 //! frame is missing or doubled.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
 use e2e::cluster::{
-    Before, Fault, NAMESPACE, OPERATOR, OPERATORS, OperatorView, PAIR, RETURN, SYSTEM, Scene,
+    Before, Fault, NAMESPACE, OPERATOR, OPERATORS, OperatorView, Outcome, PAIR, RETURN, SYSTEM, Scene,
 };
 use e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
@@ -73,11 +75,21 @@ async fn phases_are_told(scene: &Scene, epoch: u64) -> Result<()> {
     Ok(())
 }
 
+/// From the fault until the Service leads to the new primary: twice the p99 that is promised for a node without power (1.5 s), because cluster,
+/// cameras and both nodes share two cores here.
+const SERVED: Duration = Duration::from_secs(3);
+
+fn ensure_soon(outcome: &Outcome) {
+    let after = Duration::from_millis(outcome.serving_after_ms());
+    assert!(after <= SERVED, "served after {after:?}");
+}
+
 #[tokio::test]
 async fn a_killed_pod_loses_no_frame() {
     let scene = Scene::start(STREAMS).await.unwrap();
     let kill = async |scene: &Scene, before: &Before| scene.bed.kill_pod(&before.primary.pod()).await;
-    scene.fail_over(kill, nothing).await.unwrap();
+    let report = scene.fail_over(kill, nothing).await.unwrap();
+    ensure_soon(&report.outcome);
 }
 
 #[tokio::test]
@@ -85,11 +97,13 @@ async fn a_node_without_power_loses_no_frame() {
     let scene = Scene::start(STREAMS).await.unwrap();
     let report = scene.fail_over(cut_power, restore_power).await.unwrap();
     assert_eq!(report.outcome.why, "PeerSuspected");
+    ensure_soon(&report.outcome);
     let told = phases_are_told(&scene, report.outcome.served.epoch).await;
     told.unwrap();
     // And back: roles change in both directions. The operator that leads is lost with the primary.
     let report = scene.fail_over(cut_power_of_both, restore_power).await.unwrap();
     assert_eq!(report.outcome.why, "PeerSuspected");
+    ensure_soon(&report.outcome);
 }
 
 #[tokio::test]
@@ -103,6 +117,7 @@ async fn a_deleted_pod_loses_no_frame() {
     let report = scene.fail_over(delete, nothing).await.unwrap();
     // A planned end: the primary hands over, and nobody waits for its leash to run out.
     assert_eq!(report.outcome.why, "HandedOver");
+    ensure_soon(&report.outcome);
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) 
         members[0].name
     );
     ensure_untouched(&before, &members)?;
-    scene.ready(RETURN).await?;
+    scene.ensure_well(&before, &members).await?;
     let verdict = scene.judge(before.start, &members).await?;
     println!("{verdict}");
     verdict.ensure_perfect()

@@ -148,4 +148,5 @@ async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
     .unwrap();
     let verdict = scene.judge(before.start, &members).await.unwrap();
     verdict.ensure_perfect().unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 }

@@ -97,9 +97,7 @@ async fn apart_for(span: Duration) {
     let verdict = scene.judge(before.start, &settled).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
-    for member in &settled {
-        scene.ensure_kept(&before, &member.api).await.unwrap();
-    }
+    scene.ensure_well(&before, &settled).await.unwrap();
 }
 
 #[tokio::test]

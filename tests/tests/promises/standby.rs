@@ -62,5 +62,5 @@ async fn a_cold_standby_loses_a_hole_that_is_known_and_no_other_frame() {
         let frames = ensure_one_hole(found, &timeline.await.unwrap().gaps, MOST).unwrap();
         println!("Cold: {} has a hole of {} ms", found.stream, frames * 40);
     }
-    scene.ensure_kept(&before, &members[0].api).await.unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 }

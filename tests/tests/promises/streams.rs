@@ -235,6 +235,7 @@ async fn returned(scene: &Scene, before: &Before, bad: &str, captures: [Capture;
     events(scene, bad).await?;
     others_saw_nothing(scene, bad, &arrived).await?;
     scene.ensure_recorded(&arrived, before.start, &members).await?;
+    scene.ensure_well(before, &members).await?;
     Ok(Returned { arrived, verdict })
 }
 
@@ -285,6 +286,13 @@ async fn others_saw_nothing(scene: &Scene, bad: &str, arrived: &[Arrived]) -> Re
     Ok(())
 }
 
+/// How often a stream moved, as the members say.
+async fn moves(scene: &Scene) -> u64 {
+    let views = scene.pair.views().await;
+    let reports = views.iter().filter_map(|view| view.report.as_ref());
+    reports.map(|report| report.moves).sum()
+}
+
 #[tokio::test]
 async fn a_camera_that_both_lose_moves_nothing() {
     let scene = Scene::start(STREAMS).await.unwrap();
@@ -305,13 +313,7 @@ async fn a_camera_that_both_lose_moves_nothing() {
         .unwrap();
     }
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let views = scene.pair.views().await;
-    let moves: u64 = views
-        .iter()
-        .filter_map(|view| view.report.as_ref())
-        .map(|report| report.moves)
-        .sum();
-    assert_eq!(moves, 0, "nobody is better off");
+    assert_eq!(moves(&scene).await, 0, "nobody is better off");
     scene.cameras.thaw(camera).await.unwrap();
     scene.settled(RETURN).await.unwrap();
     // Nobody is connected to a camera at the moment at which it comes back; from then on nothing is lost.
@@ -333,4 +335,6 @@ async fn a_camera_that_both_lose_moves_nothing() {
         .unwrap()
         .ensure_perfect()
         .unwrap();
+    assert_eq!(moves(&scene).await, 0, "nor when it came back");
+    scene.ensure_well(&before, &members).await.unwrap();
 }

@@ -51,6 +51,14 @@ impl Scene {
         self.tell(member, "test-waits-for-order", text).await
     }
 
+    /// A member takes a segment that is here for so many seconds for settled, and looks whether it is a duplicate.
+    ///
+    /// # Errors
+    /// Where the volume's folder cannot be written.
+    pub async fn settle_after(&self, member: &MemberView, seconds: u64) -> Result<()> {
+        self.tell(member, "test-reclaim", &seconds.to_string()).await
+    }
+
     async fn tell(&self, member: &MemberView, name: &str, text: &str) -> Result<()> {
         let folder = Testbed::volume_folder(&member.node, &self.volume_of(member).await?);
         trial::tell(&folder, name, text)?;

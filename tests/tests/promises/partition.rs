@@ -1,13 +1,14 @@
 //! Members that do not hear each other both record everything. When they hear each other again, each gets what the other wrote, at
-//! once, and live media does not wait for it.
+//! once, and live media does not wait for it. What they then have twice is reclaimed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use crds::member::MemberReport;
 use e2e::api::Segment;
 use e2e::cluster::{MemberView, RETURN, Scene};
-use e2e::wait::until;
+use e2e::wait::{now_ms, until};
 
 use crate::STREAMS;
 
@@ -15,6 +16,10 @@ use crate::STREAMS;
 const PROMISE: Duration = Duration::from_secs(10);
 /// So many segments of 3 s cannot have been sealed since then.
 const NOT_LIVE: usize = 5;
+/// Segments of 3 s this far from both ends are of the time in which both recorded, ms.
+const EDGE: u64 = 6_000;
+/// Until what both have too often is gone, of ten minutes of all streams.
+const RECLAIMED: Duration = Duration::from_mins(3);
 /// How old a frame may be until it is durable on the peer, while older ones are refilled.
 const LAG: u64 = 1_000;
 
@@ -51,7 +56,7 @@ async fn apart_for(span: Duration) {
     let members = [before.primary.clone(), before.standby.clone()];
     let (node, link) = (&before.primary.node, format!("peer:{}", before.standby.node));
     scene.bed.cut(node, &link).await.unwrap();
-    let cut = Instant::now();
+    let (cut, cut_ms) = (Instant::now(), now_ms());
     for member in &members {
         both_record(&scene, member).await.unwrap();
     }
@@ -61,7 +66,7 @@ async fn apart_for(span: Duration) {
         had.push(received(&scene, member).await.unwrap());
     }
     scene.bed.mend_link(node, &link).await.unwrap();
-    let healed = Instant::now();
+    let (healed, healed_ms) = (Instant::now(), now_ms());
     for (member, had) in members.iter().zip(had) {
         until("the refill begins", RETURN, async || {
             let got = received(&scene, member).await? - had;
@@ -98,6 +103,86 @@ async fn apart_for(span: Duration) {
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
     scene.ensure_well(&before, &settled).await.unwrap();
+
+    let apart = Apart {
+        from_ms: cut_ms + EDGE,
+        to_ms: healed_ms - EDGE,
+    };
+    apart.is_reclaimed(&scene, &members).await.unwrap();
+    let verdict = scene.judge(before.start, &settled).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    scene.ready(RETURN).await.unwrap();
+}
+
+/// A time in which both recorded everything.
+struct Apart {
+    from_ms: u64,
+    to_ms: u64,
+}
+
+impl Apart {
+    /// What a member recorded of it by itself and still has, and how many bytes that is.
+    async fn written_by(&self, scene: &Scene, member: &MemberView) -> Result<BTreeMap<String, u64>> {
+        let mut found = BTreeMap::new();
+        for stream in scene.streams() {
+            let all = member
+                .api
+                .segments_between(&stream, self.from_ms, self.to_ms)
+                .await?;
+            let own = all.into_iter().filter(|segment| segment.origin == "live");
+            found.extend(own.map(|segment| (format!("{stream}/{}", segment.id), segment.length)));
+        }
+        Ok(found)
+    }
+
+    /// Waits until nothing is left of what one of them wrote. Fails unless all is left of what the other wrote, and both say how much
+    /// they let go of.
+    async fn is_reclaimed(&self, scene: &Scene, members: &[MemberView; 2]) -> Result<()> {
+        let mut written = Vec::new();
+        for member in members {
+            written.push(self.written_by(scene, member).await?);
+            scene.settle_after(member, 2).await?;
+        }
+        ensure!(
+            written.iter().all(|segments| segments.len() >= 2 * STREAMS),
+            "{written:?}"
+        );
+        let began = Instant::now();
+        let gone = until("duplicates are reclaimed", RECLAIMED, async || {
+            for (n, member) in members.iter().enumerate() {
+                if self.written_by(scene, member).await?.is_empty() {
+                    return Ok(Some(n));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        let (less, stays) = (&written[gone], &written[1 - gone]);
+        println!(
+            "  {} segments of {} are reclaimed after {:.1?}",
+            less.len(),
+            members[gone].name,
+            began.elapsed()
+        );
+        ensure!(
+            self.written_by(scene, &members[1 - gone]).await? == *stays,
+            "{stays:?} is not all there"
+        );
+        let bytes: u64 = less.values().sum();
+        for member in members {
+            until("a member let go of its copies", RECLAIMED, async || {
+                let told = member.api.metric("gapless_reclaimed_bytes_total").await?;
+                ensure!(
+                    told.is_some_and(|told| told >= bytes as f64),
+                    "{}: {told:?} of {bytes} bytes",
+                    member.name
+                );
+                Ok(Some(()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
 }
 
 #[tokio::test]

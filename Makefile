@@ -29,7 +29,7 @@ setup: ## Install the Debian packages that are missing
 	@hack/setup
 
 .PHONY: test
-test: setup build ## Run every test
+test: setup build ## Run every test but those of ten minutes
 	@$(MAKE) lint
 	@$(MAKE) unit
 	@$(MAKE) e2e

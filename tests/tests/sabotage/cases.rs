@@ -62,7 +62,7 @@ pub(crate) static CASES: [Case; 12] = [
     },
     Case {
         invariant: "I4",
-        breaks: "neither the chain, nor the hash of a fragment, nor the entry is compared",
+        breaks: "neither the chain, nor the hash of a fragment, nor the length and root of the file are compared",
         noticed_by: &[
             (
                 "segments",

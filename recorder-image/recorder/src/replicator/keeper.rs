@@ -15,8 +15,7 @@ use segment::receive::Receiving;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::{
-    Chain, Finished, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume,
-    quarantine,
+    Chain, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
 };
 use tokio::sync::mpsc;
 
@@ -115,7 +114,8 @@ pub struct Keeper {
     doubtful: BTreeMap<SegmentId, u64>,
     /// Whether the last sync failed.
     failed: bool,
-    finished: Vec<Finished>,
+    /// Copies that are complete, and what the writer says of each: its length, and its root.
+    complete: Vec<(SegmentId, u64, Root)>,
     /// Copies that have their sealed name: a sync has to make that durable before anyone is told (I2).
     renamed: Vec<Renamed>,
     /// What the peer held of this volume's own segments when it connected, bytes.
@@ -156,7 +156,7 @@ impl Keeper {
             growing: BTreeMap::new(),
             doubtful: BTreeMap::new(),
             failed: false,
-            finished: Vec::new(),
+            complete: Vec::new(),
             renamed: Vec::new(),
             theirs: BTreeMap::new(),
             tails: BTreeMap::new(),
@@ -401,25 +401,22 @@ impl Keeper {
         if self.ignores(id) {
             return;
         }
-        if let Err(refusal) = self.grow(id).map(drop) {
-            return self.refuse(id, &refusal, &Bytes::new());
-        }
-        // Its frames must be told of before it is closed.
-        self.commit();
-        let Some(growing) = self.growing.remove(id) else {
-            return;
-        };
-        match growing.copy.finish(length, root) {
-            Ok(finished) => self.finished.push(finished),
+        match self.grow(id).map(drop) {
+            // It is closed after the next sync, when its frames have been told of.
+            Ok(()) => self.complete.push((id.clone(), length, *root)),
             Err(refusal) => self.refuse(id, &refusal, &Bytes::new()),
         }
     }
 
     /// What fails goes to quarantine, is counted, and is not asked for again for a while (I4). What was proven stays.
     fn refuse(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
-        tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
         // I3: what was proven before stays, so it is made durable before a copy is closed.
         self.commit();
+        self.refused(id, refusal, bytes);
+    }
+
+    fn refused(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
+        tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
         if let Some(growing) = self.growing.remove(id) {
             self.doubt(id, &growing);
         }
@@ -478,7 +475,7 @@ impl Keeper {
     /// and acknowledged with the next sync (I2).
     fn commit(&mut self) {
         self.last_commit = Instant::now();
-        if self.dirty_bytes > 0 || !self.finished.is_empty() || !self.renamed.is_empty() {
+        if self.dirty_bytes > 0 || !self.complete.is_empty() || !self.renamed.is_empty() {
             if let Err(e) = self.sync() {
                 tracing::error!("the volume does not sync: {e}");
                 self.guard.refused(now(), &e);
@@ -489,8 +486,9 @@ impl Keeper {
             let mut acks = self.durable();
             acks.extend(self.sealed());
             self.hub.received(clock::wall_ms());
-            self.rename();
             self.reply(Reply::Ack(acks));
+            self.close_complete();
+            self.record_renamed();
         }
         let done = std::mem::take(&mut self.done_bytes);
         if done > 0 {
@@ -539,11 +537,20 @@ impl Keeper {
         acks
     }
 
-    /// Gives complete copies their sealed names. Their bytes are synced.
-    fn rename(&mut self) {
+    /// Closes complete copies, and gives them their sealed names. Their bytes are synced.
+    fn close_complete(&mut self) {
         let received_s = self.clock.advance(clock::wall_s(), clock::boot_s());
-        for finished in std::mem::take(&mut self.finished) {
-            let id = finished.entry().header.id.clone();
+        for (id, length, root) in std::mem::take(&mut self.complete) {
+            let Some(growing) = self.growing.remove(&id) else {
+                continue;
+            };
+            let finished = match growing.copy.finish(length, &root) {
+                Ok(finished) => finished,
+                Err(refusal) => {
+                    self.refused(&id, &refusal, &Bytes::new());
+                    continue;
+                }
+            };
             match finished.rename() {
                 Ok(sealed) => self.renamed.push(Renamed {
                     entry: sealed.entry,
@@ -554,6 +561,10 @@ impl Keeper {
                 Err(e) => self.not_sealed(&id, &e),
             }
         }
+    }
+
+    /// Notes in the ledgers which copies have their sealed names.
+    fn record_renamed(&mut self) {
         let mut renamed = std::mem::take(&mut self.renamed);
         for copy in renamed.iter_mut().filter(|copy| !copy.recorded) {
             let id = copy.entry.header.id.clone();
@@ -605,7 +616,7 @@ impl Keeper {
     fn again(&mut self, why: &'static str) {
         self.reply(Reply::Again(why));
         self.replies = None;
-        self.finished.clear();
+        self.complete.clear();
         self.dirty_bytes = 0;
         self.close();
     }

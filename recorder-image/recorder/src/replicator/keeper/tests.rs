@@ -5,6 +5,8 @@ mod reclaim;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+#[cfg(feature = "sabotage")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use segment::hash::{chain_next, chain_start};
@@ -342,6 +344,41 @@ fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
         (bad.id, "VolumeFailed"),
         "somebody is told"
     );
+}
+
+#[cfg(feature = "sabotage")]
+#[test]
+fn i10_segments_that_end_together_are_sealed_with_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
+    let made: Vec<Made> = (0..20)
+        .map(|n| Made::of(Uuid::from_u128(100 + n), PEER, 1, 0))
+        .collect();
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    bed.volume
+        .observe(move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    for one in &made {
+        bed.keeper.take(Work::Opened(one.id.clone(), one.head.clone()));
+        (0..one.fragments.len()).for_each(|n| bed.keeper.take(one.append(n)));
+        bed.keeper.take(one.seal());
+    }
+    assert_eq!(syncs.load(Ordering::Relaxed), 0);
+    let sealed = |bed: &Bed| {
+        made.iter()
+            .filter(|one| bed.volume.sealed_path(&one.id).exists())
+            .count()
+    };
+    bed.keeper.commit();
+    assert_eq!(
+        (sealed(&bed), bed.acknowledged().len()),
+        (20, 20),
+        "their bytes are durable"
+    );
+    bed.keeper.commit();
+    let ends = made.iter().map(|one| (one.id.clone(), one.entry.length));
+    assert!(bed.acknowledged().into_iter().eq(ends), "and their names");
+    assert_eq!(syncs.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -60,10 +60,14 @@ pub enum Trouble {
     CutCamerasOneWay(Whom),
     /// A member does not hear one camera.
     CutCamera(Whom),
+    /// A member does not hear one camera, which hears the member.
+    CutCameraOneWay(Whom),
     /// One packet in a hundred of one camera's, and of a member's to it, is lost.
     LosePackets(Whom),
     /// The operator does not hear a member. It is on another node, or it would need no link.
     CutOperator(Whom),
+    /// What a member answers the operator is lost; it hears the questions. As above.
+    CutOperatorOneWay(Whom),
     /// A member hears nobody.
     CutAll(Whom),
     /// The volume takes no byte.
@@ -92,7 +96,7 @@ const LOST: f64 = 0.01;
 
 impl Trouble {
     /// Every fault that needs no special pair, in the order of the list of promises.
-    pub const ALL: [Self; 43] = {
+    pub const ALL: [Self; 47] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -127,10 +131,14 @@ impl Trouble {
             T::CutCamerasOneWay(Standby),
             T::CutCamera(Primary),
             T::CutCamera(Standby),
+            T::CutCameraOneWay(Primary),
+            T::CutCameraOneWay(Standby),
             T::LosePackets(Primary),
             T::LosePackets(Standby),
             T::CutOperator(Primary),
             T::CutOperator(Standby),
+            T::CutOperatorOneWay(Primary),
+            T::CutOperatorOneWay(Standby),
             T::CutAll(Primary),
             T::CutAll(Standby),
             T::FillDisk(Primary),
@@ -217,8 +225,10 @@ impl Trouble {
             | Self::CutCameras(whom)
             | Self::CutCamerasOneWay(whom)
             | Self::CutCamera(whom)
+            | Self::CutCameraOneWay(whom)
             | Self::LosePackets(whom)
             | Self::CutOperator(whom)
+            | Self::CutOperatorOneWay(whom)
             | Self::CutAll(whom)
             | Self::FillDisk(whom)
             | Self::FailDisk(whom)
@@ -246,7 +256,9 @@ impl Trouble {
             Self::CutCameras(_) => ("cameras".to_owned(), Both),
             Self::CutCamerasOneWay(_) => ("cameras".to_owned(), In),
             Self::CutCamera(_) | Self::LosePackets(_) => (camera(), Both),
+            Self::CutCameraOneWay(_) => (camera(), In),
             Self::CutOperator(_) => ("operator".to_owned(), Both),
+            Self::CutOperatorOneWay(_) => ("operator".to_owned(), Out),
             Self::CutAll(_) => ("all".to_owned(), Both),
             _ => return None,
         })
@@ -324,7 +336,7 @@ impl Trouble {
         let (bed, node) = (&scene.bed, &member.node);
         match self {
             Self::LosePackets(_) => bed.lose(node, link, LOST).await,
-            Self::CutOperator(_) => {
+            Self::CutOperator(_) | Self::CutOperatorOneWay(_) => {
                 scene.lead_from(|other| other != node).await?;
                 let fault = bed.cut_towards(node, link, direction).await?;
                 scene.operator_misses(&member.name).await?;

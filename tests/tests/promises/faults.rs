@@ -63,13 +63,15 @@ async fn links_that_are_cut_lose_no_frame() {
 
 #[tokio::test]
 async fn links_that_are_cut_in_one_direction_lose_no_frame() {
-    use Trouble::{CutApiOneWay, CutCamerasOneWay, CutPeerOneWay};
+    use Trouble::{CutApiOneWay, CutCameraOneWay, CutCamerasOneWay, CutOperatorOneWay, CutPeerOneWay};
     use Whom::{Primary, Standby};
     endures(&[
         CutPeerOneWay(Primary),
         CutPeerOneWay(Standby),
         CutApiOneWay(Primary),
         CutCamerasOneWay(Primary),
+        CutCameraOneWay(Primary),
+        CutOperatorOneWay(Primary),
     ])
     .await;
 }

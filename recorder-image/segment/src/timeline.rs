@@ -128,13 +128,7 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and
 /// those that this member noted and that lie within what is recorded. What was refilled of a gap in part is listed by itself.
 pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) -> Vec<TimelineGap> {
-    let with_frames = |w: &[Chosen]| {
-        let (start, end) = hole(&w[0], &w[1])?;
-        let frame = w[0].gop.frame_us();
-        let frames = (end - start + frame / 2) / frame;
-        Some(((start, end), frames.cast_unsigned()))
-    };
-    let (holes, frames): (Vec<(i64, i64)>, Vec<u64>) = chosen.windows(2).filter_map(with_frames).unzip();
+    let holes: Vec<(i64, i64)> = chosen.windows(2).filter_map(|w| hole(&w[0], &w[1])).collect();
     let recorded = Recorded {
         store,
         first_us: chosen.first().map_or(i64::MAX, |c| c.gop.start_us),
@@ -144,16 +138,15 @@ pub fn gaps(chosen: &[Chosen], noted: &[Gap], store: Uuid, compared: &Compared) 
         compared,
     };
     let causes = ByTime::of(noted, |gap| (gap.start_us, gap.end_us.unwrap_or(i64::MAX)));
-    let missing = holes.iter().zip(frames);
-    let missing = missing.map(|(hole, frames)| unrecorded(*hole, frames, &causes, compared));
+    let missing = holes.iter().map(|hole| unrecorded(*hole, &causes, compared));
     let noted = noted.iter().flat_map(|gap| recorded.noted(gap));
     let mut all: Vec<TimelineGap> = missing.chain(noted).collect();
     all.sort_by_key(|g| (g.start_us, g.end_us));
     all
 }
 
-/// The gap that a hole is; `frames` are missing in it by the rate before it. More were noted where a part was refilled since.
-fn unrecorded(hole: (i64, i64), frames: u64, causes: &ByTime<&Gap>, compared: &Compared) -> TimelineGap {
+/// The gap that a hole is.
+fn unrecorded(hole: (i64, i64), causes: &ByTime<&Gap>, compared: &Compared) -> TimelineGap {
     let cause = closest(hole, causes);
     TimelineGap {
         start_us: hole.0,
@@ -161,8 +154,21 @@ fn unrecorded(hole: (i64, i64), frames: u64, causes: &ByTime<&Gap>, compared: &C
         cause: cause.map_or_else(|| UNKNOWN.into(), |g| g.cause.clone()),
         state: unless_held(hole, compared),
         evidence: cause.map_or_else(String::new, |g| g.evidence.clone()),
-        frames: cause.and_then(|g| g.frames).map(|noted| noted.min(frames)),
+        frames: cause.and_then(|gap| noted_of(gap, hole)),
     }
+}
+
+/// How many of the frames that were noted are missing in a hole: where a part of the gap was refilled since, as many as the hole is of its
+/// length.
+fn noted_of(gap: &Gap, (start_us, end_us): (i64, i64)) -> Option<u64> {
+    let (noted, whole) = (gap.frames?, i128::from(gap.end_us? - gap.start_us));
+    let part = i128::from(end_us - start_us).min(whole);
+    let frames = (i128::from(noted) * part + whole / 2).checked_div(whole);
+    Some(
+        frames
+            .and_then(|frames| u64::try_from(frames).ok())
+            .unwrap_or(noted),
+    )
 }
 
 /// The state of a span that ended and whose frames are not here.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(super) mod disks;
+mod holes;
 pub(in crate::recorder) mod reclaim;
 #[cfg(feature = "sabotage")]
 mod syncs;

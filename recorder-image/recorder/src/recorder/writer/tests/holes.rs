@@ -1,6 +1,7 @@
 //! Ten thousand holes of one frame to one hour, from what a session gets to what is told after a restart.
 
 use crate::recorder::merged::Unreadable;
+use crate::recorder::metrics::GapLabel;
 use crate::recorder::session::clock::Arrival;
 use crate::recorder::session::intake::{Intake, Parameters, Taken, Unit};
 
@@ -154,6 +155,21 @@ async fn i1_ten_thousand_holes_are_found_exactly_and_no_other() {
     camera.send(camera.n + 2 * GROUP, lost);
     bed.writer.tick(true);
     assert_eq!(bed.health(GOOD).gaps, HOLES);
+    for cause in ["PacketLoss", "Watchdog"] {
+        let of = holes.iter().filter(|hole| hole.cause() == cause);
+        let seconds: f64 = of.map(|hole| hole.frames() as f64 * 0.04).sum();
+        let stream = "good".into();
+        let told = bed
+            .shared
+            .metrics
+            .gap_seconds
+            .get_or_create(&GapLabel { stream, cause })
+            .get();
+        assert!(
+            (told - seconds).abs() < 0.01,
+            "{told} s of {cause}, not {seconds}"
+        );
+    }
 
     let at = |frame: u64| T0 + frame as i64 * FRAME_US;
     let injected = |hole: &Hole| -> Found {

@@ -380,14 +380,15 @@ impl Cameras {
 
     /// Measures, and measures again where the simulator was too slow meanwhile, [`ATTEMPTS`] times at most.
     pub async fn on_time<T>(&self, measure: impl AsyncFn() -> Result<T>) -> Result<T> {
-        for _ in 1..ATTEMPTS {
+        let mut attempt = 1;
+        loop {
+            self.ask(&json!({"op": "mark"})).await?;
             match measure().await {
-                Err(e) if e.is::<Starved>() => println!("  {e:#}: once more"),
+                Err(e) if attempt < ATTEMPTS && e.is::<Starved>() => println!("  {e:#}: once more"),
                 done => return done,
             }
-            self.ask(&json!({"op": "mark"})).await?;
+            attempt += 1;
         }
-        measure().await
     }
 
     /// No frame comes from a camera, though its connections stay.
@@ -444,6 +445,13 @@ impl Cameras {
     /// No slice packet that this client gets can be read. For a camera whose sessions are [`Kind::Apart`].
     pub async fn spoil(&self, camera: usize, client: &str) -> Result<()> {
         self.ask(&json!({"op": "spoil", "camera": camera, "client": client}))
+            .await
+            .map(drop)
+    }
+
+    /// This client of a [`Kind::Apart`] camera gets parameter sets that nobody can decode.
+    pub async fn garble(&self, camera: usize, client: &str) -> Result<()> {
+        self.ask(&json!({"op": "garble", "camera": camera, "client": client}))
             .await
             .map(drop)
     }

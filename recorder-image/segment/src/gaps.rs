@@ -6,7 +6,7 @@ use crate::ledger::Gap;
 
 /// The cause of a hole that no record of this member explains.
 pub const UNKNOWN: &str = "Unknown";
-/// Every cause that this version writes.
+/// Every cause that this version or one before it wrote.
 pub const CAUSES: [&str; 10] = [
     "Disconnected",
     "Watchdog",

@@ -28,7 +28,7 @@ const FILE_HEAD: u64 = 8 + 32;
 /// A span without frames, on this member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// The last frame before it, microseconds since the Unix epoch.
+    /// Where the last frame before it ends, microseconds since the Unix epoch.
     pub start_us: i64,
     /// The first frame after it, microseconds since the Unix epoch; `None` while it lasts. The record of its end has the
     /// same start.

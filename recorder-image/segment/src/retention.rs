@@ -48,16 +48,10 @@ impl Candidate<'_> {
         };
         Duration::from_secs(u64::try_from(now_s - since_s).unwrap_or(0))
     }
-
-    /// How old its media is, microseconds since the Unix epoch. What was stamped in the future, by a camera or by a peer, would
-    /// outlive all else: it is no newer than its receipt.
-    fn media_us(&self) -> i64 {
-        floor_us(self.end_us, self.received_s)
-    }
 }
 
 /// What leaves now, oldest media first, and at most so many. Ages count from the receipt; for size the oldest media leave, whenever they
-/// were received, and whatever they are stamped with beyond that. Pure. It looks at all that is held, and puts in order only what leaves.
+/// were received. Pure. It looks at all that is held, and puts in order only what leaves.
 pub fn evictions<'a>(
     held: impl Iterator<Item = Candidate<'a>>,
     now_s: i64,
@@ -76,7 +70,7 @@ pub fn evictions<'a>(
             stays -= candidate.length * u64::from(too_old);
             old += usize::from(too_old);
             if too_old || policy.max_bytes.is_some() {
-                let order = (candidate.media_us(), candidate.id);
+                let order = (candidate.end_us, candidate.id);
                 free.push(Reverse((order, candidate.length, too_old)));
             }
         }
@@ -262,10 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn media_that_is_stamped_in_the_future_does_not_outlive_what_came_later() {
-        let all = [(0, 100, 100), (1, 150, i64::MAX / 1_000_000), (2, 200, 200)];
-        assert_eq!(leaving(&all, 0, None, Some(20)), [0]);
-        assert_eq!(leaving(&all, 0, None, Some(10)), [0, 1]);
+    fn media_that_came_back_after_an_absence_leaves_oldest_first() {
+        // The member was off for ten days: its retention clock is that far behind what the peer recorded meanwhile, newest first.
+        let away = 10 * 86_400;
+        let back = |day: i64, received_s: i64| (day as u64, received_s, 900 + day * 86_400 - away);
+        let all = [back(9, 901), back(5, 902), back(1, 903)];
+        assert_eq!(leaving(&all, 0, None, Some(20)), [1]);
+        assert_eq!(leaving(&all, 0, None, Some(10)), [1, 5]);
     }
 
     #[test]

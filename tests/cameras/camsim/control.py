@@ -16,6 +16,8 @@ One request per connection: a line of JSON with "op" and its arguments; the answ
                                                       sessions have media of their own
     {"op": "spoil", "camera": 1, "client": "::1"}     no slice packet that this client gets can be read; "heal" ends it. Of the
                                                       same kind
+    {"op": "garble", "camera": 1, "client": "::1"}    the parameter sets that this client gets change to what nobody can
+                                                      decode; "heal" ends it. Of the same kind
     {"op": "password", "user": "u", "password": "p"}  from now on only the new password is right
     {"op": "mark"}                                    lateness and leaks so far are forgotten
 """
@@ -74,8 +76,11 @@ class Control:
             self.feed.cameras[camera].still(request["client"], op == "still")
         elif op == "spoil":
             self.feed.cameras[camera].losses.spoilt.add(request["client"])
+        elif op == "garble":
+            self.feed.cameras[camera].losses.garbled.add(request["client"])
         elif op == "heal":
             self.feed.cameras[camera].losses.spoilt.discard(request["client"])
+            self.feed.cameras[camera].losses.garbled.discard(request["client"])
         elif op == "mark":
             self.feed.mark()
         elif op == "password":

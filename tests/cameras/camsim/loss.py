@@ -8,8 +8,8 @@ from gi.repository import Gst
 PASS, DROP = Gst.PadProbeReturn.OK, Gst.PadProbeReturn.DROP
 LISTS = Gst.PadProbeType.BUFFER_LIST
 PACKETS = Gst.PadProbeType.BUFFER | LISTS
-# Of RFC 6184: single NAL units with slices, fragments of them, and a type that no packet may have.
-SLICES, FU_A, UNDEFINED = range(1, 6), 28, 31
+# Of RFC 6184: single NAL units with slices, a parameter set of a sequence, fragments, and a type that no packet may have.
+SLICES, SPS, FU_A, UNDEFINED = range(1, 6), 7, 28, 31
 # Frames between two losses at least, so that each is one of its own.
 APART = 3
 
@@ -22,6 +22,7 @@ class Losses:
         self.session = None  # the only one that packets are lost for, where each has a medium of its own
         self.dropped = []  # counters of frames that lack a packet
         self.spoilt = set()  # addresses of clients that get no slice packet that can be read
+        self.garbled = set()  # addresses of clients that get parameter sets that nobody can decode
 
     def want(self, packets: int, session: int | None) -> None:
         self.wanted, self.session = self.wanted + packets, session
@@ -34,6 +35,8 @@ class Losses:
     def _seen(self, pad, info, medium):
         if medium.client in self.spoilt:
             return _changed(pad, info, _spoil)
+        if medium.client in self.garbled:
+            return _changed(pad, info, _garble)
         if not self.wanted or medium.base is None or self.session not in (None, medium.session):
             return PASS
         all_of_it = _packets(info)
@@ -62,6 +65,11 @@ def _unmark(data: bytearray) -> None:
 def _spoil(data: bytearray) -> None:
     if _is_slice(data):
         data[12] = data[12] & 0xe0 | UNDEFINED
+
+
+def _garble(data: bytearray) -> None:
+    if data[12] & 31 == SPS:
+        del data[14:]
 
 
 def _packets(info) -> list:

@@ -251,15 +251,19 @@ impl Scene {
         })
     }
 
-    /// Everything that was recorded before is served by this member with the hashes that it had.
+    /// Everything that was recorded before is served by this member with the hashes that it had, or soon: what its peer could not read
+    /// is sent again after a while.
     pub async fn ensure_kept(&self, before: &Before, by: &MemberApi) -> Result<()> {
-        let changed = by.changed(&before.sealed).await?;
-        ensure!(
-            changed.is_empty(),
-            "{} does not serve what was there before: {changed:?}",
-            by.base()
-        );
-        Ok(())
+        until("what was there before is served", RETURN, async || {
+            let changed = by.changed(&before.sealed).await?;
+            ensure!(
+                changed.is_empty(),
+                "{} does not serve what was there before: {changed:?}",
+                by.base()
+            );
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Everything that was recorded before is served by these members as it was, and the pair says that all is well.

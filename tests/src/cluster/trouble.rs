@@ -390,12 +390,11 @@ async fn ask_for_media(scene: &Scene, api: &MemberApi) {
     let stream = &scene.watched[0].stream;
     let segments = api.segments(stream, 0).await.unwrap_or_default();
     for segment in segments.iter().take(3) {
-        let answer = api.download(stream, segment).await;
-        println!(
-            "      asked for {}: {:?}",
-            segment.id,
-            answer.map(|bytes| bytes.len())
-        );
+        let answer = match api.download(stream, segment).await {
+            Ok(bytes) => format!("{} bytes", bytes.len()),
+            Err(error) => format!("{error:#}"),
+        };
+        println!("      asked for {}: {answer}", segment.id);
     }
 }
 

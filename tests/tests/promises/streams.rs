@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use crds::pair::MovedStream;
-use e2e::cameras::{Kind, Options};
+use e2e::cameras::{Cameras, Kind, Options};
 use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, PairSpec, RETURN, Scene};
 use e2e::judge::Verdict;
 use e2e::wait::{now_ms, until};
@@ -187,6 +187,19 @@ async fn a_stream_whose_pictures_do_not_change_moves_alone_and_returns() {
 
 #[tokio::test]
 async fn a_stream_that_its_owner_cannot_read_moves_alone_and_returns() {
+    let spoil = async |cameras: &Cameras, camera, client: &str| cameras.spoil(camera, client).await;
+    cannot_read(spoil, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_parameter_sets_its_owner_cannot_decode_moves_alone_and_returns() {
+    let garble = async |cameras: &Cameras, camera, client: &str| cameras.garble(camera, client).await;
+    // They come with a key frame: the group of pictures that has begun is still good.
+    cannot_read(garble, Duration::from_secs(1)).await;
+}
+
+/// The primary cannot read what it gets of a camera, by this and so much later.
+async fn cannot_read(strike: impl AsyncFnOnce(&Cameras, usize, &str) -> Result<()>, later: Duration) {
     let Apart {
         scene,
         before,
@@ -196,11 +209,11 @@ async fn a_stream_that_its_owner_cannot_read_moves_alone_and_returns() {
         captures,
     } = Apart::start(|_| {}).await.unwrap();
     let asked = now_ms();
-    scene.cameras.spoil(camera, &client).await.unwrap();
+    strike(&scene.cameras, camera, &client).await.unwrap();
     let at = told(&scene, &before.primary).await.unwrap();
     let after = Duration::from_millis(at.saturating_sub(asked));
-    println!("the stream moved {after:?} after its packets could be read no more");
-    assert!(after <= PROMISE, "moved after {after:?}");
+    println!("the stream moved {after:?} after its packets could be read no more ({later:?} later at most)");
+    assert!(after <= PROMISE + later, "moved after {after:?}");
     ensure_moved(&scene, &before, &bad, "Broken").await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     scene.cameras.heal(camera, &client).await.unwrap();
@@ -289,8 +302,9 @@ async fn others_saw_nothing(scene: &Scene, bad: &str, arrived: &[Arrived]) -> Re
 /// How often a stream moved, as the members say.
 async fn moves(scene: &Scene) -> u64 {
     let views = scene.pair.views().await;
-    let reports = views.iter().filter_map(|view| view.report.as_ref());
-    reports.map(|report| report.moves).sum()
+    let reports: Vec<_> = views.iter().filter_map(|view| view.report.as_ref()).collect();
+    assert_eq!(reports.len(), 2, "both members answer");
+    reports.iter().map(|report| report.moves).sum()
 }
 
 #[tokio::test]

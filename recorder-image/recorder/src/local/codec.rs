@@ -12,8 +12,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-/// The longest message, in bytes. The longest that is sent holds a sealed entry: 36,000 frames (10 minutes at 60 a
-/// second) need about 2 MB.
+/// The longest message, in bytes. The longest that is sent has the health of all streams, or the marks of frames that were made durable
+/// together: some hundred KB.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
 /// Why a local connection ended.

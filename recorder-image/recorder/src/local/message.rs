@@ -195,6 +195,40 @@ pub enum ErrorCode {
     DiskFailing,
 }
 
+impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 11] = [
+        Self::UnknownHost,
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::NotRtsp,
+        Self::NoVideoTrack,
+        Self::UnsupportedCodec,
+        Self::Timeout,
+        Self::Malformed,
+        Self::TaskFailed,
+        Self::DiskFull,
+        Self::DiskFailing,
+    ];
+
+    /// The word for it, in metrics and in the viewers' API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownHost => "UnknownHost",
+            Self::Unreachable => "Unreachable",
+            Self::Unauthorized => "Unauthorized",
+            Self::NotRtsp => "NotRtsp",
+            Self::NoVideoTrack => "NoVideoTrack",
+            Self::UnsupportedCodec => "UnsupportedCodec",
+            Self::Timeout => "Timeout",
+            Self::Malformed => "Malformed",
+            Self::TaskFailed => "TaskFailed",
+            Self::DiskFull => "DiskFull",
+            Self::DiskFailing => "DiskFailing",
+        }
+    }
+}
+
 /// What the replicator says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToRecorder {

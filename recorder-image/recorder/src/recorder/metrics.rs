@@ -9,6 +9,8 @@ use prometheus_client::registry::{Registry, Unit};
 use segment::gaps::{CAUSES, UNKNOWN};
 use std::sync::atomic::AtomicU64;
 
+use crate::local::ErrorCode;
+
 type FloatGauge = Gauge<f64, AtomicU64>;
 type FloatCounter = Counter<f64, AtomicU64>;
 
@@ -45,8 +47,8 @@ pub struct GapStateLabel {
 pub struct ErrorLabel {
     /// Name of the stream.
     pub stream: String,
-    /// The code, for example `Unauthorized`.
-    pub code: String,
+    /// The word for the code, for example `Unauthorized`.
+    pub code: &'static str,
 }
 
 /// All metrics of the process.
@@ -107,7 +109,7 @@ pub struct Metrics {
     pub reclaimed_bytes: Counter,
     /// Bytes of the peer that were refused, as the replicator says.
     pub refused: Counter,
-    /// Ledger records that could not be read at start.
+    /// Ledgers whose damaged end was cut.
     pub ledger_truncations: Counter,
     /// 1 while the configuration on disk is not usable.
     pub config_broken: Gauge,
@@ -333,6 +335,11 @@ impl Metrics {
             self.gap_seconds.remove(&label);
             self.gaps.remove(&label);
         }
+        for code in ErrorCode::ALL {
+            let stream = stream.to_owned();
+            let code = code.as_str();
+            self.session_errors.remove(&ErrorLabel { stream, code });
+        }
         for state in GAP_STATES {
             self.gap_length.remove(&gap_state(stream, state));
         }
@@ -375,6 +382,12 @@ mod tests {
             cause: "Watchdog",
         };
         metrics.gap_seconds.get_or_create(&gap).inc_by(1.5);
+        let code = ErrorCode::Timeout.as_str();
+        let stream = "door".into();
+        metrics
+            .session_errors
+            .get_or_create(&ErrorLabel { stream, code })
+            .inc();
         let text = metrics.encode();
         assert!(
             text.contains(r#"gapless_frames_received_total{member="front-0",stream="door"} 3"#),
@@ -383,7 +396,11 @@ mod tests {
         assert!(text.contains(
             r#"gapless_stream_gap_seconds_total{member="front-0",stream="door",cause="Watchdog"} 1.5"#
         ));
+        assert!(
+            text.contains(r#"gapless_session_errors_total{member="front-0",stream="door",code="Timeout"} 1"#)
+        );
         metrics.forget("door");
-        assert!(!metrics.encode().contains("frames_received_total{"));
+        let text = metrics.encode();
+        assert!(!text.contains(r#"stream="door""#), "{text}");
     }
 }

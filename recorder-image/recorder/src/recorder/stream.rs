@@ -100,7 +100,7 @@ impl Counters {
     pub fn session_error(&self, stream: &str, code: ErrorCode) {
         let label = ErrorLabel {
             stream: stream.to_owned(),
-            code: format!("{code:?}"),
+            code: code.as_str(),
         };
         self.0.session_errors.get_or_create(&label).inc();
     }
@@ -331,7 +331,14 @@ impl Inner {
         self.notices.put_back(notices);
     }
 
-    /// The session ended.
+    /// The session ended: a gap lasts from its last frame on.
+    pub fn session_ended(&mut self, cause: &str, error: StreamError) {
+        self.ring.close_gop();
+        self.begin_gap(cause, &error.message);
+        self.failed(error);
+    }
+
+    /// Nothing comes.
     pub fn failed(&mut self, error: StreamError) {
         self.health.state = StreamState::Failed;
         self.health.error = Some(error);
@@ -372,12 +379,12 @@ impl Inner {
         self.freshness.detect_frozen(yes);
     }
 
-    /// Why this member cannot be counted on for this stream.
     /// Since when pictures do not change, if that is a fault and it is known now; on `CLOCK_BOOTTIME`.
     pub fn still_since(&self, now: Duration) -> Option<Duration> {
         (self.fault(now) == Some(Fault::Frozen)).then(|| self.freshness.fresh())?
     }
 
+    /// Why this member cannot be counted on for this stream.
     fn fault(&self, now: Duration) -> Option<Fault> {
         let h = &self.health;
         let interval = Duration::from_micros(self.interval_us.unwrap_or(0).max(0).cast_unsigned());

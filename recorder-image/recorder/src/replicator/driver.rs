@@ -227,7 +227,7 @@ impl<A: LeaseApi> Driver<A> {
         let effects = self.member.step(now(), event);
         let is_accepted = effects.contains(&Effect::OrderAnswered(OrderOutcome::Accepted));
         if let Some(reason) = ordered.filter(|_| is_accepted) {
-            self.phases.ordered(reason);
+            self.phases.ordered(reason, wall_ms());
         }
         for effect in effects {
             self.carry_out(effect, &mut answer);

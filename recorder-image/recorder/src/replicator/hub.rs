@@ -120,7 +120,7 @@ pub struct Figures {
     pub refused: u64,
     /// Ledgers whose damaged end was cut.
     pub truncations: u64,
-    /// The newest.
+    /// The newest refusal.
     pub last_refusal: Option<LastRefusal>,
 }
 

@@ -5,6 +5,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -375,26 +376,22 @@ impl Keeper {
 
     /// The copy, also one that was interrupted.
     fn grow(&mut self, id: &SegmentId) -> Result<&mut Growing, Refusal> {
-        if !self.growing.contains_key(id) {
-            let copy = match self.doubtful.get(id) {
-                Some(durable) => Receiving::resume_durable(&self.volume, id, *durable)?,
-                None => Receiving::resume(&self.volume, id)?,
-            };
-            self.doubtful.remove(id);
-            let durable = copy.file().end();
-            self.growing.insert(
-                id.clone(),
-                Growing {
-                    copy,
-                    frames: Vec::new(),
-                    dirty: false,
-                    durable,
-                },
-            );
-        }
-        self.growing
-            .get_mut(id)
-            .ok_or_else(|| Refusal::BrokenChain(id.clone()))
+        let place = match self.growing.entry(id.clone()) {
+            Entry::Occupied(growing) => return Ok(growing.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        let copy = match self.doubtful.get(id) {
+            Some(durable) => Receiving::resume_durable(&self.volume, id, *durable)?,
+            None => Receiving::resume(&self.volume, id)?,
+        };
+        self.doubtful.remove(id);
+        let durable = copy.file().end();
+        Ok(place.insert(Growing {
+            copy,
+            frames: Vec::new(),
+            dirty: false,
+            durable,
+        }))
     }
 
     fn seal(&mut self, id: &SegmentId, length: u64, root: &Root) {
@@ -418,7 +415,7 @@ impl Keeper {
     fn refused(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
         tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
         if let Some(growing) = self.growing.remove(id) {
-            self.doubt(id, &growing);
+            self.closed(id, &growing);
         }
         if !refusal.blames_peer() {
             match refusal {
@@ -458,17 +455,18 @@ impl Keeper {
     }
 
     fn record(&mut self, stream: StreamUid, record: &Record) -> segment::Result<()> {
-        if !self.ledgers.contains_key(&stream) {
-            let (ledger, cuts) = Ledger::open(&self.volume, stream, Role::Replicator)?;
-            for cut in cuts {
-                self.hub.truncated();
-                tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
+        let ledger = match self.ledgers.entry(stream) {
+            Entry::Occupied(ledger) => ledger.into_mut(),
+            Entry::Vacant(place) => {
+                let (ledger, cuts) = Ledger::open(&self.volume, stream, Role::Replicator)?;
+                for cut in cuts {
+                    self.hub.truncated();
+                    tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
+                }
+                place.insert(ledger)
             }
-            self.ledgers.insert(stream, ledger);
-        }
-        self.ledgers
-            .get_mut(&stream)
-            .map_or(Ok(()), |ledger| ledger.append(record))
+        };
+        ledger.append(record)
     }
 
     /// One sync for all that was received; then it is acknowledged. Copies that are complete are renamed, which is durable
@@ -544,21 +542,19 @@ impl Keeper {
             let Some(growing) = self.growing.remove(&id) else {
                 continue;
             };
-            let finished = match growing.copy.finish(length, &root) {
-                Ok(finished) => finished,
-                Err(refusal) => {
-                    self.refused(&id, &refusal, &Bytes::new());
-                    continue;
-                }
-            };
-            match finished.rename() {
+            let len = growing.durable;
+            let finished = growing.copy.finish(length, &root);
+            match finished.and_then(|finished| finished.rename().map_err(Refusal::from)) {
                 Ok(sealed) => self.renamed.push(Renamed {
                     entry: sealed.entry,
                     received_s,
                     from: self.peer.clone(),
                     recorded: false,
                 }),
-                Err(e) => self.not_sealed(&id, &e),
+                Err(refusal) => {
+                    self.tell(ToRecorder::ReceivedPartial { id: id.clone(), len });
+                    self.refused(&id, &refusal, &Bytes::new());
+                }
             }
         }
     }
@@ -623,14 +619,13 @@ impl Keeper {
 
     fn close(&mut self) {
         for (id, growing) in std::mem::take(&mut self.growing) {
-            let len = growing.durable;
-            self.doubt(&id, &growing);
-            self.tell(ToRecorder::ReceivedPartial { id, len });
+            self.closed(&id, &growing);
         }
     }
 
     /// What is not durable of a copy that is closed does not count: the peer sends it again.
-    fn doubt(&mut self, id: &SegmentId, growing: &Growing) {
+    fn closed(&mut self, id: &SegmentId, growing: &Growing) {
+        let (id, len) = (id.clone(), growing.durable);
         if growing.copy.file().end() > growing.durable && self.doubtful.len() < MAX_DOUBTFUL {
             self.doubtful.insert(id.clone(), growing.durable);
         }

@@ -5,6 +5,8 @@ use failover::Note;
 
 /// How many takeovers are remembered.
 const REMEMBERED: usize = 5;
+/// What did not come of an order within this time does not come of it any more, milliseconds: the peer did not hand over.
+const ORDER_HOLDS_MS: u64 = 30_000;
 
 /// What is known of a takeover before it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,9 +23,9 @@ pub struct Phases {
     done: Vec<FailoverReport>,
     last_heard: Option<u64>,
     pending: Pending,
-    /// What the next takeover was ordered for. It is used up by it, or gone when nothing came of the order: it is not what a later
-    /// takeover is for.
-    ordered: Option<String>,
+    /// What the next takeover was ordered for, and when. It is used up by it, or gone when nothing came of the order: it is not what a
+    /// later takeover is for.
+    ordered: Option<(String, u64)>,
     /// What the Lease said of the one before.
     reason: Option<&'static str>,
 }
@@ -44,8 +46,8 @@ impl Phases {
     }
 
     /// A takeover was ordered, for this reason, and the order was accepted.
-    pub fn ordered(&mut self, reason: String) {
-        self.ordered = Some(reason);
+    pub fn ordered(&mut self, reason: String, at: u64) {
+        self.ordered = Some((reason, at));
     }
 
     /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here.
@@ -78,10 +80,12 @@ impl Phases {
     }
 
     fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>) {
+        let ordered = self.ordered.take();
+        let ordered = ordered.filter(|(_, since)| at.saturating_sub(*since) <= ORDER_HOLDS_MS);
         // A Lease that nobody held is told so, whoever ordered what.
-        let why = match (self.reason.take(), self.ordered.take()) {
+        let why = match (self.reason.take(), ordered) {
             (Some("NoHolder"), _) => "NoHolder".to_owned(),
-            (_, Some(ordered)) => ordered,
+            (_, Some((ordered, _))) => ordered,
             (read, None) => read.unwrap_or_default().to_owned(),
         };
         let pending = std::mem::take(&mut self.pending);
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn an_order_that_came_to_nothing_is_no_reason_of_a_later_takeover() {
         let mut phases = Phases::default();
-        phases.ordered("NoHolder".into());
+        phases.ordered("NoHolder".into(), 0);
         let read = Note::Read {
             epoch: Epoch(1),
             until: failover::BootTime(0),
@@ -184,16 +188,21 @@ mod tests {
     #[test]
     fn an_order_is_the_reason_of_the_takeover_that_comes_of_it_and_of_no_other() {
         let mut phases = Phases::default();
-        phases.ordered("Switchover".into());
-        for epoch in [2, 3] {
-            phases.note(&Note::Serving { epoch: Epoch(epoch) }, 1, None);
-        }
+        let served = |phases: &mut Phases, epoch, at| {
+            phases.note(&Note::Serving { epoch: Epoch(epoch) }, at, None);
+        };
+        phases.ordered("Switchover".into(), 1);
+        served(&mut phases, 2, 2);
+        served(&mut phases, 3, 3);
         // Accepted, and the peer did not hand over: later it dies.
-        phases.ordered("Switchover".into());
-        phases.note(&Note::Suspected, 1, None);
-        phases.note(&Note::Serving { epoch: Epoch(4) }, 1, None);
+        phases.ordered("Switchover".into(), 4);
+        phases.note(&Note::Suspected, 5, None);
+        served(&mut phases, 4, 6);
+        // The same, and later it hands over for a reason of its own.
+        phases.ordered("Failback".into(), 7);
+        served(&mut phases, 5, 8 + ORDER_HOLDS_MS);
         let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
-        assert_eq!(why, ["Switchover", "", ""]);
+        assert_eq!(why, ["Switchover", "", "", ""]);
     }
 
     #[test]

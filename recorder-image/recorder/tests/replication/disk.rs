@@ -94,8 +94,15 @@ fn after(durable: &Files, written: &Files, rng: &mut Rng) -> BTreeMap<PathBuf, V
 fn appear(left: &mut BTreeMap<PathBuf, Vec<u8>>, name: &Path, bytes: &[u8], rng: &mut Rng) {
     let before = name.with_extension("open");
     let renamed = name.extension().is_some_and(|e| e == "mp4");
+    let is_aside = name.extension().is_some_and(|e| e == "damaged");
     match rng.below(2) {
         0 => {}
+        _ if is_aside => {
+            // It was there under the other name, and is not there under both.
+            if let Some(bytes) = left.remove(&before) {
+                left.insert(name.to_owned(), bytes);
+            }
+        }
         _ if renamed => {
             // The name may be there before what it names is complete.
             let durable = left.remove(&before).unwrap_or_default();

@@ -24,7 +24,7 @@ pub fn streams(shared: &Shared) -> serde_json::Value {
         json!({
             "name": h.name, "uid": h.uid, "configured": true,
             "state": format!("{:?}", h.state).to_lowercase(),
-            "error": h.error.map(|e| json!({"code": format!("{:?}", e.code), "message": e.message})),
+            "error": h.error.map(|e| json!({"code": e.code.as_str(), "message": e.message})),
             "lastFrame": h.last_frame_unix_ms.map(|ms| time(ms * 1000)),
             "fps": h.fps, "bitrate": h.bitrate, "writing": h.writing, "gaps": h.gaps,
         })

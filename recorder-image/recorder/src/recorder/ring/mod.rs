@@ -110,7 +110,7 @@ impl Ring {
         self.bytes
     }
 
-    /// The groups' frames, oldest first; for tests and for viewers.
+    /// The groups' frames, oldest first.
     pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
         self.gops.iter().flat_map(Gop::held)
     }

@@ -176,9 +176,7 @@ fn ended(stream: &Stream, source: &Source, fault: &Fault, began: Instant) -> Dur
     stream.counters.session_error(&stream.name, error.code);
     let now = Duration::from_nanos(crate::clock::boottime_ns());
     let mut inner = stream.lock();
-    inner.ring.close_gop();
-    inner.begin_gap(fault.cause(), &error.message);
-    inner.failed(error);
+    inner.session_ended(fault.cause(), error);
     let silent = inner
         .last_frame()
         .map_or(Duration::MAX, |at| now.saturating_sub(at));

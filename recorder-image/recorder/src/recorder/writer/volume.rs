@@ -220,7 +220,7 @@ impl Volume {
         self.shared.volume.sync()
     }
 
-    /// Its size.
+    /// The volume that is written to.
     pub fn store(&self) -> &Store {
         &self.shared.volume
     }

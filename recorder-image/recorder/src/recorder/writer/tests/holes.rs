@@ -2,6 +2,7 @@
 
 use crate::recorder::merged::Unreadable;
 use crate::recorder::metrics::GapLabel;
+use crate::recorder::session::classify::Fault;
 use crate::recorder::session::clock::Arrival;
 use crate::recorder::session::intake::{Intake, Parameters, Taken, Unit};
 
@@ -121,8 +122,11 @@ impl Lossy {
             return hole.frames() as u16;
         }
         let mut inner = self.stream.lock();
-        inner.ring.close_gop();
-        inner.begin_gap("Watchdog", "no frame");
+        let error = StreamError {
+            code: ErrorCode::Timeout,
+            message: "no frame".into(),
+        };
+        inner.session_ended(Fault::Watchdog(2000).cause(), error);
         self.intake = session();
         0
     }

@@ -623,12 +623,13 @@ impl Keeper {
         }
     }
 
-    /// What is not durable of a copy that is closed does not count: the peer sends it again.
+    /// A copy grows no more. What is not durable of it does not count: the peer sends it again.
     fn closed(&mut self, id: &SegmentId, growing: &Growing) {
         let (id, len) = (id.clone(), growing.durable);
-        if growing.copy.file().end() > growing.durable && self.doubtful.len() < MAX_DOUBTFUL {
-            self.doubtful.insert(id.clone(), growing.durable);
+        if growing.copy.file().end() > len && self.doubtful.len() < MAX_DOUBTFUL {
+            self.doubtful.insert(id.clone(), len);
         }
+        self.tell(ToRecorder::ReceivedPartial { id, len });
     }
 
     fn tell(&self, message: ToRecorder) {

@@ -378,7 +378,7 @@ impl Cameras {
         Ok(state)
     }
 
-    /// Measures, and measures again where the simulator was too slow meanwhile, [`ATTEMPTS`] times at most.
+    /// Measures, and measures again where the simulator was too slow meanwhile, three times in all at most.
     pub async fn on_time<T>(&self, measure: impl AsyncFn() -> Result<T>) -> Result<T> {
         let mut attempt = 1;
         loop {

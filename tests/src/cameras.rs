@@ -1,6 +1,5 @@
 //! Starts the camera simulator of `tests/cameras` and drives its remote control.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -216,19 +215,11 @@ struct CameraState {
 }
 
 /// The simulator was too slow to be believed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("camera starved: a frame leaked, or was up to {late_max_ms} ms late")]
 struct Starved {
     late_max_ms: u64,
 }
-
-impl Display for Starved {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let late = self.late_max_ms;
-        write!(f, "camera starved: a frame leaked, or was up to {late} ms late")
-    }
-}
-
-impl std::error::Error for Starved {}
 
 /// The simulator's books.
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,6 @@
 //! The messages of [`super`].
 
+use crds::member::StreamErrorCode;
 use failover::streams::Fault;
 use segment::inventory::Held;
 use segment::reclaim::Pin;
@@ -211,20 +212,26 @@ impl ErrorCode {
         Self::DiskFailing,
     ];
 
-    /// The word for it, in metrics and in the viewers' API.
+    /// The word for it, in metrics and in the viewers' API: that of the report.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownHost => "UnknownHost",
-            Self::Unreachable => "Unreachable",
-            Self::Unauthorized => "Unauthorized",
-            Self::NotRtsp => "NotRtsp",
-            Self::NoVideoTrack => "NoVideoTrack",
-            Self::UnsupportedCodec => "UnsupportedCodec",
-            Self::Timeout => "Timeout",
-            Self::Malformed => "Malformed",
-            Self::TaskFailed => "TaskFailed",
-            Self::DiskFull => "DiskFull",
-            Self::DiskFailing => "DiskFailing",
+        StreamErrorCode::from(self).as_str()
+    }
+}
+
+impl From<ErrorCode> for StreamErrorCode {
+    fn from(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::UnknownHost => Self::UnknownHost,
+            ErrorCode::Unreachable => Self::Unreachable,
+            ErrorCode::Unauthorized => Self::Unauthorized,
+            ErrorCode::NotRtsp => Self::NotRtsp,
+            ErrorCode::NoVideoTrack => Self::NoVideoTrack,
+            ErrorCode::UnsupportedCodec => Self::UnsupportedCodec,
+            ErrorCode::Timeout => Self::Timeout,
+            ErrorCode::Malformed => Self::Malformed,
+            ErrorCode::TaskFailed => Self::TaskFailed,
+            ErrorCode::DiskFull => Self::DiskFull,
+            ErrorCode::DiskFailing => Self::DiskFailing,
         }
     }
 }

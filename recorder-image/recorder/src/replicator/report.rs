@@ -9,7 +9,7 @@ use segment::{Catalogue, StreamUid};
 use super::driver::{Moved, Standing};
 use super::hub::Hub;
 use super::link::Recorder;
-use crate::local::{ErrorCode, StreamHealth, StreamState, Ticket};
+use crate::local::{StreamHealth, StreamState, Ticket};
 
 /// Where the report is made from.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ fn stream(h: StreamHealth) -> api::StreamReport {
             StreamState::Idle => api::StreamState::Idle,
         },
         error: h.error.map(|e| api::StreamError {
-            code: code(e.code),
+            code: e.code.into(),
             message: e.message,
         }),
         last_frame_ms: h.last_frame_unix_ms.and_then(|ms| u64::try_from(ms).ok()),
@@ -176,21 +176,5 @@ fn stream(h: StreamHealth) -> api::StreamReport {
         gaps: h.gaps,
         open_gap_ms: h.gap_lengths.open_ms,
         lost_gap_ms: h.gap_lengths.lost_ms,
-    }
-}
-
-fn code(code: ErrorCode) -> api::StreamErrorCode {
-    match code {
-        ErrorCode::UnknownHost => api::StreamErrorCode::UnknownHost,
-        ErrorCode::Unreachable => api::StreamErrorCode::Unreachable,
-        ErrorCode::Unauthorized => api::StreamErrorCode::Unauthorized,
-        ErrorCode::NotRtsp => api::StreamErrorCode::NotRtsp,
-        ErrorCode::NoVideoTrack => api::StreamErrorCode::NoVideoTrack,
-        ErrorCode::UnsupportedCodec => api::StreamErrorCode::UnsupportedCodec,
-        ErrorCode::Timeout => api::StreamErrorCode::Timeout,
-        ErrorCode::Malformed => api::StreamErrorCode::Malformed,
-        ErrorCode::TaskFailed => api::StreamErrorCode::TaskFailed,
-        ErrorCode::DiskFull => api::StreamErrorCode::DiskFull,
-        ErrorCode::DiskFailing => api::StreamErrorCode::DiskFailing,
     }
 }

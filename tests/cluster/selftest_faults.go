@@ -302,7 +302,8 @@ func testDiskFaulty(b *bench) error {
 	if _, err := b.tb("volume", "faulty", "n1", "small"); err == nil {
 		return errors.New("a volume that a pod uses was made faulty under it")
 	}
-	if _, err := kubectl(b.cfg, "", "delete", "pod", "-n", "selftest", "probe-n1", "--timeout=60s"); err != nil {
+	// Without grace, as its manifest has it, the pod would leave the API before its volume leaves the node.
+	if _, err := kubectl(b.cfg, "", "delete", "pod", "-n", "selftest", "probe-n1", "--grace-period=1", "--timeout=60s"); err != nil {
 		return err
 	}
 	if err := b.do("volume faulty n1 small"); err != nil {

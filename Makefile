@@ -37,7 +37,7 @@ test: setup build ## Run every test but those of ten minutes
 
 .PHONY: test-long
 test-long: setup ## What is too long for `make test`: outages of minutes, half an hour of schedules, a soak: FAULTS=n SEED=s
-	GAPLESS_SIM_SECONDS=$(or $(LONG_SECONDS),1800) $(TESTS) --test simulation --test replication
+	GAPLESS_SIM_SECONDS=$(or $(LONG_SECONDS),1800) $(TESTS) --test simulation --test pair
 	@$(MAKE) cluster-up images browser
 	$(TESTS) --test promises -- --test-threads=1 --nocapture --ignored
 	@$(MAKE) soak FAULTS=$(or $(FAULTS),100) SEED=$(or $(SEED),$$(date +%Y%m%d))

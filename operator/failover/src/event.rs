@@ -116,6 +116,17 @@ pub enum TakeReason {
 }
 
 impl TakeReason {
+    /// The word for it, in reports and status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "Expired",
+            Self::ContainerTerminated => "ContainerTerminated",
+            Self::Switchover => "Switchover",
+            Self::Failback => "Failback",
+            Self::NoHolder => "NoHolder",
+        }
+    }
+
     /// Whether the primary is well, and asked to hand over.
     pub fn is_planned(self) -> bool {
         matches!(self, Self::Switchover | Self::Failback)

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::observe::Syncs;
 use crate::sabotage::{Invariant::I5, Invariant::I10, breaks};
 use crate::volume::{Volume, sync_folder};
 
@@ -20,6 +21,7 @@ pub struct EpochSlots {
     path: PathBuf,
     epoch: u64,
     next: u64,
+    syncs: Syncs,
 }
 
 impl EpochSlots {
@@ -54,6 +56,7 @@ impl EpochSlots {
             path,
             epoch: first.max(second).unwrap_or(0),
             next,
+            syncs: volume.syncs(),
         })
     }
 
@@ -90,7 +93,9 @@ impl EpochSlots {
             if breaks(I10) {
                 Ok(())
             } else {
-                self.file.sync_data()
+                self.file
+                    .sync_data()
+                    .inspect(|()| self.syncs.tell(Some(&self.path)))
             }
         });
         synced.map_err(|e| Error::io(&self.path, e))?;

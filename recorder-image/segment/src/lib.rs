@@ -20,6 +20,7 @@ pub mod index;
 pub mod inventory;
 pub mod ledger;
 pub mod nal;
+mod observe;
 pub mod parts;
 pub mod quarantine;
 pub mod receive;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::{SegmentId, StreamUid};
+use crate::observe::Syncs;
 use crate::sabotage::{Invariant::I2, Invariant::I10, breaks};
 
 /// The format of volumes that this version writes and reads.
@@ -57,20 +58,7 @@ pub struct Volume {
     store: Uuid,
     folder: File,
     _lock: File,
-    #[cfg(feature = "sabotage")]
-    observer: std::sync::Mutex<Observer>,
-}
-
-/// Who is told of each sync of a volume in a test build.
-#[cfg(feature = "sabotage")]
-#[derive(Default)]
-struct Observer(Option<Box<dyn Fn() + Send>>);
-
-#[cfg(feature = "sabotage")]
-impl std::fmt::Debug for Observer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Observer")
-    }
+    syncs: Syncs,
 }
 
 impl Volume {
@@ -91,8 +79,7 @@ impl Volume {
             store,
             folder,
             _lock: lock,
-            #[cfg(feature = "sabotage")]
-            observer: std::sync::Mutex::default(),
+            syncs: Syncs::default(),
         })
     }
 
@@ -115,35 +102,21 @@ impl Volume {
             return Ok(());
         }
         sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))?;
-        self.synced();
+        self.syncs.tell(None);
         Ok(())
     }
 
-    /// Calls `observer` after each sync, so that a simulated power cut knows what is durable.
+    /// Calls `observer` after each sync, with the file where it was one file's, so that a simulated power cut knows what is durable.
     #[cfg(feature = "sabotage")]
     #[doc(hidden)]
-    pub fn observe(&self, observer: impl Fn() + Send + 'static) {
-        let mut known = self
-            .observer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.0 = Some(Box::new(observer));
+    pub fn observe(&self, observer: impl Fn(Option<&Path>) + Send + 'static) {
+        self.syncs.observe(observer);
     }
 
-    #[cfg(feature = "sabotage")]
-    fn synced(&self) {
-        let known = self
-            .observer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(observer) = &known.0 {
-            observer();
-        }
+    /// Who is told of its syncs.
+    pub(crate) fn syncs(&self) -> Syncs {
+        self.syncs.clone()
     }
-
-    #[cfg(not(feature = "sabotage"))]
-    #[allow(clippy::unused_self, reason = "the same call as in a test build")]
-    const fn synced(&self) {}
 
     /// How full it is.
     ///

@@ -159,6 +159,18 @@ pub enum StreamState {
     Idle,
 }
 
+impl StreamState {
+    /// The word for it, in the viewers' API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Connecting => "connecting",
+            Self::Failed => "failed",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// Why a stream is not received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamError {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::dial::Tls;
 use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing};
 use super::hub::Hub;
 use super::keeper::{Keeper, Work};
@@ -114,7 +114,7 @@ fn settings(config: &RenderedConfig) -> anyhow::Result<Settings> {
 }
 
 /// Follows the configuration: what authority goes by, and where the peer is. Never returns.
-async fn follow(options: &Options, network: &Network, driver: &mpsc::Sender<Input>) {
+async fn follow(options: &Options, network: &Network<Tls>, driver: &mpsc::Sender<Input>) {
     let mut in_force = None;
     loop {
         tokio::time::sleep(FOLLOW).await;
@@ -216,7 +216,7 @@ struct Inboxes {
 /// The parts, connected.
 struct Parts {
     link: Link,
-    network: Arc<Network>,
+    network: Arc<Network<Tls>>,
     control: Control,
     to_recorder: mpsc::UnboundedSender<ToRecorder>,
     inboxes: Inboxes,
@@ -276,8 +276,14 @@ fn parties(options: &Options, config: &RenderedConfig, store: Uuid) -> anyhow::R
         store,
         peer: peer.name.clone(),
         address: Mutex::new(peer.peer.clone()),
-        tls: options.tls.clone(),
     })
+}
+
+fn dialler(options: &Options, parties: &Parties) -> Tls {
+    Tls {
+        folder: options.tls.clone(),
+        peer: crds::names::member_uri(&parties.pair, &parties.peer),
+    }
 }
 
 /// Opens the volume, starts the keeper and the driver, and connects all parts.
@@ -303,7 +309,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let (serving, served) = mpsc::unbounded_channel();
     let (sight, sights) = watch::channel(None);
     let (acks, acks_inbox) = mpsc::channel(QUEUE);
-    let (keeper_inbox, work) = sync_channel(QUEUE);
+    let (keeper_inbox, work) = mpsc::channel(QUEUE);
     let (standing, recorder) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
 
     let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), to_recorder.clone())?;
@@ -341,6 +347,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         known,
     };
     let network = Network {
+        dialler: dialler(options, &parties),
         parties,
         driver: driver.clone(),
         hub,
@@ -363,10 +370,13 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
 }
 
 /// Runs the keeper on a thread of its own. The result says when it ended.
-fn spawn(keeper: Keeper, work: Receiver<Work>) -> std::io::Result<oneshot::Receiver<()>> {
+fn spawn(keeper: Keeper, work: mpsc::Receiver<Work>) -> std::io::Result<oneshot::Receiver<()>> {
     let (ended, keeper_ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
     std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        keeper.run(&work);
+        runtime.block_on(keeper.run(work));
         let _ = ended.send(());
     })?;
     Ok(keeper_ended)
@@ -414,10 +424,11 @@ fn drive<A: LeaseApi>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let clock = Arc::new(|| BootTime(boottime_ns()));
     std::thread::Builder::new()
         .name("authority".into())
         .spawn(move || {
-            runtime.block_on(Driver::new(member, streams, api, slots, outputs, channels).run());
+            runtime.block_on(Driver::new(member, streams, api, slots, outputs, channels, clock).run());
             tracing::error!("authority is not driven any more, ending");
             std::process::exit(1);
         })?;

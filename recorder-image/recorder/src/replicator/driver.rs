@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::hub::Hub;
 use super::phases::Phases;
 use super::readers::Sight;
-use crate::clock::boottime_ns;
 use crate::clock::wall_ms;
 use crate::local::{self, Share, ToRecorder};
 use crate::wire::Message;
@@ -101,6 +100,9 @@ struct Spoken {
     owned: Option<Share>,
 }
 
+/// What shows `CLOCK_BOOTTIME`, or a clock of a test.
+pub type Clock = Arc<dyn Fn() -> BootTime + Send + Sync>;
+
 /// Where effects go.
 pub struct Outputs {
     /// To the peer, over the control connection; where it is full, messages are lost as on a bad link.
@@ -125,6 +127,7 @@ pub struct Driver<A> {
     outputs: Outputs,
     inputs: mpsc::Receiver<Input>,
     own: mpsc::Sender<Input>,
+    clock: Clock,
     phases: Phases,
     suspected: bool,
     streams: Streams<StreamUid>,
@@ -132,10 +135,6 @@ pub struct Driver<A> {
     told: Option<(local::Peer, BootTime)>,
     role: Role,
     api_reachable: bool,
-}
-
-fn now() -> BootTime {
-    BootTime(boottime_ns())
 }
 
 /// Makes sure that `epoch` or a higher one is durable. Check and write are one step: of those who fence at once, none undoes what
@@ -161,6 +160,7 @@ impl<A: LeaseApi> Driver<A> {
         slots: EpochSlots,
         outputs: Outputs,
         (own, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+        clock: Clock,
     ) -> Self {
         let role = member.role();
         Self {
@@ -170,6 +170,7 @@ impl<A: LeaseApi> Driver<A> {
             outputs,
             inputs,
             own,
+            clock,
             phases: Phases::default(),
             suspected: false,
             streams,
@@ -180,24 +181,26 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
+    fn now(&self) -> BootTime {
+        (self.clock)()
+    }
+
     /// Runs for ever (or until nobody can tell it anything).
     pub async fn run(mut self) {
         self.step(Event::Tick, None);
         loop {
-            let due = self
-                .member
-                .next_deadline()
-                .unwrap_or(now() + PEER_PERIOD)
-                .min(now() + PEER_PERIOD);
-            let wait = due.since(now());
+            let now = self.now();
+            let latest = now + PEER_PERIOD;
+            let due = self.member.next_deadline().unwrap_or(latest).min(latest);
+            let wait = due.since(now);
             let input = tokio::time::timeout(wait, self.inputs.recv()).await;
             match input {
                 Ok(None) => return,
                 Ok(Some(Input::Event(event))) => self.step(event, None),
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
-                Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, now()),
+                Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, self.now()),
                 Ok(Some(Input::Streams { faults, idle })) => {
-                    self.streams.set_faults(faults, now());
+                    self.streams.set_faults(faults, self.now());
                     self.streams.set_idle(idle);
                 }
                 Ok(Some(Input::Opened)) => self.phases.opened(wall_ms()),
@@ -221,10 +224,10 @@ impl<A: LeaseApi> Driver<A> {
             _ => {}
         }
         let ordered = match &event {
-            Event::TakeOrder(order) => Some(format!("{:?}", order.reason)),
+            Event::TakeOrder(order) => Some(order.reason),
             _ => None,
         };
-        let effects = self.member.step(now(), event);
+        let effects = self.member.step(self.now(), event);
         let is_accepted = effects.contains(&Effect::OrderAnswered(OrderOutcome::Accepted));
         if let Some(reason) = ordered.filter(|_| is_accepted) {
             self.phases.ordered(reason, wall_ms());
@@ -337,7 +340,7 @@ impl<A: LeaseApi> Driver<A> {
 
     /// What the member says of itself now.
     fn report(&self) -> (BootTime, Report) {
-        let at = now();
+        let at = self.now();
         (at, self.member.report(at))
     }
 
@@ -386,7 +389,7 @@ impl<A: LeaseApi> Driver<A> {
     }
 
     fn moved(&self, report: &Report) -> Vec<Moved> {
-        let (at, wall) = (now(), wall_ms());
+        let (at, wall) = (self.now(), wall_ms());
         let peer = report
             .peers
             .first()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crds::member::ReplicationConfig;
 use segment::canonical::WINDOW_US;
@@ -11,11 +11,11 @@ use segment::inventory::{Held, missing};
 use segment::reclaim::Pin;
 use segment::{Catalogue, Root, SegmentId, State, StreamUid};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::pace::{self, Rate};
 use crate::clock;
-use crate::clock::boottime_ns;
 
 /// Changes that a connection may be behind before it looks at everything again.
 const CHANGES: usize = 8192;
@@ -53,6 +53,26 @@ pub struct LastRefusal {
     pub id: SegmentId,
     /// Why.
     pub reason: String,
+}
+
+/// Who may be writing a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// This member's recorder, which lives: nothing of it may come from elsewhere (I2).
+    Here,
+    /// The peer, or nobody any more.
+    Elsewhere,
+    /// A start of this member's recorder, which was not heard yet.
+    Unknown,
+}
+
+/// What became of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// More of it is durable here, or it is sealed.
+    Here(SegmentId),
+    /// The connection over which it came ended, and nothing more of it is under way.
+    Settled(SegmentId),
 }
 
 /// A segment that the peer holds more of.
@@ -137,8 +157,10 @@ impl Inner {
 pub struct Hub {
     /// The id of this volume.
     pub store: Uuid,
+    /// What the rate is measured from.
+    began: Instant,
     inner: Mutex<Inner>,
-    changes: broadcast::Sender<SegmentId>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl Hub {
@@ -146,6 +168,7 @@ impl Hub {
     pub fn new(store: Uuid, catalogue: &Catalogue) -> Self {
         let hub = Self {
             store,
+            began: Instant::now(),
             inner: Mutex::default(),
             changes: broadcast::channel(CHANGES).0,
         };
@@ -191,7 +214,7 @@ impl Hub {
                 inner.timed.push_back((id.clone(), end, Instant::now()));
             }
         }
-        let _ = self.changes.send(id.clone());
+        let _ = self.changes.send(Change::Here(id.clone()));
     }
 
     /// Bytes of the peer were made durable here.
@@ -226,7 +249,7 @@ impl Hub {
                 return;
             }
         }
-        let _ = self.changes.send(id);
+        let _ = self.changes.send(Change::Here(id));
     }
 
     /// Retention removed a copy that ended at `end_us`.
@@ -297,8 +320,15 @@ impl Hub {
         self.lock().known.get(id).cloned()
     }
 
+    /// All is told of what came over a connection that ended: whoever is served now may be another volume, and lack it.
+    pub fn settled(&self, ids: impl IntoIterator<Item = SegmentId>) {
+        for id in ids {
+            let _ = self.changes.send(Change::Settled(id));
+        }
+    }
+
     /// Changes from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<SegmentId> {
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 
@@ -360,13 +390,16 @@ impl Hub {
         self.lock().alive = Some(incarnation);
     }
 
-    /// Whether a segment is one that this recorder may be writing: then nothing of it may come from elsewhere. `None` before
-    /// the recorder was heard.
-    pub fn is_live_here(&self, id: &SegmentId) -> Option<bool> {
+    /// Who may be writing a segment.
+    pub fn writer_of(&self, id: &SegmentId) -> Writer {
         if id.store != self.store {
-            return Some(false);
+            return Writer::Elsewhere;
         }
-        self.lock().alive.map(|alive| id.incarnation == alive)
+        match self.lock().alive {
+            Some(alive) if alive == id.incarnation => Writer::Here,
+            Some(_) => Writer::Elsewhere,
+            None => Writer::Unknown,
+        }
     }
 
     /// The own segments of dead incarnations, with their durable ends; none before the recorder was heard.
@@ -424,7 +457,7 @@ impl Hub {
         if all {
             inner.backfill.remove(id);
         }
-        inner.rate.took(took, Duration::from_nanos(boottime_ns()));
+        inner.rate.took(took, self.began.elapsed());
     }
 
     /// The peer does not want a segment, or it cannot be sent: nobody waits for it.

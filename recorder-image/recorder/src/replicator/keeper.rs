@@ -7,8 +7,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use segment::inventory::Held;
@@ -19,10 +18,11 @@ use segment::{
     Chain, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
 };
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::hub::Hub;
+use super::admission::{Admission, admission};
+use super::hub::{Hub, Writer};
 use crate::clock;
-use crate::clock::boottime_ns;
 use crate::disk::Guard;
 use crate::local::{FrameMark, ToRecorder};
 use crate::wire::PINS_PAGE;
@@ -36,10 +36,6 @@ const COMMIT_BYTES: u64 = 8 << 20;
 const MAX_DOUBTFUL: usize = 4096;
 /// How often the volume is measured.
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
-
-fn now() -> Duration {
-    Duration::from_nanos(boottime_ns())
-}
 
 /// Something for the volume.
 #[derive(Debug)]
@@ -128,6 +124,8 @@ pub struct Keeper {
     /// Whether bytes of an own segment came before it was known whether its writer is dead.
     early: bool,
     guard: Guard,
+    /// What the guard counts from.
+    began: Instant,
     measured: Option<Instant>,
     clock: RetentionClock,
     peer: String,
@@ -135,7 +133,6 @@ pub struct Keeper {
     dirty_bytes: u64,
     done_bytes: u64,
     last_commit: Instant,
-    period: Duration,
 }
 
 impl Keeper {
@@ -164,6 +161,7 @@ impl Keeper {
             pins: PeerPins::default(),
             early: false,
             guard: Guard::default(),
+            began: Instant::now(),
             measured: None,
             clock,
             peer: String::new(),
@@ -171,35 +169,32 @@ impl Keeper {
             dirty_bytes: 0,
             done_bytes: 0,
             last_commit: Instant::now(),
-            period: COMMIT_PERIOD,
         })
     }
 
-    /// Commits each `period`, as a simulation does that has no time.
-    #[must_use]
-    pub fn commit_each(self, period: Duration) -> Self {
-        Self { period, ..self }
-    }
-
-    /// Works until the other end of the channel is gone.
-    pub fn run(mut self, inbox: &Receiver<Work>) {
+    /// Works until the other end of the channel is gone. It writes and syncs where it runs, so it needs a thread of its own.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Work>) {
         loop {
             self.measure();
-            if self.guard.takes(now()) {
-                match inbox.recv_timeout(self.period) {
-                    Ok(work) => self.take(work),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
+            if self.guard.takes(self.now()) {
+                match timeout(COMMIT_PERIOD, inbox.recv()).await {
+                    Ok(Some(work)) => self.take(work),
+                    Ok(None) => return,
+                    Err(_) => {}
                 }
             } else {
                 // Nothing is taken, so the peer's credit ends: what comes waits there, and none of it is lost.
-                std::thread::sleep(self.period);
+                sleep(COMMIT_PERIOD).await;
             }
-            let due = self.last_commit.elapsed() >= self.period || self.dirty_bytes >= COMMIT_BYTES;
-            if due && !self.guard.holds_off(now()) {
+            let due = self.last_commit.elapsed() >= COMMIT_PERIOD || self.dirty_bytes >= COMMIT_BYTES;
+            if due && !self.guard.holds_off(self.now()) {
                 self.commit();
             }
         }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn take(&mut self, work: Work) {
@@ -226,7 +221,7 @@ impl Keeper {
         self.measured = Some(Instant::now());
         match self.volume.space() {
             Ok(space) => self.guard.measured(space.total, space.free),
-            Err(e) => self.guard.refused(now(), &e),
+            Err(e) => self.guard.refused(self.now(), &e),
         }
     }
 
@@ -297,7 +292,7 @@ impl Keeper {
 
     fn opened(&mut self, id: &SegmentId, head: &Bytes) {
         self.done_bytes += head.len() as u64;
-        if self.ignores(id) || self.growing.contains_key(id) || self.hub.get(id).is_some() {
+        if !self.admits(id) || self.growing.contains_key(id) || self.hub.get(id).is_some() {
             return;
         }
         let created = match self.doubtful.get(id) {
@@ -326,33 +321,27 @@ impl Keeper {
         }
     }
 
-    /// Whether bytes for this segment mean nothing here: there is no connection (any more), it is sealed, it was refused, or
-    /// this member's own recorder writes it (I2). Then what is here is all there is.
-    fn ignores(&mut self, id: &SegmentId) -> bool {
-        let is_renamed = self.renamed.iter().any(|r| &r.entry.header.id == id);
+    /// Whether bytes for this segment are wanted. Where they are not, what is here is all there is, and the peer is told.
+    fn admits(&mut self, id: &SegmentId) -> bool {
+        let is_renamed = self.renamed.iter().any(|copy| &copy.entry.header.id == id);
         if self.replies.is_none() || is_renamed || self.hub.declined().contains(id) {
-            return true;
+            return false;
         }
-        if let Some(length) = self.hub.reclaimed_length(id) {
-            self.reply(Reply::Ack(vec![(id.clone(), length)]));
-            return true;
+        let (writer, here) = (self.hub.writer_of(id), self.hub.get(id));
+        let reclaimed = self.hub.reclaimed_length(id);
+        self.early |= writer == Writer::Unknown && reclaimed.is_none();
+        match admission(writer, here.as_ref(), reclaimed) {
+            Admission::Taken => return true,
+            Admission::Held(end) => self.reply(Reply::Ack(vec![(id.clone(), end)])),
+            Admission::Unwanted => self.reply(Reply::Declined(id.clone())),
+            Admission::TooEarly => {}
         }
-        let here = self.hub.get(id);
-        let live = self.hub.is_live_here(id);
-        self.early |= live.is_none();
-        let ignored = live != Some(false) || here.as_ref().is_some_and(|k| k.sealed.is_some());
-        match here {
-            Some(known) if ignored => self.reply(Reply::Ack(vec![(id.clone(), known.end)])),
-            // Its writer lives here and gave it up before a frame of it was durable. Else the peer would wait for ever.
-            None if live == Some(true) => self.reply(Reply::Declined(id.clone())),
-            _ => {}
-        }
-        ignored
+        false
     }
 
     fn append(&mut self, id: &SegmentId, offset: u64, chain: &Chain, bytes: &Bytes) {
         self.done_bytes += bytes.len() as u64;
-        if self.ignores(id) {
+        if !self.admits(id) {
             return;
         }
         let growing = match self.grow(id) {
@@ -395,7 +384,7 @@ impl Keeper {
     }
 
     fn seal(&mut self, id: &SegmentId, length: u64, root: &Root) {
-        if self.ignores(id) {
+        if !self.admits(id) {
             return;
         }
         match self.grow(id).map(drop) {
@@ -423,7 +412,7 @@ impl Keeper {
                 Refusal::Volume(why) if !why.is_volume_refusal() => {
                     return self.decline(id, refusal.reason());
                 }
-                Refusal::Volume(why) => self.guard.refused(now(), why),
+                Refusal::Volume(why) => self.guard.refused(self.now(), why),
                 _ => {}
             }
             return self.again("this side lost its place in a segment");
@@ -476,7 +465,7 @@ impl Keeper {
         if self.dirty_bytes > 0 || !self.complete.is_empty() || !self.renamed.is_empty() {
             if let Err(e) = self.sync() {
                 tracing::error!("the volume does not sync: {e}");
-                self.guard.refused(now(), &e);
+                self.guard.refused(self.now(), &e);
                 return self.again("the volume does not sync");
             }
             self.guard.worked();
@@ -579,7 +568,7 @@ impl Keeper {
 
     fn not_sealed(&mut self, id: &SegmentId, error: &segment::Error) {
         tracing::error!(segment = %id, "cannot seal: {error}");
-        self.guard.refused(now(), error);
+        self.guard.refused(self.now(), error);
         self.again("a segment could not be sealed");
     }
 
@@ -602,10 +591,16 @@ impl Keeper {
 
     /// The writer may be dead: what is here of its open segments is closed as partial, and may go on later.
     fn disconnected(&mut self) {
+        let renamed = self.renamed.iter().map(|copy| &copy.entry.header.id);
+        let last: Vec<SegmentId> = self.growing.keys().chain(renamed).cloned().collect();
         self.commit();
+        if !self.renamed.is_empty() {
+            self.commit();
+        }
         self.replies = None;
         self.forget_pins();
         self.close();
+        self.hub.settled(last);
     }
 
     /// What is here is read again from the volume when the connection is made again; until then nothing is taken.

@@ -3,19 +3,18 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::{Epoch, Event};
 use segment::{Catalogue, Volume};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use super::driver::Input;
 use super::hub::Hub;
 use super::keeper::Work;
-use super::receiver::pass;
 use crate::clock;
 use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
 
@@ -43,7 +42,7 @@ pub struct Link {
     /// The driver.
     pub driver: mpsc::Sender<Input>,
     /// The keeper.
-    pub keeper: SyncSender<Work>,
+    pub keeper: mpsc::Sender<Work>,
     /// The newest health.
     pub recorder: Recorder,
 }
@@ -145,7 +144,7 @@ impl Link {
     fn keeper_shall_look(&self) {
         if let Err(TrySendError::Full(work)) = self.keeper.try_send(Work::RecorderStarted) {
             let keeper = self.keeper.clone();
-            tokio::spawn(async move { pass(&keeper, work).await });
+            tokio::spawn(async move { keeper.send(work).await });
         }
     }
 

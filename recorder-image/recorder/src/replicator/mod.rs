@@ -1,7 +1,9 @@
 //! The sidecar: talks to the peer and to the API server. It appends what it received and proved, and contains no call
 //! that removes media (I3).
 
+pub mod admission;
 pub mod app;
+pub mod dial;
 pub mod driver;
 pub mod hub;
 pub mod keeper;

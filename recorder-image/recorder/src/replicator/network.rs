@@ -1,33 +1,24 @@
 //! Connections to the peer: dialled for control and for media, accepted for both.
 
-use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rustix::net::sockopt;
-use rustls::pki_types::{IpAddr, ServerName};
 use segment::{SegmentId, Volume};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::dial::{Dial, Failed, Tls};
 use super::driver::Input;
 use super::hub::Hub;
 use super::keeper::Work;
-use super::tls::{Identity, identity_of};
 use super::{receiver, sender};
 use crate::accept::accept;
 use crate::wire::{Hello, Message, Purpose, Reader, VERSION, WireError, Writer, halves};
 
-const CONNECT: Duration = Duration::from_millis(500);
 const HANDSHAKE: Duration = Duration::from_secs(3);
-const PAUSE: (u64, u64) = (50, 500);
-/// A connection whose bytes are not taken for so long is dead.
-const USER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a silent connection is tried.
-const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The most connections of strangers that shake hands at once.
 const MAX_HANDSHAKES: usize = 32;
 
@@ -44,8 +35,6 @@ pub struct Parties {
     pub peer: String,
     /// Where the peer listens. It changes where somebody makes the Service anew.
     pub address: std::sync::Mutex<String>,
-    /// Where the certificates are.
-    pub tls: PathBuf,
 }
 
 impl Parties {
@@ -68,7 +57,9 @@ impl Parties {
 
 /// What connections lead to.
 #[derive(Debug)]
-pub struct Network {
+pub struct Network<D> {
+    /// The way to the peer.
+    pub dialler: D,
     /// Who is who.
     pub parties: Parties,
     /// The driver.
@@ -78,35 +69,12 @@ pub struct Network {
     /// The volume.
     pub volume: Arc<Volume>,
     /// What was received goes here.
-    pub keeper: SyncSender<Work>,
+    pub keeper: mpsc::Sender<Work>,
     /// Acknowledgements of the peer go here.
     pub acks: mpsc::Sender<(SegmentId, u64)>,
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Tls(#[from] super::tls::TlsError),
-    #[error("no answer in time")]
-    Timeout,
-    #[error("it is {found}, not {expected}")]
-    Stranger { found: String, expected: String },
-    #[error(
-        "it speaks version {0} of the protocol, this side version {VERSION}: update both members to one image"
-    )]
-    Version(u32),
-    #[error("it belongs to another pair")]
-    OtherPair,
-}
-
-type Dialled = tokio_rustls::client::TlsStream<TcpStream>;
-
-impl Network {
+impl<D: Dial> Network<D> {
     fn hello(&self, purpose: Purpose) -> Message {
         let p = &self.parties;
         Message::Hello(Hello {
@@ -116,19 +84,6 @@ impl Network {
             store: p.store,
             purpose,
         })
-    }
-
-    fn peer_uri(&self) -> String {
-        crds::names::member_uri(&self.parties.pair, &self.parties.peer)
-    }
-
-    fn check_peer(&self, found: String) -> Result<(), Failed> {
-        let expected = self.peer_uri();
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Failed::Stranger { found, expected })
-        }
     }
 
     fn check_hello(&self, message: Message) -> Result<Hello, Failed> {
@@ -144,16 +99,9 @@ impl Network {
         Ok(hello)
     }
 
-    async fn dial(&self, purpose: Purpose) -> Result<(Reader<Dialled>, Writer<Dialled>), Failed> {
-        let address = self.parties.address();
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
-        let socket = connected.map_err(|_| Failed::Timeout)??;
-        tune(&socket);
-        let identity = Identity::load(&self.parties.tls)?;
-        let name = ServerName::IpAddress(IpAddr::from(std::net::Ipv4Addr::LOCALHOST));
+    async fn dial(&self, purpose: Purpose) -> Result<(Reader<D::Stream>, Writer<D::Stream>), Failed> {
         let greeted = async {
-            let stream = TlsConnector::from(identity.client).connect(name, socket).await?;
-            self.check_peer(identity_of(stream.get_ref().1.peer_certificates())?)?;
+            let stream = self.dialler.dial(self.parties.address()).await?;
             let (mut from, mut to) = halves(stream);
             to.send(self.hello(purpose)).await?;
             self.check_hello(from.next().await?.0)?;
@@ -182,7 +130,7 @@ impl Network {
                 }
                 Err(e) => complaints.say("control", &self.parties.peer, &e),
             }
-            pause().await;
+            tokio::time::sleep(self.dialler.pause()).await;
         }
     }
 
@@ -200,64 +148,44 @@ impl Network {
                 }
                 Err(e) => complaints.say("media", &self.parties.peer, &e),
             }
-            pause().await;
+            tokio::time::sleep(self.dialler.pause()).await;
         }
     }
 
-    /// Accepts the peer's connections. Never returns.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let permits = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
-        let complaints = Arc::new(Mutex::new(Complaints::default()));
-        loop {
-            let (socket, from) = accept("the peer", || listener.accept()).await;
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                continue;
-            };
-            let (this, complaints) = (Arc::clone(&self), Arc::clone(&complaints));
-            tokio::spawn(async move {
-                tune(&socket);
-                match tokio::time::timeout(HANDSHAKE, this.greet(socket)).await {
-                    Ok(Ok((purpose, from, to))) => {
-                        drop(permit);
-                        this.serve(purpose, from, to).await;
-                    }
-                    Ok(Err(e)) => complaints.lock().await.say("accepted", &from.to_string(), &e),
-                    Err(_) => complaints
-                        .lock()
-                        .await
-                        .say("accepted", &from.to_string(), &Failed::Timeout),
-                }
-            });
-        }
-    }
-
-    async fn greet(
+    /// Greets who dialled, and returns what it says of itself.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn greet<T: AsyncRead + AsyncWrite>(
         &self,
-        socket: TcpStream,
-    ) -> Result<(Purpose, Reader<Accepted>, Writer<Accepted>), Failed> {
-        let identity = Identity::load(&self.parties.tls)?;
-        let stream = TlsAcceptor::from(identity.server).accept(socket).await?;
-        self.check_peer(identity_of(stream.get_ref().1.peer_certificates())?)?;
+        stream: T,
+    ) -> Result<(Hello, Reader<T>, Writer<T>), Failed> {
         let (mut from, mut to) = halves(stream);
         let hello = self.check_hello(from.next().await?.0);
         // Said also to one of another version, so that both logs name both numbers.
         to.send(self.hello(Purpose::Control)).await?;
-        Ok((hello?.purpose, from, to))
+        Ok((hello?, from, to))
     }
 
-    async fn serve(&self, purpose: Purpose, from: Reader<Accepted>, to: Writer<Accepted>) {
+    /// Serves a connection that the peer dialled until it ends.
+    pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
+        &self,
+        Hello { purpose, store, .. }: Hello,
+        from: Reader<T>,
+        to: Writer<T>,
+    ) {
         let ended = match purpose {
             Purpose::Control => self.listen(from).await,
             Purpose::Media => {
                 let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
-                sender::serve(from, to, volume, hub, self.acks.clone()).await
+                sender::serve(from, to, volume, hub, store, self.acks.clone()).await
             }
         };
         tracing::info!(peer = self.parties.peer, ?purpose, "connection ended: {ended:?}");
     }
 
     /// Passes the peer's control messages to the driver.
-    async fn listen(&self, mut from: Reader<Accepted>) -> Result<(), WireError> {
+    async fn listen<T: AsyncRead>(&self, mut from: Reader<T>) -> Result<(), WireError> {
         loop {
             let (message, _) = from.next().await?;
             let input = match message {
@@ -284,39 +212,46 @@ impl Network {
     }
 }
 
-type Accepted = tokio_rustls::server::TlsStream<TcpStream>;
-
-fn tune(socket: &TcpStream) {
-    let _ = socket.set_nodelay(true);
-    let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-    let _ = sockopt::set_tcp_user_timeout(socket, millis);
-    // A connection on which nothing is said has to show, too, that it still leads somewhere.
-    let _ = sockopt::set_socket_keepalive(socket, true);
-    let _ = sockopt::set_tcp_keepidle(socket, KEEPALIVE);
-    let _ = sockopt::set_tcp_keepintvl(socket, KEEPALIVE);
-    let _ = sockopt::set_tcp_keepcnt(socket, 3);
-}
-
-async fn pause() {
-    let ms = rand::Rng::random_range(&mut rand::rng(), PAUSE.0..PAUSE.1);
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+impl Network<Tls> {
+    /// Accepts the peer's connections. Never returns.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let permits = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+        let complaints = Arc::new(Mutex::new(Complaints::default()));
+        loop {
+            let (socket, from) = accept("the peer", || listener.accept()).await;
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                continue;
+            };
+            let (this, complaints) = (Arc::clone(&self), Arc::clone(&complaints));
+            tokio::spawn(async move {
+                let greeted = async { this.greet(this.dialler.accept(socket).await?).await };
+                let e = match tokio::time::timeout(HANDSHAKE, greeted).await {
+                    Ok(Ok((hello, from, to))) => {
+                        drop(permit);
+                        return this.serve(hello, from, to).await;
+                    }
+                    Ok(Err(e)) => e,
+                    Err(_) => Failed::Timeout,
+                };
+                complaints.lock().await.say("accepted", &from.to_string(), &e);
+            });
+        }
+    }
 }
 
 /// Says a thing once a minute, not at each attempt.
 #[derive(Debug, Default)]
 struct Complaints {
-    last: Option<(String, std::time::Instant)>,
+    last: Option<(String, Instant)>,
 }
 
 impl Complaints {
     fn say(&mut self, what: &str, peer: &str, e: &Failed) {
         let text = e.to_string();
-        let said = |(last, at): &(String, std::time::Instant)| {
-            *last == text && at.elapsed() < Duration::from_mins(1)
-        };
+        let said = |(last, at): &(String, Instant)| *last == text && at.elapsed() < Duration::from_mins(1);
         if !self.last.as_ref().is_some_and(said) {
             tracing::warn!(peer, "{what} connection: {text}");
-            self.last = Some((text, std::time::Instant::now()));
+            self.last = Some((text, Instant::now()));
         }
     }
 

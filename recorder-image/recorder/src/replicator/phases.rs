@@ -1,12 +1,14 @@
 //! When each phase of the last takeovers was, for people: wall-clock milliseconds since the Unix epoch.
 
 use crds::member::FailoverReport;
-use failover::Note;
+use failover::{Note, TakeReason};
 
 /// How many takeovers are remembered.
 const REMEMBERED: usize = 5;
 /// What did not come of an order within this time does not come of it any more, milliseconds: the peer did not hand over.
 const ORDER_HOLDS_MS: u64 = 30_000;
+/// Told of a Lease that nobody held, whoever ordered what.
+const NO_HOLDER: &str = TakeReason::NoHolder.as_str();
 
 /// What is known of a takeover before it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Phases {
     pending: Pending,
     /// What the next takeover was ordered for, and when. It is used up by it, or gone when nothing came of the order: it is not what a
     /// later takeover is for.
-    ordered: Option<(String, u64)>,
+    ordered: Option<(TakeReason, u64)>,
     /// What the Lease said of the one before.
     reason: Option<&'static str>,
 }
@@ -46,7 +48,7 @@ impl Phases {
     }
 
     /// A takeover was ordered, for this reason, and the order was accepted.
-    pub fn ordered(&mut self, reason: String, at: u64) {
+    pub fn ordered(&mut self, reason: TakeReason, at: u64) {
         self.ordered = Some((reason, at));
     }
 
@@ -64,7 +66,7 @@ impl Phases {
             Note::Read { held, released, .. } => {
                 self.pending.read = now;
                 self.reason = Some(match (held, released) {
-                    (false, _) => "NoHolder",
+                    (false, _) => NO_HOLDER,
                     (true, true) => "HandedOver",
                     (true, false) => "PeerSuspected",
                 });
@@ -82,16 +84,15 @@ impl Phases {
     fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>) {
         let ordered = self.ordered.take();
         let ordered = ordered.filter(|(_, since)| at.saturating_sub(*since) <= ORDER_HOLDS_MS);
-        // A Lease that nobody held is told so, whoever ordered what.
         let why = match (self.reason.take(), ordered) {
-            (Some("NoHolder"), _) => "NoHolder".to_owned(),
-            (_, Some((ordered, _))) => ordered,
-            (read, None) => read.unwrap_or_default().to_owned(),
+            (Some(NO_HOLDER), _) => NO_HOLDER,
+            (_, Some((ordered, _))) => ordered.as_str(),
+            (read, None) => read.unwrap_or_default(),
         };
         let pending = std::mem::take(&mut self.pending);
         self.done.push(FailoverReport {
             epoch,
-            why,
+            why: why.to_owned(),
             last_frame,
             last_heard: self.last_heard.filter(|_| pending.suspected.is_some()),
             suspected: pending.suspected,
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn an_order_that_came_to_nothing_is_no_reason_of_a_later_takeover() {
         let mut phases = Phases::default();
-        phases.ordered("NoHolder".into(), 0);
+        phases.ordered(TakeReason::NoHolder, 0);
         let read = Note::Read {
             epoch: Epoch(1),
             until: failover::BootTime(0),
@@ -191,15 +192,15 @@ mod tests {
         let served = |phases: &mut Phases, epoch, at| {
             phases.note(&Note::Serving { epoch: Epoch(epoch) }, at, None);
         };
-        phases.ordered("Switchover".into(), 1);
+        phases.ordered(TakeReason::Switchover, 1);
         served(&mut phases, 2, 2);
         served(&mut phases, 3, 3);
         // Accepted, and the peer did not hand over: later it dies.
-        phases.ordered("Switchover".into(), 4);
+        phases.ordered(TakeReason::Switchover, 4);
         phases.note(&Note::Suspected, 5, None);
         served(&mut phases, 4, 6);
         // The same, and later it hands over for a reason of its own.
-        phases.ordered("Failback".into(), 7);
+        phases.ordered(TakeReason::Failback, 7);
         served(&mut phases, 5, 8 + ORDER_HOLDS_MS);
         let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
         assert_eq!(why, ["Switchover", "", "", ""]);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
 use segment::reclaim::Pin;
@@ -43,7 +42,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
     mut to: Writer<T>,
     peer: String,
     hub: &Arc<Hub>,
-    keeper: &SyncSender<Work>,
+    keeper: &mpsc::Sender<Work>,
 ) -> Result<(), WireError> {
     send_inventory(&mut to, hub).await?;
     let held = read_inventory(&mut from).await?.held;
@@ -75,6 +74,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
         Err(WireError::Closed)
     };
     let outcome = tokio::select! {
+        biased;
         heard = hear(&mut from, keeper, &allowance) => heard,
         spoken = speaking => spoken,
     };
@@ -84,7 +84,7 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
 
 async fn hear<T: AsyncRead>(
     from: &mut Reader<T>,
-    keeper: &SyncSender<Work>,
+    keeper: &mpsc::Sender<Work>,
     allowance: &Allowance,
 ) -> Result<(), WireError> {
     loop {
@@ -109,14 +109,9 @@ fn is_page(pins: &[Pin]) -> bool {
 }
 
 /// The keeper's queue is bounded: a slow volume slows the peer down, through its credit.
-pub(super) async fn pass(keeper: &SyncSender<Work>, work: Work) -> Result<(), WireError> {
-    let keeper = keeper.clone();
-    let sent = tokio::task::spawn_blocking(move || keeper.send(work).is_ok()).await;
-    if sent.unwrap_or(false) {
-        Ok(())
-    } else {
-        Err(WireError::Unexpected("the keeper is gone"))
-    }
+async fn pass(keeper: &mpsc::Sender<Work>, work: Work) -> Result<(), WireError> {
+    let gone = |_| WireError::Unexpected("the keeper is gone");
+    keeper.send(work).await.map_err(gone)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use segment::hash::{chain_next, chain_start};
@@ -17,12 +17,13 @@ use segment::{Chain, SegmentId, StreamUid, Volume, fmp4};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::hub::{Hub, Known};
+use super::hub::{Change, Hub, Known};
 use super::pace::Pace;
 use super::pins::Telling;
 use crate::clock;
-use crate::clock::boottime_ns;
 use crate::wire::{INVENTORY_PAGE, Message, Reader, WireError, Writer};
 
 /// The most segments of an inventory: a year of minutes of fifty streams.
@@ -43,10 +44,6 @@ const BACKFILL_TURN: u64 = 256 << 10;
 const LIVE_CREDIT: i64 = 4 << 20;
 /// How often the receiver is told that it has all that is new, and the limit of backfill is looked at.
 const LEVEL_PERIOD: Duration = Duration::from_secs(1);
-
-fn now() -> Duration {
-    Duration::from_nanos(boottime_ns())
-}
 
 /// What a peer holds, and what it does not want.
 #[derive(Debug, Default)]
@@ -139,6 +136,8 @@ struct Sending<T> {
     to: Writer<T>,
     volume: Arc<Volume>,
     hub: Arc<Hub>,
+    /// The volume of the peer.
+    peer: Uuid,
     sent: BTreeMap<SegmentId, Progress>,
     declined: BTreeSet<SegmentId>,
     live: BTreeSet<SegmentId>,
@@ -152,13 +151,15 @@ struct Sending<T> {
     /// Payload bytes that were sent.
     bytes: u64,
     pace: Pace,
+    /// What the pace counts from.
+    began: Instant,
     /// Whether the receiver takes [`Message::Level`], and when it was said last.
     levels: bool,
-    levelled: Duration,
+    levelled: Option<Instant>,
     pins: Telling,
 }
 
-/// Serves one media connection until it ends. The peer was greeted.
+/// Serves one media connection until it ends. The peer was greeted; `peer` is its volume.
 ///
 /// # Errors
 /// Why it ended.
@@ -167,6 +168,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     mut to: Writer<T>,
     volume: Arc<Volume>,
     hub: Arc<Hub>,
+    peer: Uuid,
     acks: mpsc::Sender<(SegmentId, u64)>,
 ) -> Result<(), WireError> {
     let mut changes = hub.subscribe();
@@ -176,6 +178,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         to,
         volume,
         hub: Arc::clone(&hub),
+        peer,
         sent: BTreeMap::new(),
         declined: BTreeSet::new(),
         live: BTreeSet::new(),
@@ -185,8 +188,9 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         credit: 0,
         bytes: 0,
         pace: Pace::default(),
+        began: Instant::now(),
         levels: theirs.levels,
-        levelled: Duration::ZERO,
+        levelled: None,
         pins: Telling::to(theirs.pins, &theirs.held),
     };
     sending.compare(theirs);
@@ -213,12 +217,13 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             continue;
         }
         tokio::select! {
+            biased;
             more = heard.recv() => match more {
                 Some(more) => sending.hear(more),
                 None => break Err(WireError::Closed),
             },
-            id = changes.recv() => match id {
-                Ok(id) => sending.changed(id),
+            change = changes.recv() => match change {
+                Ok(change) => sending.changed(change),
                 Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected(FELL_BEHIND)),
                 Err(RecvError::Closed) => break Ok(()),
             },
@@ -233,12 +238,21 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
 }
 
 /// The next change, if there is one. Fails where changes were missed.
-fn next_change(changes: &mut broadcast::Receiver<SegmentId>) -> Result<Option<SegmentId>, WireError> {
+fn next_change(changes: &mut broadcast::Receiver<Change>) -> Result<Option<Change>, WireError> {
     match changes.try_recv() {
-        Ok(id) => Ok(Some(id)),
+        Ok(change) => Ok(Some(change)),
         Err(TryRecvError::Lagged(_)) => Err(WireError::Unexpected(FELL_BEHIND)),
         // A closed channel is seen when there is nothing else to do.
         Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
+    }
+}
+
+/// What of a change is news to the peer: what is written here. All else that grows here comes from it, but for the last that came from a
+/// volume that it had before.
+fn news(change: Change, here: Uuid, peer: Uuid) -> Option<SegmentId> {
+    match change {
+        Change::Here(id) => Some(id).filter(|id| id.store == here),
+        Change::Settled(id) => Some(id).filter(|id| id.store != peer),
     }
 }
 
@@ -287,6 +301,10 @@ async fn listen<T: AsyncRead>(
 }
 
 impl<T: AsyncWrite> Sending<T> {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// What the peer lacks.
     fn compare(&mut self, theirs: Inventory) {
         let ours = self.hub.inventory();
@@ -325,18 +343,16 @@ impl<T: AsyncWrite> Sending<T> {
     }
 
     /// Takes in what changed meanwhile.
-    fn take_changes(&mut self, changes: &mut broadcast::Receiver<SegmentId>) -> Result<(), WireError> {
-        while let Some(id) = next_change(changes)? {
-            self.changed(id);
+    fn take_changes(&mut self, changes: &mut broadcast::Receiver<Change>) -> Result<(), WireError> {
+        while let Some(change) = next_change(changes)? {
+            self.changed(change);
         }
         Ok(())
     }
 
-    /// Only what is written here is news to the peer: all else that grows here came from it.
-    fn changed(&mut self, id: SegmentId) {
-        if id.store == self.hub.store && !self.declined.contains(&id) {
-            self.live.insert(id);
-        }
+    fn changed(&mut self, change: Change) {
+        let news = news(change, self.hub.store, self.peer);
+        self.live.extend(news.filter(|id| !self.declined.contains(id)));
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -381,7 +397,7 @@ impl<T: AsyncWrite> Sending<T> {
     /// Whether there is something to send now: live media, or older media as far as the limit allows.
     fn may_send(&self) -> bool {
         let live = !self.live.is_empty() && self.credit > 0;
-        live || self.may_backfill() && self.pace.wait(now()).is_zero()
+        live || self.may_backfill() && self.pace.wait(self.now()).is_zero()
     }
 
     fn may_backfill(&self) -> bool {
@@ -390,17 +406,17 @@ impl<T: AsyncWrite> Sending<T> {
 
     /// For how long there is nothing to do, if nothing is heard.
     fn pause(&self) -> Duration {
-        let backfill = self.may_backfill().then(|| self.pace.wait(now()));
+        let backfill = self.may_backfill().then(|| self.pace.wait(self.now()));
         backfill.map_or(LEVEL_PERIOD, |wait| wait.min(LEVEL_PERIOD))
     }
 
     /// Once a second: puts the limit of this time of the day in force, and tells the receiver where it has all that is new.
     /// `settled` says that no change waits.
     async fn level(&mut self, settled: bool) -> Result<(), WireError> {
-        let now = now();
-        if now.saturating_sub(self.levelled) < LEVEL_PERIOD {
+        if self.levelled.is_some_and(|at| at.elapsed() < LEVEL_PERIOD) {
             return Ok(());
         }
+        let now = self.now();
         self.pace.set(self.hub.limit(clock::wall_s()), now);
         for page in self.pins.pages(&self.hub) {
             self.to.send(Message::Pinned(page)).await?;
@@ -408,7 +424,7 @@ impl<T: AsyncWrite> Sending<T> {
         if !self.live.is_empty() {
             return Ok(());
         }
-        self.levelled = now;
+        self.levelled = Some(Instant::now());
         if settled {
             // Nobody asks again how far those were sent.
             self.sent.retain(|_, progress| !progress.sealed);
@@ -432,7 +448,7 @@ impl<T: AsyncWrite> Sending<T> {
             if !self.advance(&id, self.pace.turn(BACKFILL_TURN)).await? {
                 self.backfill.push(id);
             }
-            self.pace.sent(self.bytes - before, now());
+            self.pace.sent(self.bytes - before, self.now());
         }
         Ok(())
     }

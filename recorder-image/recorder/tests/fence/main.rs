@@ -6,7 +6,6 @@
 mod media;
 
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Barrier, Mutex};
 
 use failover::{
@@ -20,6 +19,7 @@ use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Reply, Work};
 use segment::inventory::Held;
 use segment::{Catalogue, EpochSlots, Error, Role, SegmentFile, SegmentId, Volume};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 // ---- HDFS-7065: the check and the write of a fence were two steps, and a lower one undid a higher one.
@@ -130,7 +130,7 @@ const PROBE: usize = 1 << 20;
 struct Keeping {
     volume: Arc<Volume>,
     hub: Arc<Hub>,
-    work: SyncSender<Work>,
+    work: mpsc::Sender<Work>,
     told: mpsc::UnboundedReceiver<ToRecorder>,
 }
 
@@ -139,9 +139,12 @@ impl Keeping {
         let volume = Arc::new(Volume::open(dir, Role::Replicator).unwrap());
         let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
         let (tell, told) = mpsc::unbounded_channel();
-        let (work, inbox) = sync_channel(16);
+        let (work, inbox) = mpsc::channel(16);
         let keeper = Keeper::new(Arc::clone(&volume), Arc::clone(&hub), tell).unwrap();
-        std::thread::spawn(move || keeper.run(&inbox));
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(keeper.run(inbox));
+        });
         Self {
             volume,
             hub,
@@ -165,14 +168,14 @@ impl Keeping {
             held: vec![held],
             replies,
         };
-        self.work.send(connected).unwrap();
+        self.work.blocking_send(connected).unwrap();
         self.settle(id, &mut heard);
     }
 
     /// The keeper answers in order: the credit for a payload comes after all that was asked before.
     fn settle(&self, id: &SegmentId, heard: &mut mpsc::Receiver<Reply>) {
         self.work
-            .send(Work::Opened(id.clone(), vec![0; PROBE].into()))
+            .blocking_send(Work::Opened(id.clone(), vec![0; PROBE].into()))
             .unwrap();
         while !matches!(heard.blocking_recv(), Some(Reply::Credit(n)) if n >= PROBE as u64) {}
     }
@@ -201,7 +204,7 @@ fn recover_beside_a_late_append(fenced: bool) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
     let writing = Volume::open(dir.path(), Role::Recorder).unwrap();
     let mut keeping = Keeping::start(dir.path());
-    let mut late = file(&writing, 1);
+    let mut late = file(&writing, 1, 0);
     let id = late.header().id.clone();
     late.append(&[sample(0, true)], &[]).unwrap();
     let first = late.append(&[sample(1, false)], &[]).unwrap().end;
@@ -257,7 +260,7 @@ fn bookkeeper_lost_acknowledged_entry() {
 fn bookkeeper_a_closed_copy_takes_no_late_append() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let writing = Volume::open(theirs.path(), Role::Recorder).unwrap();
-    let mut live = file(&writing, 1);
+    let mut live = file(&writing, 1, 0);
     let id = live.header().id.clone();
     let head = live.read_at(0, live.head_len() as usize).unwrap();
     let mut keeping = Keeping::start(ours.path());
@@ -266,9 +269,12 @@ fn bookkeeper_a_closed_copy_takes_no_late_append() {
     let (peer, held) = ("front-0".to_owned(), Vec::new());
     keeping
         .work
-        .send(Work::Connected { peer, held, replies })
+        .blocking_send(Work::Connected { peer, held, replies })
         .unwrap();
-    keeping.work.send(Work::Opened(id.clone(), head)).unwrap();
+    keeping
+        .work
+        .blocking_send(Work::Opened(id.clone(), head))
+        .unwrap();
     let mut ends = Vec::new();
     let mut append = |live: &mut SegmentFile, n: u64| {
         let added = live.append(&[sample(n, n == 0)], &[]).unwrap();
@@ -278,10 +284,10 @@ fn bookkeeper_a_closed_copy_takes_no_late_append() {
         ends.push(added.end);
         Work::Append(id.clone(), added.fragment.offset, added.chain, bytes)
     };
-    keeping.work.send(append(&mut live, 0)).unwrap();
+    keeping.work.blocking_send(append(&mut live, 0)).unwrap();
     let late = append(&mut live, 1);
-    keeping.work.send(Work::Disconnected).unwrap();
-    keeping.work.send(late).unwrap();
+    keeping.work.blocking_send(Work::Disconnected).unwrap();
+    keeping.work.blocking_send(late).unwrap();
     // The keeper lets go of the connection when it is closed: what it acknowledged is all there is.
     let mut acknowledged = 0;
     while let Some(reply) = heard.blocking_recv() {

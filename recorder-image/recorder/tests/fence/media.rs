@@ -3,14 +3,14 @@
 use segment::{ClockSource, Header, Sample, SegmentFile, SegmentId, Track, Volume};
 use uuid::Uuid;
 
-/// A new segment of this volume, by this start of a recorder.
-pub fn file(volume: &Volume, incarnation: u64) -> SegmentFile {
+/// A new segment of this volume: which one of this start of a recorder.
+pub fn file(volume: &Volume, incarnation: u64, sequence: u64) -> SegmentFile {
     let id = SegmentId {
         stream: Uuid::from_u128(1),
         store: volume.store(),
         member: "front-0".into(),
         incarnation,
-        sequence: 0,
+        sequence,
     };
     let header = Header {
         id,
@@ -34,9 +34,9 @@ pub fn file(volume: &Volume, incarnation: u64) -> SegmentFile {
     SegmentFile::create(volume, header, &track).unwrap()
 }
 
-/// A frame of 1 to 9 KB.
+/// A frame of 0.2 to 2 KB.
 pub fn sample(n: u64, key: bool) -> Sample {
-    let len = 1000 + (n * 7919 % 8000) as usize;
+    let len = 200 + (n * 7919 % 1800) as usize;
     let mut data = (len as u32).to_be_bytes().to_vec();
     data.push(if key { 0x65 } else { 0x41 });
     data.extend((1..len).map(|i| ((i as u64 * (n + 3)) >> 3) as u8 | 4));

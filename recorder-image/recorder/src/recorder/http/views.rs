@@ -23,7 +23,7 @@ pub fn streams(shared: &Shared) -> serde_json::Value {
         let h = stream.health(now);
         json!({
             "name": h.name, "uid": h.uid, "configured": true,
-            "state": format!("{:?}", h.state).to_lowercase(),
+            "state": h.state.as_str(),
             "error": h.error.map(|e| json!({"code": e.code.as_str(), "message": e.message})),
             "lastFrame": h.last_frame_unix_ms.map(|ms| time(ms * 1000)),
             "fps": h.fps, "bitrate": h.bitrate, "writing": h.writing, "gaps": h.gaps,

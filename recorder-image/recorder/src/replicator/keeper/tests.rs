@@ -357,7 +357,7 @@ fn i10_segments_that_end_together_are_sealed_with_one_sync() {
     let syncs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&syncs);
     bed.volume
-        .observe(move || _ = counted.fetch_add(1, Ordering::Relaxed));
+        .observe(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
     for one in &made {
         bed.keeper.take(Work::Opened(one.id.clone(), one.head.clone()));
         (0..one.fragments.len()).for_each(|n| bed.keeper.take(one.append(n)));

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
-use std::sync::mpsc::sync_channel;
 
 use segment::{Role, SegmentId};
 use uuid::Uuid;
 
+use super::super::hub::Writer;
 use super::*;
 use crate::local::Disk;
 
@@ -43,7 +43,7 @@ async fn tickets_do_not_wait_until_the_volume_is_read_and_all_else_does() {
     let (volume, id, pipe) = slow_volume(&dir.path().join("media"));
     let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
     let (driver, mut told) = mpsc::channel(64);
-    let (keeper, _works) = sync_channel(1);
+    let (keeper, _works) = mpsc::channel(1);
     let link = Link {
         run: dir.path().to_owned(),
         volume,
@@ -73,15 +73,15 @@ async fn tickets_do_not_wait_until_the_volume_is_read_and_all_else_does() {
         assert_eq!(ticket, n);
     }
     assert_eq!(
-        hub.is_live_here(&id),
-        None,
+        hub.writer_of(&id),
+        Writer::Unknown,
         "the rest keeps its order behind the volume"
     );
     // The volume is read now.
     let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe));
     drop(timeout(SOON, opened).await.unwrap().unwrap().unwrap());
     timeout(SOON, async {
-        while hub.is_live_here(&id).is_none() {
+        while hub.writer_of(&id) == Writer::Unknown {
             tokio::task::yield_now().await;
         }
     })

@@ -8,6 +8,9 @@ use super::*;
 use crate::fixtures::{header, track};
 use crate::wire::halves;
 
+/// The volume of the peer.
+const PEER: Uuid = Uuid::from_u128(3);
+
 /// Boxes of 12 bytes each.
 fn boxes(kinds: &[&[u8; 4]]) -> Vec<u8> {
     let one = |kind: &&[u8; 4]| [&12u32.to_be_bytes()[..], &kind[..], &[0; 4]].concat();
@@ -87,7 +90,14 @@ impl Side {
         let (near, far) = tokio::io::duplex(1 << 16);
         let ((from, to), (mut theirs, mut ours)) = (halves(near), halves(far));
         let (acks, _acked) = mpsc::channel(8);
-        let serving = serve(from, to, Arc::clone(&self.volume), Arc::clone(&self.hub), acks);
+        let serving = serve(
+            from,
+            to,
+            Arc::clone(&self.volume),
+            Arc::clone(&self.hub),
+            PEER,
+            acks,
+        );
         let serving = tokio::spawn(serving);
         let nothing = Message::Inventory {
             held: Vec::new(),
@@ -160,11 +170,30 @@ async fn live_media_goes_first_and_then_what_is_lacking_the_newest_first() {
 #[test]
 fn a_change_that_was_missed_ends_the_connection() {
     let (tell, mut changes) = broadcast::channel(2);
-    tell.send(id(1)).unwrap();
-    assert_eq!(next_change(&mut changes).unwrap(), Some(id(1)));
+    tell.send(Change::Here(id(1))).unwrap();
+    assert_eq!(next_change(&mut changes).unwrap(), Some(Change::Here(id(1))));
     assert_eq!(next_change(&mut changes).unwrap(), None);
-    (2..5).for_each(|n| drop(tell.send(id(n))));
+    (2..5).for_each(|n| drop(tell.send(Change::Here(id(n)))));
     assert!(next_change(&mut changes).is_err());
+}
+
+/// The volume that the peer had before was lost while the last of it was on its way here: the new one has to get that, too.
+#[test]
+fn the_last_that_came_of_a_lost_volume_is_news_to_the_next_one() {
+    let (here, lost) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let of = |store| SegmentId { store, ..id(1) };
+    let table = [
+        (Change::Here(of(here)), true),
+        (Change::Here(of(PEER)), false),
+        (Change::Here(of(lost)), false),
+        (Change::Settled(of(PEER)), false),
+        (Change::Settled(of(lost)), true),
+        // A tail of this volume's own that was fetched.
+        (Change::Settled(of(here)), true),
+    ];
+    for (change, is_news) in table {
+        assert_eq!(news(change.clone(), here, PEER).is_some(), is_news, "{change:?}");
+    }
 }
 
 #[tokio::test]

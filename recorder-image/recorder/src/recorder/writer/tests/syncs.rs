@@ -28,7 +28,7 @@ impl Many {
         });
         let synced = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&synced);
-        bed.shared.volume.observe(move || {
+        bed.shared.volume.observe(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
         let cameras = named.iter().map(|(_, uid)| Camera::new(bed.stream(*uid), fine()));

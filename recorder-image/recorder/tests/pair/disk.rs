@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::Rng;
@@ -18,22 +18,22 @@ pub struct File {
 }
 
 /// The files of a folder, by their names in it.
-pub type Files = BTreeMap<PathBuf, File>;
+pub type Files = BTreeMap<String, File>;
 
 /// All files below `root`, as they were at one moment: a file that has another name meanwhile would be in none of two looks. What did
 /// not change since `before` is not read again.
 pub fn read(root: &Path, before: &Files) -> Files {
     let mut names = names(root);
     loop {
-        let read = |path: &PathBuf| {
-            let name = path.strip_prefix(root).ok()?;
-            let stamp = stamp(path)?;
+        let read = |name: &String| {
+            let path = root.join(name);
+            let stamp = stamp(&path)?;
             let same = before.get(name).filter(|file| file.stamp == stamp);
             let bytes = match same {
                 Some(file) => Arc::clone(&file.bytes),
                 None => Arc::new(fs::read(path).ok()?),
             };
-            Some((name.to_owned(), File { stamp, bytes }))
+            Some((name.clone(), File { stamp, bytes }))
         };
         let files: Files = names.iter().filter_map(read).collect();
         let now = self::names(root);
@@ -44,20 +44,29 @@ pub fn read(root: &Path, before: &Files) -> Files {
     }
 }
 
+/// One file below `root`, and its name there.
+pub fn read_one(root: &Path, path: &Path) -> Option<(String, File)> {
+    let (stamp, bytes) = (stamp(path)?, Arc::new(fs::read(path).ok()?));
+    Some((
+        path.strip_prefix(root).ok()?.to_str()?.to_owned(),
+        File { stamp, bytes },
+    ))
+}
+
 fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let about = fs::metadata(path).ok()?;
     Some((about.ino(), about.len(), about.ctime(), about.ctime_nsec()))
 }
 
-fn names(root: &Path) -> BTreeSet<PathBuf> {
-    let (mut names, mut folders) = (BTreeSet::new(), vec![root.to_owned()]);
+fn names(root: &Path) -> BTreeSet<String> {
+    let (mut names, mut folders) = (BTreeSet::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
+        for entry in fs::read_dir(root.join(&folder)).into_iter().flatten().flatten() {
+            let name = folder.clone() + entry.file_name().to_str().unwrap();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
+                folders.push(name + "/");
             } else {
-                names.insert(path);
+                names.insert(name);
             }
         }
     }
@@ -73,15 +82,18 @@ pub fn cut(durable: &Files, written: &Files, to: &Path, rng: &mut Rng) {
     }
 }
 
-fn after(durable: &Files, written: &Files, rng: &mut Rng) -> BTreeMap<PathBuf, Vec<u8>> {
+fn after(durable: &Files, written: &Files, rng: &mut Rng) -> BTreeMap<String, Vec<u8>> {
     let synced = durable
         .iter()
         .map(|(name, file)| (name.clone(), file.bytes.to_vec()));
-    let mut left: BTreeMap<PathBuf, Vec<u8>> = synced.collect();
+    let mut left: BTreeMap<String, Vec<u8>> = synced.collect();
     for (name, File { bytes, .. }) in written {
         match durable.get(name).map(|file| &*file.bytes) {
             Some(old) if bytes.starts_with(old) => {
                 left.insert(name.clone(), [&old[..], &torn(&bytes[old.len()..], rng)].concat());
+            }
+            Some(old) if old.len() == bytes.len() => {
+                left.insert(name.clone(), overwritten(old, bytes, rng));
             }
             Some(_) => {}
             None => appear(&mut left, name, bytes, rng),
@@ -91,10 +103,10 @@ fn after(durable: &Files, written: &Files, rng: &mut Rng) -> BTreeMap<PathBuf, V
 }
 
 /// A name that was not durable: a file that was renamed, or that is new.
-fn appear(left: &mut BTreeMap<PathBuf, Vec<u8>>, name: &Path, bytes: &[u8], rng: &mut Rng) {
-    let before = name.with_extension("open");
-    let renamed = name.extension().is_some_and(|e| e == "mp4");
-    let is_aside = name.extension().is_some_and(|e| e == "damaged");
+fn appear(left: &mut BTreeMap<String, Vec<u8>>, name: &str, bytes: &[u8], rng: &mut Rng) {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    let before = format!("{stem}.open");
+    let (renamed, is_aside) = (ending == "mp4", ending == "damaged");
     match rng.below(2) {
         0 => {}
         _ if is_aside => {
@@ -114,6 +126,15 @@ fn appear(left: &mut BTreeMap<PathBuf, Vec<u8>>, name: &Path, bytes: &[u8], rng:
             left.insert(name.to_owned(), bytes[..part].to_vec());
         }
     }
+}
+
+/// Written in place: each block is the old one or the new one.
+fn overwritten(old: &[u8], new: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let blocks = old.chunks(512).zip(new.chunks(512));
+    blocks
+        .flat_map(|(old, new)| if rng.below(2) == 0 { old } else { new })
+        .copied()
+        .collect()
 }
 
 /// A part of it, perhaps with a block that never reached the disk.

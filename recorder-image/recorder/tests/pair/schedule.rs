@@ -1,0 +1,446 @@
+//! One schedule: what goes wrong when, and what has to hold at each moment.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use failover::{Epoch, Event, Settings};
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::Api;
+use crate::machine::{Clock, Disk, Now};
+use crate::recorder_stand_in::{Inventory, Recorder, chain_at, sealed_hash};
+use crate::replicator::{self, Link, Place};
+use crate::{Account, MS, Promised, Rng, name};
+
+const SECOND: u64 = 1000 * MS;
+/// For how long things go wrong.
+const TROUBLE: u64 = 6 * SECOND;
+/// How long after that everything is well again at the latest: after the longest leash, and what came before it.
+const HEALED: u64 = TROUBLE + 45 * SECOND;
+/// A connection whose bytes were lost ends within so long.
+const USER_TIMEOUT: u64 = 3 * SECOND;
+
+/// A machine as the schedule sees it.
+struct Machine {
+    disk: Arc<Mutex<Disk>>,
+    clock: Arc<Mutex<Clock>>,
+    door: Arc<Mutex<Option<Link>>>,
+    recorder: Option<Recorder>,
+    starts: u64,
+    /// The highest epoch that it acted on.
+    acted: u64,
+    /// When what is down comes back.
+    recorder_back: Option<u64>,
+    replicator_back: Option<u64>,
+}
+
+impl Machine {
+    fn is_off(&self) -> bool {
+        self.disk.lock().unwrap().is_off()
+    }
+
+    fn clock(&self) -> Clock {
+        *self.clock.lock().unwrap()
+    }
+}
+
+/// What is wrong with the link between the two, until when; and when the connections that lost bytes end.
+#[derive(Default)]
+struct Between {
+    cut_until: Option<u64>,
+    held_until: Option<u64>,
+    break_at: Option<u64>,
+}
+
+/// Where two inventories are unlike, for people.
+fn difference(held: &[Option<Inventory>; 2]) -> String {
+    let [Some(a), Some(b)] = held else {
+        return "one of them is not there".into();
+    };
+    let ids: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+    let unlike = ids.into_iter().filter(|id| a.get(id) != b.get(id));
+    let lines = unlike.map(|id| format!("{id} is {:?} and {:?}", a.get(id), b.get(id)));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// See the module.
+pub struct Schedule {
+    sim: turmoil::Sim<'static>,
+    now: Now,
+    rng: Rng,
+    machines: [Machine; 2],
+    api: Arc<Mutex<Api>>,
+    connections: Arc<Mutex<CancellationToken>>,
+    between: Between,
+    next_fault: u64,
+    promised: Promised,
+    account: Account,
+    /// Who acted on the highest epoch so far.
+    acted: Option<(u64, usize)>,
+    lost_volume: bool,
+}
+
+impl Schedule {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(rng.below(u64::MAX))
+            .tick_duration(Duration::from_millis(1))
+            .min_message_latency(Duration::ZERO)
+            .max_message_latency(Duration::from_millis([1, 5, 20, 60][rng.below(4) as usize]))
+            .simulation_duration(Duration::from_hours(1))
+            .build();
+        let now = Now::default();
+        let api = Arc::new(Mutex::new(Api::new(rng.fork())));
+        let connections = Arc::<Mutex<CancellationToken>>::default();
+        let rates = [[1000, 1200], [1200, 1000], [1000, 1000]][rng.below(3) as usize];
+        let machines = [0, 1].map(|index| {
+            let clock = Clock {
+                rate: rates[index],
+                offset: rng.below(1000) * SECOND,
+                booted: 0,
+            };
+            let place = Place {
+                index,
+                now: Arc::clone(&now),
+                disk: Arc::new(Mutex::new(Disk::new(index as u128 + 1))),
+                clock: Arc::new(Mutex::new(clock)),
+                api: Arc::clone(&api),
+                connections: Arc::clone(&connections),
+                rng: Arc::new(Mutex::new(rng.fork())),
+                settings: Settings::default(),
+                door: Arc::default(),
+                starts: Arc::default(),
+            };
+            let machine = Machine {
+                disk: Arc::clone(&place.disk),
+                clock: Arc::clone(&place.clock),
+                door: Arc::clone(&place.door),
+                recorder: None,
+                starts: 0,
+                acted: 0,
+                recorder_back: Some(0),
+                replicator_back: None,
+            };
+            sim.host(name(index), move || replicator::run(place.clone()));
+            machine
+        });
+        let next_fault = (500 + rng.below(2500)) * MS;
+        Self {
+            sim,
+            now,
+            rng,
+            machines,
+            api,
+            connections,
+            between: Between::default(),
+            next_fault,
+            promised: Promised::default(),
+            account: Account::default(),
+            acted: None,
+            lost_volume: false,
+        }
+    }
+
+    pub fn run(mut self) -> Result<Account, String> {
+        loop {
+            self.sim.step().map_err(|e| e.to_string())?;
+            let now = self.sim.elapsed().as_nanos() as u64;
+            self.now.store(now, Ordering::SeqCst);
+            self.api.lock().unwrap().turn(now);
+            self.recover(now);
+            for i in [0, 1] {
+                self.record(i, now);
+            }
+            self.check(now)?;
+            for i in [0, 1] {
+                if self.machines[i].is_off() {
+                    let down = (50 + self.rng.below(2000)) * MS;
+                    self.power_cut(i, now, down)?;
+                }
+            }
+            if now < TROUBLE {
+                if now >= self.next_fault {
+                    self.next_fault = now + (20 + self.rng.below(1200)) * MS;
+                    self.account.faults += 1;
+                    self.fault(now)?;
+                }
+            } else if self.is_well(now)? {
+                break;
+            }
+        }
+        for i in [0, 1] {
+            self.check_disk(i)?;
+        }
+        self.account.acknowledged = self.promised.acknowledged;
+        self.account.sealed = self.promised.sealed.iter().map(|s| s.len() as u64).sum();
+        self.account.simulated_ms = self.now.load(Ordering::SeqCst) / MS;
+        Ok(self.account)
+    }
+
+    /// What the recorder of a machine does. Where the power goes with a sync of its own, it ends there.
+    fn record(&mut self, i: usize, now: u64) {
+        let machine = &mut self.machines[i];
+        let Some(recorder) = &mut machine.recorder else {
+            return;
+        };
+        if let Some(link) = machine.door.lock().unwrap().take() {
+            recorder.connect(link);
+        }
+        let turn = || recorder.turn(now, &mut self.rng, &mut self.promised);
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn)).is_err() && !machine.is_off() {
+            self.promised.wrong = Some("a panic of a recorder, see above".into());
+        }
+    }
+
+    /// What was down comes back, and what was wrong ends.
+    fn recover(&mut self, now: u64) {
+        let due = |at: &mut Option<u64>| at.take_if(|at| *at <= now).is_some();
+        for (i, machine) in self.machines.iter_mut().enumerate() {
+            if due(&mut machine.replicator_back) {
+                self.sim.bounce(name(i));
+            }
+            if due(&mut machine.recorder_back) {
+                machine.starts += 1;
+                let disk = machine.disk.lock().unwrap();
+                machine.recorder = Some(Recorder::new(i, &disk, machine.starts));
+            }
+        }
+        let healed = due(&mut self.between.cut_until);
+        if healed {
+            self.sim.repair(name(0), name(1));
+        }
+        if due(&mut self.between.held_until) {
+            self.sim.release(name(0), name(1));
+        }
+        // What was lost is not sent again here, so a connection that lost something ends when the link is whole again at the latest.
+        if due(&mut self.between.break_at) || healed {
+            self.between.break_at = None;
+            std::mem::take(&mut *self.connections.lock().unwrap()).cancel();
+        }
+    }
+
+    /// I5 and I6 at this moment of true time.
+    fn check(&mut self, now: u64) -> Result<(), String> {
+        if let Some(wrong) = self.promised.wrong.take() {
+            return Err(wrong);
+        }
+        let holds = |machine: &Machine| machine.recorder.as_ref()?.holds(machine.clock(), now);
+        let held = [holds(&self.machines[0]), holds(&self.machines[1])];
+        if let [Some(a), Some(b)] = held {
+            return Err(format!(
+                "I6: both hold authority at {} ms: epochs {a} and {b}",
+                now / MS
+            ));
+        }
+        for (i, epoch) in held.into_iter().enumerate().filter_map(|(i, e)| Some((i, e?))) {
+            if self
+                .acted
+                .is_some_and(|(highest, who)| epoch < highest || epoch == highest && who != i)
+            {
+                return Err(format!("I5: {i} acts on epoch {epoch} after {:?}", self.acted));
+            }
+            if self.acted != Some((epoch, i)) {
+                self.account.takeovers += 1;
+            }
+            self.acted = Some((epoch, i));
+            self.machines[i].acted = epoch;
+        }
+        Ok(())
+    }
+
+    fn check_disk(&self, i: usize) -> Result<(), String> {
+        let machine = &self.machines[i];
+        let disk = machine.disk.lock().unwrap();
+        for (id, end) in &self.promised.held[i] {
+            let chain = chain_at(&disk, id, *end);
+            if chain.is_none() || chain != self.promised.chains.get(&(id.clone(), *end)).copied() {
+                return Err(format!(
+                    "I10: {i} promised {end} bytes of {id}, which are not there"
+                ));
+            }
+        }
+        for (id, hash) in &self.promised.sealed[i] {
+            if sealed_hash(&disk, id) != Some(*hash) {
+                return Err(format!("I2: sealed {id} on {i} is not what it was"));
+            }
+        }
+        let epoch = disk.epoch();
+        if epoch < machine.acted {
+            return Err(format!(
+                "I5: {i} acted on epoch {} and has {epoch} on its volume",
+                machine.acted
+            ));
+        }
+        Ok(())
+    }
+
+    fn power_cut(&mut self, i: usize, now: u64, down: u64) -> Result<(), String> {
+        self.account.power_cuts += 1;
+        tracing::debug!(at = now / MS, i, down = down / MS, "no power");
+        // A machine without power says nothing more.
+        self.cut(now, down, None);
+        self.sim.crash(name(i));
+        let machine = &mut self.machines[i];
+        machine.door.lock().unwrap().take();
+        machine.recorder = None;
+        let left = machine.disk.lock().unwrap().after_power_cut(&mut self.rng);
+        *machine.disk.lock().unwrap() = left;
+        machine.clock.lock().unwrap().boot(now + down);
+        machine.replicator_back = Some(now + down);
+        machine.recorder_back = Some(now + down + self.rng.below(300) * MS);
+        self.check_disk(i)
+    }
+
+    /// The volume is lost with all that was on it: another one, empty, is there when the power comes back.
+    fn lose_volume(&mut self, i: usize) {
+        self.lost_volume = true;
+        // What it had acknowledged is not heard from now on.
+        if let Some(link) = self.machines[1 - i].door.lock().unwrap().as_mut() {
+            link.forget_acks();
+        }
+        if let Some(recorder) = &mut self.machines[1 - i].recorder {
+            recorder.forget_acks();
+        }
+        *self.machines[i].disk.lock().unwrap() = Disk::new(3);
+        self.machines[i].acted = 0;
+        self.promised.held[i].clear();
+        self.promised.sealed[i].clear();
+    }
+
+    /// Cuts the link, in one direction or in both.
+    fn cut(&mut self, now: u64, span: u64, from: Option<usize>) {
+        match from {
+            Some(from) => self.sim.partition_oneway(name(from), name(1 - from)),
+            None => self.sim.partition(name(0), name(1)),
+        }
+        let until = self.between.cut_until.unwrap_or(0).max(now + span);
+        self.between.cut_until = Some(until);
+        self.between
+            .break_at
+            .get_or_insert(now + self.rng.below(USER_TIMEOUT));
+    }
+
+    fn fault(&mut self, now: u64) -> Result<(), String> {
+        let i = self.rng.below(2) as usize;
+        let span = match self.rng.below(3) {
+            0 => self.rng.below(200) * MS,
+            1 => self.rng.below(1500) * MS,
+            _ => self.rng.below(4000) * MS,
+        };
+        let kind = self.rng.below(18);
+        tracing::debug!(at = now / MS, kind, i, span = span / MS, "fault");
+        match kind {
+            0 => self.cut(now, span, None),
+            1 => self.cut(now, span, Some(i)),
+            2 if self.between.cut_until.is_none() => {
+                self.sim.hold(name(0), name(1));
+                self.between.held_until = Some(now + span.min(2 * SECOND));
+            }
+            3 => self.api.lock().unwrap().trouble[i].requests_lost = now + span,
+            4 => self.api.lock().unwrap().trouble[i].answers_lost = now + span,
+            5 => self.api.lock().unwrap().trouble[i].slow = now + span,
+            6 => self
+                .api
+                .lock()
+                .unwrap()
+                .trouble
+                .iter_mut()
+                .for_each(|t| t.requests_lost = now + span),
+            7 => return self.power_cut(i, now, span),
+            8 | 9 => {
+                let (syncs, counts) = (self.rng.below(12), self.rng.below(2) == 0);
+                self.machines[i]
+                    .disk
+                    .lock()
+                    .unwrap()
+                    .cut_after(Some(syncs), counts);
+            }
+            13 => {
+                let counts = self.rng.below(2) == 0;
+                self.machines[i].disk.lock().unwrap().cut_after(None, counts);
+            }
+            14 => {
+                self.kill_replicator(i, now + span);
+                self.kill_recorder(i, now + span);
+            }
+            15 if !self.lost_volume => {
+                self.power_cut(i, now, span)?;
+                self.lose_volume(i);
+            }
+            10 => self.kill_recorder(i, now + span),
+            11 => self.kill_replicator(i, now + span),
+            12 => {
+                if let Some(recorder) = &mut self.machines[i].recorder {
+                    recorder.hung_until = now + span;
+                }
+            }
+            _ if self.rng.below(4) == 0 => self.api.lock().unwrap().delete(),
+            _ => self.switch_over(),
+        }
+        Ok(())
+    }
+
+    fn kill_recorder(&mut self, i: usize, back: u64) {
+        let machine = &mut self.machines[i];
+        if let Some(recorder) = machine.recorder.take() {
+            *machine.door.lock().unwrap() = recorder.end();
+            machine.recorder_back = Some(back);
+        }
+    }
+
+    fn kill_replicator(&mut self, i: usize, back: u64) {
+        let machine = &mut self.machines[i];
+        if machine.replicator_back.is_none() {
+            self.sim.crash(name(i));
+            machine.door.lock().unwrap().take();
+            if let Some(recorder) = &mut machine.recorder {
+                recorder.unlink();
+            }
+            machine.replicator_back = Some(back);
+        }
+    }
+
+    fn switch_over(&mut self) {
+        if let Some((epoch, i)) = self.acted
+            && let Some(recorder) = &self.machines[i].recorder
+        {
+            recorder.order(Event::SwitchoverOrder { epoch: Epoch(epoch) });
+        }
+    }
+
+    /// Nothing goes wrong any more: whether somebody holds authority, and both hold the same.
+    fn is_well(&mut self, now: u64) -> Result<bool, String> {
+        if !now.is_multiple_of(20 * MS) {
+            return Ok(false);
+        }
+        for machine in &mut self.machines {
+            if let Some(recorder) = machine.recorder.as_mut().filter(|recorder| !recorder.quiet) {
+                recorder.quiet = true;
+                let sync = || recorder.sync(&mut self.promised);
+                // It may be the sync with which the power goes.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sync));
+            }
+        }
+        let [a, b] = &self.machines;
+        let held = [a, b].map(|machine| machine.recorder.as_ref().and_then(Recorder::held));
+        let holds = [a, b].iter().any(|m| {
+            m.recorder
+                .as_ref()
+                .is_some_and(|r| r.holds(m.clock(), now).is_some())
+        });
+        // Where neither the holder nor the follower that the Lease names has its volume, it takes an operator, who is not here.
+        let holds = holds || self.lost_volume;
+        let same = held[0].is_some() && held[0] == held[1];
+        if now > HEALED {
+            return Err(match (same, holds) {
+                (false, _) => format!("I1: the two do not come to hold the same: {}", difference(&held)),
+                (true, false) => "nobody holds authority".into(),
+                (true, true) => return Ok(true),
+            });
+        }
+        Ok(same && holds)
+    }
+}

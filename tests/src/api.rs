@@ -151,6 +151,22 @@ impl MemberApi {
         self.listed(stream, &format!("from={from_ms}&to={to_ms}")).await
     }
 
+    /// What this member recorded by itself of the time between two moments and still has: bytes, by stream and segment.
+    pub async fn written_between(
+        &self,
+        streams: &[String],
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Result<BTreeMap<(String, String), u64>> {
+        let mut found = BTreeMap::new();
+        for stream in streams {
+            let all = self.segments_between(stream, from_ms, to_ms).await?;
+            let own = all.into_iter().filter(|segment| segment.origin == "live");
+            found.extend(own.map(|segment| ((stream.clone(), segment.id), segment.length)));
+        }
+        Ok(found)
+    }
+
     async fn listed(&self, stream: &str, query: &str) -> Result<Vec<Segment>> {
         let url = self.base.join(&format!("v1/streams/{stream}/segments?{query}"))?;
         let answer: Value = self.source.json(&url).await?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod adoption;
+mod alarms;
 mod api_gone;
 mod bad_input;
 mod cameras;

@@ -121,25 +121,14 @@ struct Apart {
 }
 
 impl Apart {
-    /// What a member recorded of it by itself and still has, and how many bytes that is.
-    async fn written_by(&self, scene: &Scene, member: &MemberView) -> Result<BTreeMap<String, u64>> {
-        let mut found = BTreeMap::new();
-        for stream in scene.streams() {
-            let all = member
-                .api
-                .segments_between(&stream, self.from_ms, self.to_ms)
-                .await?;
-            let own = all.into_iter().filter(|segment| segment.origin == "live");
-            found.extend(own.map(|segment| (format!("{stream}/{}", segment.id), segment.length)));
-        }
-        Ok(found)
-    }
-
     /// Waits until little more than one copy is left of what both wrote, and both say how much they let go of.
     async fn is_reclaimed(&self, scene: &Scene, members: &[MemberView; 2]) -> Result<()> {
-        let mut written = BTreeMap::new();
+        let (mut written, streams) = (BTreeMap::new(), scene.streams());
         for member in members {
-            let own = self.written_by(scene, member).await?;
+            let own = member
+                .api
+                .written_between(&streams, self.from_ms, self.to_ms)
+                .await?;
             ensure!(own.len() >= 2 * STREAMS, "{} wrote {own:?}", member.name);
             written.extend(own);
         }
@@ -150,7 +139,8 @@ impl Apart {
         let left = until("duplicates are reclaimed", RECLAIMED, async || {
             let mut left = BTreeMap::new();
             for member in members {
-                left.extend(self.written_by(scene, member).await?);
+                let own = member.api.written_between(&streams, self.from_ms, self.to_ms);
+                left.extend(own.await?);
             }
             let bytes = left.values().sum::<u64>();
             ensure!(bytes * 10 <= all * 6, "{bytes} of {all} bytes are left");

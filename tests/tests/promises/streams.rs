@@ -1,8 +1,9 @@
 //! A stream fails alone: it moves to the member that receives it well, the others see nothing, and it returns by policy.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use crds::member::StreamState;
 use crds::pair::MovedStream;
 use e2e::cameras::{Cameras, Kind, Options};
 use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, PairSpec, RETURN, Scene};
@@ -17,6 +18,8 @@ const BAD: usize = 1;
 const PROMISE: Duration = Duration::from_secs(2);
 /// Until a stream that nobody receives has a gap: the watchdog of two seconds, and a look.
 const KNOWN: Duration = Duration::from_secs(5);
+/// For how long a stream that is to hold is watched: more than twice what another one stays.
+const HOLDS: Duration = Duration::from_secs(12);
 /// Frames of two groups of pictures.
 const TWO_GROUPS: u64 = 52;
 
@@ -99,6 +102,57 @@ async fn a_stream_that_its_owner_does_not_receive_moves_alone_and_returns() {
     let disturbed = arrived[0].ensure_undisturbed(camera).is_err();
     assert!(disturbed, "its link was cut indeed");
     arrived[1].ensure_undisturbed(camera).unwrap();
+}
+
+/// Waits until a member receives a stream.
+async fn receives(scene: &Scene, member: &MemberView, stream: &str) -> Result<()> {
+    until("the stream is received again", RETURN, async || {
+        let view = scene.pair.view(&member.name).await?;
+        let report = view.report.context("it does not answer")?;
+        let told = report.streams.iter().find(|told| told.name == stream);
+        let state = told.context("it does not know the stream")?.state;
+        ensure!(state == StreamState::Receiving, "{state:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_that_is_to_hold_stays_until_the_other_member_fails_at_it() {
+    let scene = Scene::with(Options::test_bed(STREAMS), |spec| {
+        let streams = serde_json::json!({"failback": "Hold", "failbackAfter": "5s"});
+        spec.other["failover"] = serde_json::json!({"streams": streams});
+    })
+    .await
+    .unwrap();
+    let before = scene.record(Duration::from_secs(6)).await.unwrap();
+    let [primary, standby] = [&before.primary, &before.standby];
+    let bad = scene.watched[BAD].stream.clone();
+    let link = format!("camera:{}", scene.watched[BAD].camera);
+    scene.bed.cut(&primary.node, &link).await.unwrap();
+    ensure_moved(&scene, &before, &bad, "Silent").await.unwrap();
+    scene.bed.mend_link(&primary.node, &link).await.unwrap();
+    receives(&scene, primary, &bad).await.unwrap();
+    let well = Instant::now();
+    while well.elapsed() < HOLDS {
+        let streams = scene.pair.status().await.unwrap().streams.unwrap();
+        assert_eq!(streams.away, 1, "it returned after {:?}", well.elapsed());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let fault = scene.bed.cut(&standby.node, &link).await.unwrap();
+    none_is_away(&scene, KNOWN).await.unwrap();
+    println!(
+        "the stream returned {} ms after the other one failed",
+        now_ms() - fault.at_ms()
+    );
+    scene.bed.mend_link(&standby.node, &link).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority moved");
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    events(&scene, &bad).await.unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 }
 
 /// A pair of which each member has a medium of its own of the camera that fails, so that one of them alone can get it badly.

@@ -16,7 +16,7 @@ use crate::{Account, MS, Promised, Rng, name};
 
 const SECOND: u64 = 1000 * MS;
 /// For how long things go wrong.
-const TROUBLE: u64 = 6 * SECOND;
+const TROUBLE: u64 = 5 * SECOND;
 /// How long after that everything is well again at the latest: after the longest leash, and what came before it.
 const HEALED: u64 = TROUBLE + 45 * SECOND;
 /// A connection whose bytes were lost ends within so long.
@@ -87,7 +87,7 @@ impl Schedule {
         let mut rng = Rng(seed);
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.below(u64::MAX))
-            .tick_duration(Duration::from_millis(1))
+            .tick_duration(Duration::from_millis(2))
             .min_message_latency(Duration::ZERO)
             .max_message_latency(Duration::from_millis([1, 5, 20, 60][rng.below(4) as usize]))
             .simulation_duration(Duration::from_hours(1))
@@ -127,7 +127,7 @@ impl Schedule {
             sim.host(name(index), move || replicator::run(place.clone()));
             machine
         });
-        let next_fault = (500 + rng.below(2500)) * MS;
+        let next_fault = (300 + rng.below(1700)) * MS;
         Self {
             sim,
             now,
@@ -163,7 +163,7 @@ impl Schedule {
             }
             if now < TROUBLE {
                 if now >= self.next_fault {
-                    self.next_fault = now + (20 + self.rng.below(1200)) * MS;
+                    self.next_fault = now + (20 + self.rng.below(1000)) * MS;
                     self.account.faults += 1;
                     self.fault(now)?;
                 }

@@ -1,0 +1,95 @@
+//! False alarms are free: a standby that suspects a primary which only stood still for a moment records at once, and stops. Authority stays
+//! where it is, and what both wrote then is reclaimed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use crds::names;
+use e2e::cluster::{MemberView, RETURN, Scene};
+use e2e::wait::{now_ms, until};
+
+use crate::STREAMS;
+
+/// So many alarms.
+const ALARMS: usize = 10;
+/// For how long the primary's replicator stands still: twice what makes it suspect.
+const STILL: Duration = Duration::from_millis(300);
+/// Who stands still for longer, because the machine is busy, may lose authority rightly.
+const TOO_LONG: Duration = Duration::from_millis(500);
+/// Attempts at an alarm that is none too long.
+const ATTEMPTS: usize = 5 * ALARMS;
+/// Until what both wrote is there once.
+const RECLAIMED: Duration = Duration::from_mins(3);
+
+/// The replicator of a member stands still for a moment. Returns for how long, at most.
+async fn stand_still(scene: &Scene, member: &MemberView) -> Result<Duration> {
+    let (began, replicator) = (Instant::now(), names::CONTAINER_REPLICATOR);
+    scene.bed.freeze_container(member.pod(), replicator).await?;
+    tokio::time::sleep(STILL).await;
+    scene.bed.thaw_container(member.pod(), replicator).await?;
+    Ok(began.elapsed())
+}
+
+/// Waits until the standby writes nothing again.
+async fn at_rest(scene: &Scene) -> Result<[MemberView; 2]> {
+    until("the standby writes nothing", RETURN, async || {
+        let [primary, standby] = scene.settled(RETURN).await?;
+        let told = standby.report.as_ref().context("no report of the standby")?;
+        let writes = told.streams.iter().filter(|stream| stream.writing).count();
+        ensure!(writes == 0, "{} writes {writes} streams", standby.name);
+        Ok(Some([primary, standby]))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn false_alarms_cost_no_frame_move_no_authority_and_leave_nothing_twice() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let ([mut primary, mut standby], mut epoch) = (at_rest(&scene).await.unwrap(), before.epoch);
+    let (mut alarms, mut from_ms) = (0, now_ms());
+    for _ in 0..ATTEMPTS {
+        let still = stand_still(&scene, &primary).await.unwrap();
+        let now = scene.pair.epoch().await.unwrap();
+        [primary, standby] = at_rest(&scene).await.unwrap();
+        if still > TOO_LONG {
+            (alarms, epoch, from_ms) = (0, scene.pair.epoch().await.unwrap(), now_ms());
+            continue;
+        }
+        assert_eq!(
+            now, epoch,
+            "authority moved though nobody was silent for {still:?}"
+        );
+        alarms += 1;
+        if alarms == ALARMS {
+            break;
+        }
+    }
+    assert_eq!(alarms, ALARMS, "the machine is too busy for alarms of {STILL:?}");
+    assert_eq!(scene.pair.epoch().await.unwrap(), epoch);
+
+    let (to_ms, streams) = (now_ms(), scene.streams());
+    let doubled = || standby.api.written_between(&streams, from_ms, to_ms);
+    let written = doubled().await.unwrap();
+    println!(
+        "  {} segments, {} bytes, were written twice in {alarms} alarms",
+        written.len(),
+        written.values().sum::<u64>()
+    );
+    assert!(written.len() >= ALARMS, "the standby did not record: {written:?}");
+    for member in [&primary, &standby] {
+        scene.settle_after(member, 2).await.unwrap();
+    }
+    until("what is twice is reclaimed", RECLAIMED, async || {
+        let left = doubled().await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    let settled = scene.settled(RETURN).await.unwrap();
+    let verdict = scene.judge(before.start, &settled).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    scene.ensure_well(&before, &settled).await.unwrap();
+}

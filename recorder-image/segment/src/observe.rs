@@ -45,7 +45,7 @@ mod untold {
 
     /// Nobody is told.
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct Syncs;
+    pub(crate) struct Syncs(());
 
     impl Syncs {
         #[allow(clippy::unused_self, reason = "the same call as in a test build")]

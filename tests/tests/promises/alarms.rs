@@ -77,7 +77,9 @@ async fn false_alarms_cost_no_frame_move_no_authority_and_leave_nothing_twice() 
         written.values().sum::<u64>()
     );
     assert!(written.len() >= ALARMS, "the standby did not record: {written:?}");
-    for member in [&primary, &standby] {
+    let members = [primary, standby.clone()];
+    scene.ensure_well(&before, &members).await.unwrap();
+    for member in &members {
         scene.settle_after(member, 2).await.unwrap();
     }
     until("what is twice is reclaimed", RECLAIMED, async || {
@@ -91,5 +93,5 @@ async fn false_alarms_cost_no_frame_move_no_authority_and_leave_nothing_twice() 
     let verdict = scene.judge(before.start, &settled).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
-    scene.ensure_well(&before, &settled).await.unwrap();
+    scene.ready(RETURN).await.unwrap();
 }

@@ -17,7 +17,7 @@ TAG ?= dev
 IMAGES := $(GAPLESS_CACHE)/images
 # No command picks packages: each would have a set of features of its own, and build every dependency anew.
 TESTS := cargo test --workspace --all-features --no-fail-fast
-# How long the seeded simulation of authority looks for a schedule with two holders, in seconds; that of replication takes a third.
+# How long the seeded simulation of authority looks for a schedule with two holders, in seconds; that of a whole pair takes a third.
 SIM_SECONDS ?= 135
 
 .PHONY: help

@@ -15,7 +15,7 @@ pub enum Admission {
     TooEarly,
 }
 
-/// What `here` is known of a segment, who may write it, and how long it was if it was reclaimed, decide. A segment that is sealed, or that
+/// Decides by who may write a segment, what is known of it here, and how long it was if it was reclaimed. A segment that is sealed, or that
 /// this member's own recorder writes, grows by nothing that comes from elsewhere (I2).
 pub fn admission(writer: Writer, here: Option<&Known>, reclaimed: Option<u64>) -> Admission {
     let whole = here.filter(|known| known.sealed.is_some() || writer != Writer::Elsewhere);

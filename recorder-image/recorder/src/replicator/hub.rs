@@ -66,13 +66,13 @@ pub enum Writer {
     Unknown,
 }
 
-/// What became of a segment.
+/// More of a segment is durable here, or it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// More of it is durable here, or it is sealed.
-    Here(SegmentId),
-    /// The connection over which it came ended, and nothing more of it is under way.
-    Settled(SegmentId),
+pub struct Change {
+    /// The segment.
+    pub id: SegmentId,
+    /// The volume of the peer that sent it; `None` for what this member's recorder says, and for what was found here.
+    pub from: Option<Uuid>,
 }
 
 /// A segment that the peer holds more of.
@@ -194,8 +194,17 @@ impl Hub {
             .for_each(|held| self.reclaimed(held.clone()));
     }
 
-    /// A copy is durable up to `end`.
+    /// A copy is durable up to `end`, by the word of this member's recorder, or of its volume.
     pub fn grew(&self, id: &SegmentId, end: u64, partial: bool) {
+        self.grow(id, end, partial, None);
+    }
+
+    /// A copy that comes from the peer is durable up to `end`.
+    pub fn arrived(&self, id: &SegmentId, end: u64, from: Uuid) {
+        self.grow(id, end, true, Some(from));
+    }
+
+    fn grow(&self, id: &SegmentId, end: u64, partial: bool, from: Option<Uuid>) {
         {
             let mut inner = self.lock();
             let as_before =
@@ -214,7 +223,11 @@ impl Hub {
                 inner.timed.push_back((id.clone(), end, Instant::now()));
             }
         }
-        let _ = self.changes.send(Change::Here(id.clone()));
+        self.change(id.clone(), from);
+    }
+
+    fn change(&self, id: SegmentId, from: Option<Uuid>) {
+        let _ = self.changes.send(Change { id, from });
     }
 
     /// Bytes of the peer were made durable here.
@@ -227,8 +240,17 @@ impl Hub {
         self.lock().received_ms
     }
 
-    /// A copy is sealed.
+    /// A copy is sealed, by the word of this member's recorder, or of its volume.
     pub fn sealed(&self, held: &Held) {
+        self.seal(held, None);
+    }
+
+    /// A copy that came from the peer is sealed.
+    pub fn arrived_whole(&self, held: &Held, from: Uuid) {
+        self.seal(held, Some(from));
+    }
+
+    fn seal(&self, held: &Held, from: Option<Uuid>) {
         let id = held.id.clone();
         let (Some(root), Some(span_us)) = (held.root, held.span_us) else {
             return;
@@ -249,7 +271,7 @@ impl Hub {
                 return;
             }
         }
-        let _ = self.changes.send(Change::Here(id));
+        self.change(id, from);
     }
 
     /// Retention removed a copy that ended at `end_us`.
@@ -318,13 +340,6 @@ impl Hub {
     /// A copy.
     pub fn get(&self, id: &SegmentId) -> Option<Known> {
         self.lock().known.get(id).cloned()
-    }
-
-    /// All is told of what came over a connection that ended: whoever is served now may be another volume, and lack it.
-    pub fn settled(&self, ids: impl IntoIterator<Item = SegmentId>) {
-        for id in ids {
-            let _ = self.changes.send(Change::Settled(id));
-        }
     }
 
     /// Changes from now on.

@@ -19,6 +19,7 @@ use segment::{
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use super::admission::{Admission, admission};
 use super::hub::{Hub, Writer};
@@ -37,13 +38,22 @@ const MAX_DOUBTFUL: usize = 4096;
 /// How often the volume is measured.
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
 
+/// Who sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The member.
+    pub member: String,
+    /// Its volume.
+    pub store: Uuid,
+}
+
 /// Something for the volume.
 #[derive(Debug)]
 pub enum Work {
     /// A connection to the peer stands; `held` is what it holds. Replies go to `replies`.
     Connected {
         /// The peer.
-        peer: String,
+        peer: Peer,
         /// Its inventory.
         held: Vec<Held>,
         /// Where acknowledgements and credit go.
@@ -94,7 +104,7 @@ struct Growing {
 struct Renamed {
     entry: SealedEntry,
     received_s: i64,
-    from: String,
+    from: Peer,
     /// Whether the ledger has it.
     recorded: bool,
 }
@@ -128,7 +138,7 @@ pub struct Keeper {
     began: Instant,
     measured: Option<Instant>,
     clock: RetentionClock,
-    peer: String,
+    peer: Peer,
     replies: Option<mpsc::Sender<Reply>>,
     dirty_bytes: u64,
     done_bytes: u64,
@@ -164,7 +174,7 @@ impl Keeper {
             began: Instant::now(),
             measured: None,
             clock,
-            peer: String::new(),
+            peer: Peer::default(),
             replies: None,
             dirty_bytes: 0,
             done_bytes: 0,
@@ -257,7 +267,7 @@ impl Keeper {
         self.tell_pins();
     }
 
-    fn connected(&mut self, peer: String, held: &[Held], replies: mpsc::Sender<Reply>) {
+    fn connected(&mut self, peer: Peer, held: &[Held], replies: mpsc::Sender<Reply>) {
         (self.peer, self.replies) = (peer, Some(replies));
         self.forget_pins();
         let own = held
@@ -402,7 +412,7 @@ impl Keeper {
     }
 
     fn refused(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
-        tracing::error!(segment = %id, peer = %self.peer, "refused: {refusal}");
+        tracing::error!(segment = %id, peer = self.peer.member, "refused: {refusal}");
         if let Some(growing) = self.growing.remove(id) {
             self.closed(id, &growing);
         }
@@ -502,7 +512,7 @@ impl Keeper {
             let end = growing.copy.file().end();
             growing.dirty = false;
             growing.durable = end;
-            self.hub.grew(id, end, true);
+            self.hub.arrived(id, end, self.peer.store);
             let frames = std::mem::take(&mut growing.frames);
             let _ = self.recorder.send(ToRecorder::ReceivedDurable {
                 id: id.clone(),
@@ -556,7 +566,7 @@ impl Keeper {
             let record = Record::Received {
                 entry: Box::new(copy.entry.clone()),
                 received_s: copy.received_s,
-                from: copy.from.clone(),
+                from: copy.from.member.clone(),
             };
             match self.record(id.stream, &record) {
                 Ok(()) => copy.recorded = true,
@@ -579,9 +589,9 @@ impl Keeper {
             .partition(|copy| copy.recorded);
         self.renamed = rest;
         let mut acks = Vec::new();
-        for Renamed { entry, .. } in sealed {
+        for Renamed { entry, from, .. } in sealed {
             acks.push((entry.header.id.clone(), entry.length));
-            self.hub.sealed(&entry.held());
+            self.hub.arrived_whole(&entry.held(), from.store);
             self.tell(ToRecorder::ReceivedSealed {
                 entry: Box::new(entry),
             });
@@ -591,16 +601,10 @@ impl Keeper {
 
     /// The writer may be dead: what is here of its open segments is closed as partial, and may go on later.
     fn disconnected(&mut self) {
-        let renamed = self.renamed.iter().map(|copy| &copy.entry.header.id);
-        let last: Vec<SegmentId> = self.growing.keys().chain(renamed).cloned().collect();
         self.commit();
-        if !self.renamed.is_empty() {
-            self.commit();
-        }
         self.replies = None;
         self.forget_pins();
         self.close();
-        self.hub.settled(last);
     }
 
     /// What is here is read again from the volume when the connection is made again; until then nothing is taken.

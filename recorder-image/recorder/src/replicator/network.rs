@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::dial::{Dial, Failed, Tls};
 use super::driver::Input;
 use super::hub::Hub;
-use super::keeper::Work;
+use super::keeper::{Peer, Work};
 use super::{receiver, sender};
 use crate::accept::accept;
 use crate::wire::{Hello, Message, Purpose, Reader, VERSION, WireError, Writer, halves};
@@ -99,13 +99,13 @@ impl<D: Dial> Network<D> {
         Ok(hello)
     }
 
-    async fn dial(&self, purpose: Purpose) -> Result<(Reader<D::Stream>, Writer<D::Stream>), Failed> {
+    async fn dial(&self, purpose: Purpose) -> Result<(Hello, Reader<D::Stream>, Writer<D::Stream>), Failed> {
         let greeted = async {
             let stream = self.dialler.dial(self.parties.address()).await?;
             let (mut from, mut to) = halves(stream);
             to.send(self.hello(purpose)).await?;
-            self.check_hello(from.next().await?.0)?;
-            Ok((from, to))
+            let hello = self.check_hello(from.next().await?.0)?;
+            Ok((hello, from, to))
         };
         tokio::time::timeout(HANDSHAKE, greeted)
             .await
@@ -117,7 +117,7 @@ impl<D: Dial> Network<D> {
         let mut complaints = Complaints::default();
         loop {
             match self.dial(Purpose::Control).await {
-                Ok((_from, mut to)) => {
+                Ok((_, _from, mut to)) => {
                     complaints.clear();
                     // What waited meanwhile is old.
                     while outbox.try_recv().is_ok() {}
@@ -139,10 +139,10 @@ impl<D: Dial> Network<D> {
         let mut complaints = Complaints::default();
         loop {
             match self.dial(Purpose::Media).await {
-                Ok((from, to)) => {
+                Ok((Hello { member, store, .. }, from, to)) => {
                     complaints.clear();
-                    tracing::info!(peer = self.parties.peer, "receiving media");
-                    let peer = self.parties.peer.clone();
+                    tracing::info!(peer = member, "receiving media");
+                    let peer = Peer { member, store };
                     let ended = receiver::receive(from, to, peer, &self.hub, &self.keeper).await;
                     tracing::info!(peer = self.parties.peer, "no more media: {ended:?}");
                 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::hub::Hub;
-use super::keeper::{Reply, Work};
+use super::keeper::{Peer, Reply, Work};
 use super::sender::{read_inventory, send_inventory};
 use crate::wire::{Message, PINS_PAGE, Reader, WireError, Writer};
 
@@ -40,7 +40,7 @@ impl Allowance {
 pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
     mut from: Reader<T>,
     mut to: Writer<T>,
-    peer: String,
+    peer: Peer,
     hub: &Arc<Hub>,
     keeper: &mpsc::Sender<Work>,
 ) -> Result<(), WireError> {
@@ -50,8 +50,8 @@ pub async fn receive<T: AsyncRead + AsyncWrite + Send + 'static>(
     pass(keeper, Work::Connected { peer, held, replies }).await?;
     let allowance = Allowance::default();
     allowance.give(CREDIT);
-    to.send(Message::Credit(CREDIT)).await?;
     let speaking = async {
+        to.send(Message::Credit(CREDIT)).await?;
         while let Some(reply) = outbox.recv().await {
             let message = match reply {
                 Reply::Ack(ends) => Message::Ack(ends),

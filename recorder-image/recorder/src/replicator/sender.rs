@@ -247,13 +247,13 @@ fn next_change(changes: &mut broadcast::Receiver<Change>) -> Result<Option<Chang
     }
 }
 
-/// What of a change is news to the peer: what is written here. All else that grows here comes from it, but for the last that came from a
-/// volume that it had before.
+/// What of a change is news to the peer: what is written here, and what came from a volume that it had before. The rest it sent itself.
 fn news(change: Change, here: Uuid, peer: Uuid) -> Option<SegmentId> {
-    match change {
-        Change::Here(id) => Some(id).filter(|id| id.store == here),
-        Change::Settled(id) => Some(id).filter(|id| id.store != peer),
-    }
+    let is_news = match change.from {
+        Some(from) => from != peer,
+        None => change.id.store == here,
+    };
+    is_news.then_some(change.id)
 }
 
 /// What the receiver says besides its acknowledgements.

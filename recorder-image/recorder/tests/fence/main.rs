@@ -16,7 +16,7 @@ use media::{file, sample};
 use recorder::local::ToRecorder;
 use recorder::replicator::driver::fence;
 use recorder::replicator::hub::Hub;
-use recorder::replicator::keeper::{Keeper, Reply, Work};
+use recorder::replicator::keeper::{Keeper, Peer, Reply, Work};
 use segment::inventory::Held;
 use segment::{Catalogue, EpochSlots, Error, Role, SegmentFile, SegmentId, Volume};
 use tokio::runtime::Builder;
@@ -164,7 +164,10 @@ impl Keeping {
             reclaimed: false,
         };
         let connected = Work::Connected {
-            peer: "front-1".into(),
+            peer: Peer {
+                member: "front-1".into(),
+                store: id.store,
+            },
             held: vec![held],
             replies,
         };
@@ -266,7 +269,14 @@ fn bookkeeper_a_closed_copy_takes_no_late_append() {
     let mut keeping = Keeping::start(ours.path());
     keeping.hub.set_alive(9);
     let (replies, mut heard) = mpsc::channel(64);
-    let (peer, held) = ("front-0".to_owned(), Vec::new());
+    let member = "front-0".to_owned();
+    let (peer, held) = (
+        Peer {
+            member,
+            store: id.store,
+        },
+        Vec::new(),
+    );
     keeping
         .work
         .blocking_send(Work::Connected { peer, held, replies })

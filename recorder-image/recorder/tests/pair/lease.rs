@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use failover::{Epoch, Lease, LeaseRecord, ReadResult, Settings, SwapResult, Version, recreate_lease};
+use failover::{
+    Epoch, Lease, LeaseRecord, ReadResult, Settings, StoreId, SwapResult, Version, recreate_lease,
+};
 use recorder::replicator::driver::{Call, LeaseApi};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -75,6 +77,17 @@ impl Api {
     pub fn delete(&mut self) {
         self.lease = None;
         self.recreated = self.now + self.rng.below(1500) * MS;
+    }
+
+    /// Whether neither the holder nor the follower that the Lease names has its volume any more: then it takes an operator, who is not
+    /// here.
+    pub fn is_stuck(&self, lost: &[String]) -> bool {
+        let Some(Lease { record, .. }) = &self.lease else {
+            return false;
+        };
+        let is_lost = |store: &StoreId| lost.contains(&store.to_string());
+        let holder = record.holder.as_ref().map(|holder| &holder.store);
+        holder.is_some_and(is_lost) && record.follower.as_ref().is_none_or(is_lost)
     }
 
     /// All that is due by now.

@@ -14,11 +14,11 @@ use crate::{MS, Rng};
 pub type Now = Arc<AtomicU64>;
 
 /// The sync with which the power goes.
-struct Last {
-    /// Counted down; `None`: the next one of the epoch alone.
-    left: Option<u64>,
-    /// Whether it still counts.
-    counts: bool,
+pub enum Last {
+    /// After so many more.
+    After(u64),
+    /// The next one of the epoch alone.
+    OfEpoch,
 }
 
 /// A volume of which is decided here what is durable, not by a disk. Its files are in memory.
@@ -27,7 +27,8 @@ pub struct Disk {
     durable: Arc<Mutex<Files>>,
     /// No sync returns any more.
     off: Arc<AtomicBool>,
-    last: Arc<Mutex<Option<Last>>>,
+    /// With which sync the power goes, and whether that one still counts.
+    last: Arc<Mutex<Option<(Last, bool)>>>,
 }
 
 impl Disk {
@@ -60,12 +61,9 @@ impl Disk {
         let (off, last) = (Arc::clone(&self.off), Arc::clone(&self.last));
         volume.observe(move |file| {
             let (ends, counts) = match &mut *last.lock().unwrap() {
-                Some(Last {
-                    left: Some(0),
-                    counts,
-                }) => (true, *counts),
-                Some(Last { left: None, counts }) if file.is_some() => (true, *counts),
-                Some(Last { left: Some(left), .. }) => {
+                Some((Last::After(0), counts)) => (true, *counts),
+                Some((Last::OfEpoch, counts)) if file.is_some() => (true, *counts),
+                Some((Last::After(left), _)) => {
                     *left -= 1;
                     (false, true)
                 }
@@ -86,9 +84,16 @@ impl Disk {
         volume
     }
 
-    /// The power will go with the sync after so many more, or with the next one of the epoch; whether that one counts is decided now.
-    pub fn cut_after(&self, left: Option<u64>, counts: bool) {
-        *self.last.lock().unwrap() = Some(Last { left, counts });
+    /// The power will go with this sync; whether that one counts is decided now.
+    pub fn cut_with(&self, last: Last, counts: bool) {
+        *self.last.lock().unwrap() = Some((last, counts));
+    }
+
+    /// The id of the volume.
+    pub fn store(&self) -> String {
+        let about = self.file("store.json".as_ref()).unwrap();
+        let about: serde_json::Value = serde_json::from_slice(&about).unwrap();
+        about["store"].as_str().unwrap().to_owned()
     }
 
     /// Whether the power went.

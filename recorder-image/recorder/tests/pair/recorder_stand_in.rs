@@ -14,8 +14,8 @@ use crate::media::{file, sample};
 use crate::replicator::Link;
 use crate::{MS, Promised, Rng};
 
-/// What is on a volume: the length of each segment, and whether it is sealed.
-pub type Inventory = BTreeMap<SegmentId, (u64, bool)>;
+/// What is on a volume: the length of each segment, and, if it is sealed, the beginning of its hash.
+pub type Inventory = BTreeMap<SegmentId, (u64, Option<u64>)>;
 
 /// Between two tickets.
 const TICKET: u64 = 50 * MS;
@@ -170,7 +170,7 @@ impl Recorder {
         let entry = finished.rename().unwrap().entry;
         self.volume.sync().unwrap();
         let id = entry.header.id.clone();
-        promised.sealed[self.index].insert(id, entry.root);
+        promised.seal(self.index, &id, entry.root);
         if let Some(link) = &self.link {
             link.hub.sealed(&entry.held());
         }
@@ -191,13 +191,17 @@ impl Recorder {
                     self.tell(Event::RecorderWithdrawn { epoch });
                 }
                 ToRecorder::ReceivedSealed { entry } => {
-                    promised.sealed[self.index].insert(entry.header.id.clone(), entry.root);
+                    promised.seal(self.index, &entry.header.id, entry.root);
                 }
                 ToRecorder::TailComplete { id } if self.volume.open_path(&id).exists() => {
                     let open = SegmentFile::resume(&self.volume, &id).unwrap();
-                    promised.chains.insert((id, open.end()), open.chain());
+                    let written = promised.chains.get(&(id.clone(), open.end()));
+                    if written.is_none_or(|written| *written != open.chain()) {
+                        promised.wrong = Some(format!("the tail of {id} is not what was written"));
+                    }
                     self.finish(open, promised);
                 }
+                ToRecorder::ReceivedDurable { id, end, .. } => promised.hold(self.index, &id, end),
                 ToRecorder::Refused { reason, segment, .. } => {
                     promised.wrong = Some(format!("good media is refused: {reason}, {segment:?}"));
                 }
@@ -228,7 +232,8 @@ impl Recorder {
 
     /// What the hub says is here.
     pub fn held(&self) -> Option<Inventory> {
-        let line = |held: Held| (held.id, (held.length, held.root.is_some()));
+        let beginning = |root: [u8; 32]| u64::from_be_bytes(*root.first_chunk().unwrap());
+        let line = |held: Held| (held.id, (held.length, held.root.map(beginning)));
         Some(
             self.link
                 .as_ref()?

@@ -55,7 +55,7 @@ pub struct Place {
     pub disk: Arc<Mutex<Disk>>,
     pub clock: Arc<Mutex<Clock>>,
     pub api: Arc<Mutex<Api>>,
-    /// Connections of now; a link that is cut ends them all after a while.
+    /// This machine's ends of the connections of now: where bytes were lost they end after a while.
     pub connections: Arc<Mutex<CancellationToken>>,
     pub rng: Arc<Mutex<Rng>>,
     pub settings: Settings,

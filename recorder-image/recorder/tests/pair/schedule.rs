@@ -9,7 +9,7 @@ use failover::{Epoch, Event, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Api;
-use crate::machine::{Clock, Disk, Now};
+use crate::machine::{Clock, Disk, Last, Now};
 use crate::recorder_stand_in::{Inventory, Recorder, chain_at, sealed_hash};
 use crate::replicator::{self, Link, Place};
 use crate::{Account, MS, Promised, Rng, name};
@@ -27,6 +27,7 @@ struct Machine {
     disk: Arc<Mutex<Disk>>,
     clock: Arc<Mutex<Clock>>,
     door: Arc<Mutex<Option<Link>>>,
+    connections: Arc<Mutex<CancellationToken>>,
     recorder: Option<Recorder>,
     starts: u64,
     /// The highest epoch that it acted on.
@@ -46,12 +47,61 @@ impl Machine {
     }
 }
 
-/// What is wrong with the link between the two, until when; and when the connections that lost bytes end.
+/// What is wrong with the link between the two, until when.
 #[derive(Default)]
 struct Between {
     cut_until: Option<u64>,
     held_until: Option<u64>,
-    break_at: Option<u64>,
+    /// Ends of connections that lost bytes, and when each is noticed: nothing is sent again here.
+    dying: Vec<(u64, CancellationToken)>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Cut,
+    CutOneWay,
+    Stall,
+    ApiHearsNothing,
+    ApiAnswersNothing,
+    ApiIsSlow,
+    ApiIsGone,
+    DeleteLease,
+    SwitchOver,
+    PowerCut,
+    PowerCutWithSync,
+    PowerCutWithEpoch,
+    LoseVolume,
+    KillRecorder,
+    KillReplicator,
+    KillBoth,
+    HangRecorder,
+}
+
+impl Fault {
+    /// Those that find most are there twice.
+    const ALL: [Self; 20] = [
+        Self::Cut,
+        Self::CutOneWay,
+        Self::Stall,
+        Self::ApiHearsNothing,
+        Self::ApiAnswersNothing,
+        Self::ApiIsSlow,
+        Self::ApiIsGone,
+        Self::DeleteLease,
+        Self::SwitchOver,
+        Self::SwitchOver,
+        Self::PowerCut,
+        Self::PowerCutWithSync,
+        Self::PowerCutWithSync,
+        Self::PowerCutWithEpoch,
+        Self::LoseVolume,
+        Self::KillRecorder,
+        Self::KillReplicator,
+        Self::KillReplicator,
+        Self::KillBoth,
+        Self::HangRecorder,
+    ];
 }
 
 /// Where two inventories are unlike, for people.
@@ -72,14 +122,14 @@ pub struct Schedule {
     rng: Rng,
     machines: [Machine; 2],
     api: Arc<Mutex<Api>>,
-    connections: Arc<Mutex<CancellationToken>>,
     between: Between,
     next_fault: u64,
     promised: Promised,
     account: Account,
     /// Who acted on the highest epoch so far.
     acted: Option<(u64, usize)>,
-    lost_volume: bool,
+    /// The volume that was lost.
+    lost: Vec<String>,
 }
 
 impl Schedule {
@@ -94,7 +144,6 @@ impl Schedule {
             .build();
         let now = Now::default();
         let api = Arc::new(Mutex::new(Api::new(rng.fork())));
-        let connections = Arc::<Mutex<CancellationToken>>::default();
         let rates = [[1000, 1200], [1200, 1000], [1000, 1000]][rng.below(3) as usize];
         let machines = [0, 1].map(|index| {
             let clock = Clock {
@@ -108,7 +157,7 @@ impl Schedule {
                 disk: Arc::new(Mutex::new(Disk::new(index as u128 + 1))),
                 clock: Arc::new(Mutex::new(clock)),
                 api: Arc::clone(&api),
-                connections: Arc::clone(&connections),
+                connections: Arc::default(),
                 rng: Arc::new(Mutex::new(rng.fork())),
                 settings: Settings::default(),
                 door: Arc::default(),
@@ -118,6 +167,7 @@ impl Schedule {
                 disk: Arc::clone(&place.disk),
                 clock: Arc::clone(&place.clock),
                 door: Arc::clone(&place.door),
+                connections: Arc::clone(&place.connections),
                 recorder: None,
                 starts: 0,
                 acted: 0,
@@ -134,13 +184,12 @@ impl Schedule {
             rng,
             machines,
             api,
-            connections,
             between: Between::default(),
             next_fault,
             promised: Promised::default(),
             account: Account::default(),
             acted: None,
-            lost_volume: false,
+            lost: Vec::new(),
         }
     }
 
@@ -208,18 +257,18 @@ impl Schedule {
                 machine.recorder = Some(Recorder::new(i, &disk, machine.starts));
             }
         }
-        let healed = due(&mut self.between.cut_until);
-        if healed {
+        if due(&mut self.between.cut_until) {
             self.sim.repair(name(0), name(1));
         }
         if due(&mut self.between.held_until) {
             self.sim.release(name(0), name(1));
         }
-        // What was lost is not sent again here, so a connection that lost something ends when the link is whole again at the latest.
-        if due(&mut self.between.break_at) || healed {
-            self.between.break_at = None;
-            std::mem::take(&mut *self.connections.lock().unwrap()).cancel();
-        }
+        self.between.dying.retain(|(at, end)| {
+            if *at <= now {
+                end.cancel();
+            }
+            *at > now
+        });
     }
 
     /// I5 and I6 at this moment of true time.
@@ -296,7 +345,7 @@ impl Schedule {
 
     /// The volume is lost with all that was on it: another one, empty, is there when the power comes back.
     fn lose_volume(&mut self, i: usize) {
-        self.lost_volume = true;
+        self.lost.push(self.machines[i].disk.lock().unwrap().store());
         // What it had acknowledged is not heard from now on.
         if let Some(link) = self.machines[1 - i].door.lock().unwrap().as_mut() {
             link.forget_acks();
@@ -310,17 +359,23 @@ impl Schedule {
         self.promised.sealed[i].clear();
     }
 
-    /// Cuts the link, in one direction or in both.
+    /// Cuts the link, in one direction or in both. What is on its way is lost, and each side notices that by itself.
     fn cut(&mut self, now: u64, span: u64, from: Option<usize>) {
+        // A link that stalled would be whole when that is over.
+        if self.between.held_until.take().is_some() {
+            self.sim.release(name(0), name(1));
+        }
         match from {
             Some(from) => self.sim.partition_oneway(name(from), name(1 - from)),
             None => self.sim.partition(name(0), name(1)),
         }
         let until = self.between.cut_until.unwrap_or(0).max(now + span);
         self.between.cut_until = Some(until);
-        self.between
-            .break_at
-            .get_or_insert(now + self.rng.below(USER_TIMEOUT));
+        for machine in &self.machines {
+            let end = std::mem::take(&mut *machine.connections.lock().unwrap());
+            let noticed = now + self.rng.below(USER_TIMEOUT);
+            self.between.dying.push((noticed, end));
+        }
     }
 
     fn fault(&mut self, now: u64) -> Result<(), String> {
@@ -330,57 +385,61 @@ impl Schedule {
             1 => self.rng.below(1500) * MS,
             _ => self.rng.below(4000) * MS,
         };
-        let kind = self.rng.below(18);
-        tracing::debug!(at = now / MS, kind, i, span = span / MS, "fault");
-        match kind {
-            0 => self.cut(now, span, None),
-            1 => self.cut(now, span, Some(i)),
-            2 if self.between.cut_until.is_none() => {
+        let fault = Fault::ALL[self.rng.below(Fault::ALL.len() as u64) as usize];
+        tracing::debug!(at = now / MS, ?fault, i, span = span / MS, "goes wrong");
+        let until = now + span;
+        let mut api = self.api.lock().unwrap();
+        match fault {
+            Fault::ApiHearsNothing => api.trouble[i].requests_lost = until,
+            Fault::ApiAnswersNothing => api.trouble[i].answers_lost = until,
+            Fault::ApiIsSlow => api.trouble[i].slow = until,
+            Fault::ApiIsGone => api.trouble.iter_mut().for_each(|t| t.requests_lost = until),
+            Fault::DeleteLease => api.delete(),
+            _ => {
+                drop(api);
+                return self.fault_of_machines(fault, i, now, span);
+            }
+        }
+        Ok(())
+    }
+
+    fn fault_of_machines(&mut self, fault: Fault, i: usize, now: u64, span: u64) -> Result<(), String> {
+        match fault {
+            Fault::Cut => self.cut(now, span, None),
+            Fault::CutOneWay => self.cut(now, span, Some(i)),
+            Fault::Stall if self.between.cut_until.is_none() => {
                 self.sim.hold(name(0), name(1));
                 self.between.held_until = Some(now + span.min(2 * SECOND));
             }
-            3 => self.api.lock().unwrap().trouble[i].requests_lost = now + span,
-            4 => self.api.lock().unwrap().trouble[i].answers_lost = now + span,
-            5 => self.api.lock().unwrap().trouble[i].slow = now + span,
-            6 => self
-                .api
-                .lock()
-                .unwrap()
-                .trouble
-                .iter_mut()
-                .for_each(|t| t.requests_lost = now + span),
-            7 => return self.power_cut(i, now, span),
-            8 | 9 => {
-                let (syncs, counts) = (self.rng.below(12), self.rng.below(2) == 0);
-                self.machines[i]
-                    .disk
-                    .lock()
-                    .unwrap()
-                    .cut_after(Some(syncs), counts);
+            Fault::PowerCut => self.power_cut(i, now, span)?,
+            Fault::PowerCutWithSync => {
+                let after = self.rng.below(12);
+                self.power_cut_with(i, Last::After(after));
             }
-            13 => {
-                let counts = self.rng.below(2) == 0;
-                self.machines[i].disk.lock().unwrap().cut_after(None, counts);
-            }
-            14 => {
-                self.kill_replicator(i, now + span);
-                self.kill_recorder(i, now + span);
-            }
-            15 if !self.lost_volume => {
+            Fault::PowerCutWithEpoch => self.power_cut_with(i, Last::OfEpoch),
+            Fault::LoseVolume if self.lost.is_empty() => {
                 self.power_cut(i, now, span)?;
                 self.lose_volume(i);
             }
-            10 => self.kill_recorder(i, now + span),
-            11 => self.kill_replicator(i, now + span),
-            12 => {
+            Fault::KillRecorder => self.kill_recorder(i, now + span),
+            Fault::KillReplicator => self.kill_replicator(i, now + span),
+            Fault::KillBoth => {
+                self.kill_replicator(i, now + span);
+                self.kill_recorder(i, now + span);
+            }
+            Fault::HangRecorder => {
                 if let Some(recorder) = &mut self.machines[i].recorder {
                     recorder.hung_until = now + span;
                 }
             }
-            _ if self.rng.below(4) == 0 => self.api.lock().unwrap().delete(),
             _ => self.switch_over(),
         }
         Ok(())
+    }
+
+    fn power_cut_with(&mut self, i: usize, last: Last) {
+        let counts = self.rng.below(2) == 0;
+        self.machines[i].disk.lock().unwrap().cut_with(last, counts);
     }
 
     fn kill_recorder(&mut self, i: usize, back: u64) {
@@ -420,8 +479,10 @@ impl Schedule {
             if let Some(recorder) = machine.recorder.as_mut().filter(|recorder| !recorder.quiet) {
                 recorder.quiet = true;
                 let sync = || recorder.sync(&mut self.promised);
-                // It may be the sync with which the power goes.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sync));
+                let synced = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sync));
+                if synced.is_err() && !machine.is_off() {
+                    return Err("a panic of a recorder, see above".into());
+                }
             }
         }
         let [a, b] = &self.machines;
@@ -431,8 +492,7 @@ impl Schedule {
                 .as_ref()
                 .is_some_and(|r| r.holds(m.clock(), now).is_some())
         });
-        // Where neither the holder nor the follower that the Lease names has its volume, it takes an operator, who is not here.
-        let holds = holds || self.lost_volume;
+        let holds = holds || self.api.lock().unwrap().is_stuck(&self.lost);
         let same = held[0].is_some() && held[0] == held[1];
         if now > HEALED {
             return Err(match (same, holds) {

@@ -151,7 +151,10 @@ impl Bed {
     fn connect(&mut self, held: Vec<Held>) {
         let (replies, heard) = mpsc::channel(REPLIES);
         self.replies = heard;
-        let peer = "front-1".into();
+        let peer = Peer {
+            member: "front-1".into(),
+            store: PEER,
+        };
         self.keeper.take(Work::Connected { peer, held, replies });
     }
 

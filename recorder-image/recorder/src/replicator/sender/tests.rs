@@ -170,10 +170,14 @@ async fn live_media_goes_first_and_then_what_is_lacking_the_newest_first() {
 #[test]
 fn a_change_that_was_missed_ends_the_connection() {
     let (tell, mut changes) = broadcast::channel(2);
-    tell.send(Change::Here(id(1))).unwrap();
-    assert_eq!(next_change(&mut changes).unwrap(), Some(Change::Here(id(1))));
+    let change = |n| Change {
+        id: id(n),
+        from: None,
+    };
+    tell.send(change(1)).unwrap();
+    assert_eq!(next_change(&mut changes).unwrap(), Some(change(1)));
     assert_eq!(next_change(&mut changes).unwrap(), None);
-    (2..5).for_each(|n| drop(tell.send(Change::Here(id(n)))));
+    (2..5).for_each(|n| drop(tell.send(change(n))));
     assert!(next_change(&mut changes).is_err());
 }
 
@@ -181,18 +185,21 @@ fn a_change_that_was_missed_ends_the_connection() {
 #[test]
 fn the_last_that_came_of_a_lost_volume_is_news_to_the_next_one() {
     let (here, lost) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let of = |store| SegmentId { store, ..id(1) };
     let table = [
-        (Change::Here(of(here)), true),
-        (Change::Here(of(PEER)), false),
-        (Change::Here(of(lost)), false),
-        (Change::Settled(of(PEER)), false),
-        (Change::Settled(of(lost)), true),
-        // A tail of this volume's own that was fetched.
-        (Change::Settled(of(here)), true),
+        // Who wrote it, which volume sent it, and whether it is news.
+        ((here, None), true),
+        ((PEER, None), false),
+        ((lost, None), false),
+        ((PEER, Some(PEER)), false),
+        ((lost, Some(PEER)), false),
+        ((here, Some(PEER)), false),
+        ((lost, Some(lost)), true),
+        ((here, Some(lost)), true),
     ];
-    for (change, is_news) in table {
-        assert_eq!(news(change.clone(), here, PEER).is_some(), is_news, "{change:?}");
+    for ((store, from), is_news) in table {
+        let id = SegmentId { store, ..id(1) };
+        let told = news(Change { id, from }, here, PEER);
+        assert_eq!(told.is_some(), is_news, "{store} from {from:?}");
     }
 }
 

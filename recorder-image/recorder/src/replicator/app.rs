@@ -195,11 +195,7 @@ impl Opened {
             },
         );
         #[cfg(feature = "sabotage")]
-        if let Some(rule) =
-            segment::sabotage::broken().and_then(|i| failover::Sabotage::of(&format!("{i:?}")))
-        {
-            return Ok(member.sabotaged(rule));
-        }
+        let member = super::driver::sabotaged(member);
         Ok(member)
     }
 }

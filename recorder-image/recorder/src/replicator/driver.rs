@@ -151,6 +151,16 @@ pub fn fence(slots: &Mutex<EpochSlots>, epoch: Epoch) -> segment::Result<()> {
     slots.raise(epoch.0)
 }
 
+/// The member with the rule broken that this process is to break.
+#[cfg(feature = "sabotage")]
+pub fn sabotaged(member: Member) -> Member {
+    let rule = segment::sabotage::broken().and_then(|rule| failover::Sabotage::of(&format!("{rule:?}")));
+    match rule {
+        Some(rule) => member.sabotaged(rule),
+        None => member,
+    }
+}
+
 impl<A: LeaseApi> Driver<A> {
     /// A driver of `member`. `own` leads to `inputs`.
     pub fn new(

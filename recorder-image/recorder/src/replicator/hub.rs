@@ -442,6 +442,14 @@ impl Hub {
         }
     }
 
+    /// Whether a segment is not wanted now.
+    pub fn is_declined(&self, id: &SegmentId) -> bool {
+        self.lock()
+            .declined
+            .get(id)
+            .is_some_and(|at| at.elapsed() < DECLINE)
+    }
+
     /// What is not wanted now.
     pub fn declined(&self) -> Vec<SegmentId> {
         let mut inner = self.lock();

@@ -334,7 +334,7 @@ impl Keeper {
     /// Whether bytes for this segment are wanted. Where they are not, what is here is all there is, and the peer is told.
     fn admits(&mut self, id: &SegmentId) -> bool {
         let is_renamed = self.renamed.iter().any(|copy| &copy.entry.header.id == id);
-        if self.replies.is_none() || is_renamed || self.hub.declined().contains(id) {
+        if self.replies.is_none() || is_renamed || self.hub.is_declined(id) {
             return false;
         }
         let (writer, here) = (self.hub.writer_of(id), self.hub.get(id));

@@ -1,5 +1,6 @@
 //! Connections to the peer: dialled for control and for media, accepted for both.
 
+use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -152,19 +153,24 @@ impl<D: Dial> Network<D> {
         }
     }
 
-    /// Greets who dialled, and returns what it says of itself.
+    /// Greets who dialled as soon as the connection stands, and returns what it says of itself.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// [`Failed`]; [`Failed::Timeout`] where all of it takes too long.
     pub async fn greet<T: AsyncRead + AsyncWrite>(
         &self,
-        stream: T,
+        arriving: impl Future<Output = Result<T, Failed>>,
     ) -> Result<(Hello, Reader<T>, Writer<T>), Failed> {
-        let (mut from, mut to) = halves(stream);
-        let hello = self.check_hello(from.next().await?.0);
-        // Said also to one of another version, so that both logs name both numbers.
-        to.send(self.hello(Purpose::Control)).await?;
-        Ok((hello?, from, to))
+        let greeted = async {
+            let (mut from, mut to) = halves(arriving.await?);
+            let hello = self.check_hello(from.next().await?.0);
+            // Said also to one of another version, so that both logs name both numbers.
+            to.send(self.hello(Purpose::Control)).await?;
+            Ok((hello?, from, to))
+        };
+        tokio::time::timeout(HANDSHAKE, greeted)
+            .await
+            .map_err(|_| Failed::Timeout)?
     }
 
     /// Serves a connection that the peer dialled until it ends.
@@ -224,16 +230,13 @@ impl Network<Tls> {
             };
             let (this, complaints) = (Arc::clone(&self), Arc::clone(&complaints));
             tokio::spawn(async move {
-                let greeted = async { this.greet(this.dialler.accept(socket).await?).await };
-                let e = match tokio::time::timeout(HANDSHAKE, greeted).await {
-                    Ok(Ok((hello, from, to))) => {
+                match this.greet(this.dialler.accept(socket)).await {
+                    Ok((hello, from, to)) => {
                         drop(permit);
-                        return this.serve(hello, from, to).await;
+                        this.serve(hello, from, to).await;
                     }
-                    Ok(Err(e)) => e,
-                    Err(_) => Failed::Timeout,
-                };
-                complaints.lock().await.say("accepted", &from.to_string(), &e);
+                    Err(e) => complaints.lock().await.say("accepted", &from.to_string(), &e),
+                }
             });
         }
     }

@@ -11,11 +11,11 @@ use failover::streams::{Policy, Streams};
 use failover::{Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
 use recorder::local::ToRecorder;
 use recorder::replicator::dial::{Dial, Failed};
-use recorder::replicator::driver::{Driver, Input, Outputs};
+use recorder::replicator::driver::{Driver, Input, Outputs, sabotaged};
 use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Work};
 use recorder::replicator::network::{Network, Parties};
-use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume, sabotage};
+use segment::{Catalogue, EpochSlots, Role, SegmentId, Volume};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -135,8 +135,7 @@ async fn accept(listener: TcpListener, network: Arc<Network<Dialler>>, place: Pl
     while let Ok((socket, _)) = listener.accept().await {
         let (network, connection) = (Arc::clone(&network), place.connection(socket));
         tokio::spawn(async move {
-            let greeted = timeout(Duration::from_secs(3), network.greet(connection)).await;
-            if let Ok(Ok((hello, from, to))) = greeted {
+            if let Ok((hello, from, to)) = network.greet(async { Ok(connection) }).await {
                 network.serve(hello, from, to).await;
             }
         });
@@ -167,10 +166,7 @@ impl Place {
             synced: Epoch(slots.epoch()),
             settings: self.settings.clone(),
         };
-        let mut member = Member::new(clock(), config);
-        if let Some(rule) = sabotage::broken().and_then(|rule| failover::Sabotage::of(&format!("{rule:?}"))) {
-            member = member.sabotaged(rule);
-        }
+        let member = sabotaged(Member::new(clock(), config));
         let lease = Client {
             api: Arc::clone(&self.api),
             who: self.index,

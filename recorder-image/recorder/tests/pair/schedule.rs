@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lease::Api;
 use crate::machine::{Clock, Disk, Last, Now};
 use crate::recorder_stand_in::{Inventory, Recorder, chain_at, sealed_hash};
-use crate::replicator::{self, Link, Place};
+use crate::replicator::{self, Place};
 use crate::{Account, MS, Promised, Rng, name};
 
 const SECOND: u64 = 1000 * MS;
@@ -24,10 +24,7 @@ const USER_TIMEOUT: u64 = 3 * SECOND;
 
 /// A machine as the schedule sees it.
 struct Machine {
-    disk: Arc<Mutex<Disk>>,
-    clock: Arc<Mutex<Clock>>,
-    door: Arc<Mutex<Option<Link>>>,
-    connections: Arc<Mutex<CancellationToken>>,
+    place: Place,
     recorder: Option<Recorder>,
     starts: u64,
     /// The highest epoch that it acted on.
@@ -39,11 +36,11 @@ struct Machine {
 
 impl Machine {
     fn is_off(&self) -> bool {
-        self.disk.lock().unwrap().is_off()
+        self.place.disk.lock().unwrap().is_off()
     }
 
     fn clock(&self) -> Clock {
-        *self.clock.lock().unwrap()
+        *self.place.clock.lock().unwrap()
     }
 }
 
@@ -164,10 +161,7 @@ impl Schedule {
                 starts: Arc::default(),
             };
             let machine = Machine {
-                disk: Arc::clone(&place.disk),
-                clock: Arc::clone(&place.clock),
-                door: Arc::clone(&place.door),
-                connections: Arc::clone(&place.connections),
+                place: place.clone(),
                 recorder: None,
                 starts: 0,
                 acted: 0,
@@ -235,7 +229,7 @@ impl Schedule {
         let Some(recorder) = &mut machine.recorder else {
             return;
         };
-        if let Some(link) = machine.door.lock().unwrap().take() {
+        if let Some(link) = machine.place.door.lock().unwrap().take() {
             recorder.connect(link);
         }
         let turn = || recorder.turn(now, &mut self.rng, &mut self.promised);
@@ -253,7 +247,7 @@ impl Schedule {
             }
             if due(&mut machine.recorder_back) {
                 machine.starts += 1;
-                let disk = machine.disk.lock().unwrap();
+                let disk = machine.place.disk.lock().unwrap();
                 machine.recorder = Some(Recorder::new(i, &disk, machine.starts));
             }
         }
@@ -302,7 +296,7 @@ impl Schedule {
 
     fn check_disk(&self, i: usize) -> Result<(), String> {
         let machine = &self.machines[i];
-        let disk = machine.disk.lock().unwrap();
+        let disk = machine.place.disk.lock().unwrap();
         for (id, end) in &self.promised.held[i] {
             let chain = chain_at(&disk, id, *end);
             if chain.is_none() || chain != self.promised.chains.get(&(id.clone(), *end)).copied() {
@@ -333,11 +327,11 @@ impl Schedule {
         self.cut(now, down, None);
         self.sim.crash(name(i));
         let machine = &mut self.machines[i];
-        machine.door.lock().unwrap().take();
+        machine.place.door.lock().unwrap().take();
         machine.recorder = None;
-        let left = machine.disk.lock().unwrap().after_power_cut(&mut self.rng);
-        *machine.disk.lock().unwrap() = left;
-        machine.clock.lock().unwrap().boot(now + down);
+        let left = machine.place.disk.lock().unwrap().after_power_cut(&mut self.rng);
+        *machine.place.disk.lock().unwrap() = left;
+        machine.place.clock.lock().unwrap().boot(now + down);
         machine.replicator_back = Some(now + down);
         machine.recorder_back = Some(now + down + self.rng.below(300) * MS);
         self.check_disk(i)
@@ -345,15 +339,16 @@ impl Schedule {
 
     /// The volume is lost with all that was on it: another one, empty, is there when the power comes back.
     fn lose_volume(&mut self, i: usize) {
-        self.lost.push(self.machines[i].disk.lock().unwrap().store());
+        self.lost
+            .push(self.machines[i].place.disk.lock().unwrap().store());
         // What it had acknowledged is not heard from now on.
-        if let Some(link) = self.machines[1 - i].door.lock().unwrap().as_mut() {
+        if let Some(link) = self.machines[1 - i].place.door.lock().unwrap().as_mut() {
             link.forget_acks();
         }
         if let Some(recorder) = &mut self.machines[1 - i].recorder {
             recorder.forget_acks();
         }
-        *self.machines[i].disk.lock().unwrap() = Disk::new(3);
+        *self.machines[i].place.disk.lock().unwrap() = Disk::new(3);
         self.machines[i].acted = 0;
         self.promised.held[i].clear();
         self.promised.sealed[i].clear();
@@ -372,7 +367,7 @@ impl Schedule {
         let until = self.between.cut_until.unwrap_or(0).max(now + span);
         self.between.cut_until = Some(until);
         for machine in &self.machines {
-            let end = std::mem::take(&mut *machine.connections.lock().unwrap());
+            let end = std::mem::take(&mut *machine.place.connections.lock().unwrap());
             let noticed = now + self.rng.below(USER_TIMEOUT);
             self.between.dying.push((noticed, end));
         }
@@ -439,13 +434,13 @@ impl Schedule {
 
     fn power_cut_with(&mut self, i: usize, last: Last) {
         let counts = self.rng.below(2) == 0;
-        self.machines[i].disk.lock().unwrap().cut_with(last, counts);
+        self.machines[i].place.disk.lock().unwrap().cut_with(last, counts);
     }
 
     fn kill_recorder(&mut self, i: usize, back: u64) {
         let machine = &mut self.machines[i];
         if let Some(recorder) = machine.recorder.take() {
-            *machine.door.lock().unwrap() = recorder.end();
+            *machine.place.door.lock().unwrap() = recorder.end();
             machine.recorder_back = Some(back);
         }
     }
@@ -454,7 +449,7 @@ impl Schedule {
         let machine = &mut self.machines[i];
         if machine.replicator_back.is_none() {
             self.sim.crash(name(i));
-            machine.door.lock().unwrap().take();
+            machine.place.door.lock().unwrap().take();
             if let Some(recorder) = &mut machine.recorder {
                 recorder.unlink();
             }

@@ -104,6 +104,10 @@ pub struct PeerReport {
     /// Whether it claims a running deadline, or this member holds authority itself.
     #[serde(default)]
     pub hears_primary: bool,
+    /// After how much silence it is suspected now, in milliseconds: `failover.suspectAfter` where it is heard regularly, and
+    /// up to a leash where it is not.
+    #[serde(default)]
+    pub suspected_after_ms: u64,
 }
 
 /// The Lease, as this member sees it.

@@ -67,4 +67,6 @@ pub struct PeerReport {
     pub health: Option<Health>,
     /// How long ago it was heard, in milliseconds.
     pub silent_ms: Option<u64>,
+    /// After how much silence it is suspected now, in milliseconds: longer where it is heard irregularly, up to a leash.
+    pub suspected_after_ms: u64,
 }

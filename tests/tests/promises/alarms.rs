@@ -18,6 +18,8 @@ const STILL: Duration = Duration::from_millis(300);
 const TOO_LONG: Duration = Duration::from_millis(500);
 /// Attempts at an alarm that is none too long.
 const ATTEMPTS: usize = 5 * ALARMS;
+/// A standby that heard an alarm is more patient for a while; it is no longer than this, in milliseconds, before the next one.
+const PATIENCE: u64 = 200;
 /// Until what both wrote is there once.
 const RECLAIMED: Duration = Duration::from_mins(3);
 
@@ -30,13 +32,16 @@ async fn stand_still(scene: &Scene, member: &MemberView) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// Waits until the standby writes nothing again.
+/// Waits until the standby writes nothing again, and would suspect a primary that stands still.
 async fn at_rest(scene: &Scene) -> Result<[MemberView; 2]> {
-    until("the standby writes nothing", RETURN, async || {
+    until("the standby is at rest", RETURN, async || {
         let [primary, standby] = scene.settled(RETURN).await?;
         let told = standby.report.as_ref().context("no report of the standby")?;
         let writes = told.streams.iter().filter(|stream| stream.writing).count();
         ensure!(writes == 0, "{} writes {writes} streams", standby.name);
+        ensure!(told.peer.heard, "{} does not hear the primary", standby.name);
+        let patience = told.peer.suspected_after_ms;
+        ensure!(patience <= PATIENCE, "it suspects after {patience} ms of silence");
         Ok(Some([primary, standby]))
     })
     .await
@@ -64,7 +69,6 @@ async fn false_alarms_cost_no_frame_move_no_authority_and_leave_nothing_twice() 
         );
         let written = standby.api.written_between(&streams, from_ms, now_ms());
         let written = written.await.unwrap().len();
-        // Soon after an alarm the next one takes longer: the detector has learned.
         alarms += usize::from(written > wrote);
         wrote = written;
         if alarms == ALARMS {

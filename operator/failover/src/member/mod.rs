@@ -433,7 +433,11 @@ impl Member {
             lease_version: lease.map(|lease| lease.version.clone()),
             lease_epoch: lease.map(|lease| lease.record.epoch),
             follower: lease.and_then(|lease| lease.record.follower.clone()),
-            peers: self.peers.iter().map(|peer| peer.report(now)).collect(),
+            peers: self
+                .peers
+                .iter()
+                .map(|peer| peer.report(now, &self.settings))
+                .collect(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Peer {
         self.arrivals.silent_after(settings.suspect_after, settings.leash)
     }
 
-    pub(super) fn report(&self, now: BootTime) -> PeerReport {
+    pub(super) fn report(&self, now: BootTime, settings: &Settings) -> PeerReport {
         PeerReport {
             member: self.name.clone(),
             store: self.store.clone(),
@@ -79,6 +79,7 @@ impl Peer {
             suspected: self.suspected,
             health: self.health,
             silent_ms: self.heard.map(|heard| millis(now.since(heard))),
+            suspected_after_ms: millis(self.silent_after(settings)),
         }
     }
 }

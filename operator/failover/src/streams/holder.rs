@@ -9,8 +9,8 @@ use super::{Away, Fault, Listed, Moved, Owner, Policy, Share, Word};
 use crate::name::{Epoch, Incarnation};
 use crate::time::BootTime;
 
-/// A fault of the owner has to last so long before its stream moves: a camera that both members lose at almost the same time
-/// moves nothing. Both write meanwhile.
+/// For so long the owner alone has to be blind before its stream moves: a camera that both members lose, or receive again, at
+/// almost the same time moves nothing. Both write meanwhile.
 pub const CONFIRMED: Duration = Duration::from_secs(1);
 /// After a move a stream stays for so long at least; doubled by each further move, up to [`MOST_HELD_OFF`].
 pub const HELD_OFF: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub(super) struct Seen<'a, K> {
     /// What the holder does not receive because it need not.
     pub(super) idle: &'a BTreeSet<K>,
     pub(super) peers: &'a BTreeMap<K, (Fault, BootTime)>,
+    /// Since when the follower receives again what the holder does not.
+    pub(super) peers_again: &'a BTreeMap<K, BootTime>,
     pub(super) peers_idle: &'a [K],
     /// The peer is fit, and said something in this epoch within a leash.
     pub(super) peer_hears: bool,
@@ -95,6 +97,8 @@ pub(super) struct Case {
     pub(super) idle: bool,
     /// The follower's.
     pub(super) peers: Option<(Fault, BootTime)>,
+    /// Since when the follower receives it again, where its fault ended during the holder's.
+    pub(super) peer_again: Option<BootTime>,
     pub(super) peer_idle: bool,
     pub(super) peer_hears: bool,
     pub(super) policy: Policy,
@@ -102,18 +106,20 @@ pub(super) struct Case {
 
 /// Whether a stream moves, and why: a pure table.
 pub(super) fn decide(case: &Case) -> Option<Why> {
-    let lasted = |fault: Option<(Fault, BootTime)>| {
-        fault.filter(|(_, since)| case.now >= *since + CONFIRMED && case.now >= case.held_off)
+    // The one that is better off has to be so for as long as the fault: it may only be the first to receive the camera again.
+    let lasted = |fault: Option<(Fault, BootTime)>, other: Option<BootTime>| {
+        let since = fault?.1.max(other.unwrap_or_default());
+        fault.filter(|_| case.now >= since + CONFIRMED && case.now >= case.held_off)
     };
     match case.place {
         Place::Settling { .. } => None,
         // Where both are blind, nobody is better off. Whether one that is idle would be is not known.
         Place::Here if !case.peer_hears || case.peers.is_some() || case.peer_idle => None,
-        Place::Here => lasted(case.own).map(|(fault, _)| Why::Fault(fault)),
+        Place::Here => lasted(case.own, case.peer_again).map(|(fault, _)| Why::Fault(fault)),
         Place::There { .. } if !case.peer_hears => Some(Why::FollowerSilent),
         Place::There { .. } if case.own.is_some() || case.idle => None,
         Place::There { well, .. } => {
-            let fault = lasted(case.peers).map(|(fault, _)| Why::Fault(fault));
+            let fault = lasted(case.peers, well).map(|(fault, _)| Why::Fault(fault));
             let quiet = case.policy.failback_after.zip(well);
             let returned = quiet.is_some_and(|(after, well)| case.now >= well + after);
             fault.or(returned.then_some(Why::Returned))
@@ -193,6 +199,7 @@ impl<K: Ord + Copy> Holder<K> {
             own,
             idle,
             peers,
+            peer_again: seen.peers_again.get(&stream).copied(),
             peer_idle: seen.peers_idle.contains(&stream),
             peer_hears: seen.peer_hears,
             policy: seen.policy,

@@ -134,6 +134,8 @@ pub struct Streams<K> {
     own: BTreeMap<K, (Fault, BootTime)>,
     idle: BTreeSet<K>,
     peers: BTreeMap<K, (Fault, BootTime)>,
+    /// Since when the peer receives again what this member still does not.
+    peers_again: BTreeMap<K, BootTime>,
     heard: Option<Heard<K>>,
     sequence: u64,
     /// When the newest words were said.
@@ -155,6 +157,7 @@ impl<K: Ord + Copy> Streams<K> {
             own: BTreeMap::new(),
             idle: BTreeSet::new(),
             peers: BTreeMap::new(),
+            peers_again: BTreeMap::new(),
             heard: None,
             sequence: 0,
             said: VecDeque::new(),
@@ -183,6 +186,7 @@ impl<K: Ord + Copy> Streams<K> {
     /// The streams that this member does not receive well now.
     pub fn set_faults(&mut self, faults: impl IntoIterator<Item = (K, Fault)>, now: BootTime) {
         self.own = carried(&self.own, faults, now);
+        self.peers_again.retain(|key, _| self.own.contains_key(key));
     }
 
     /// The streams that this member does not receive now because it need not.
@@ -199,7 +203,11 @@ impl<K: Ord + Copy> Streams<K> {
         let answered = word.heard.filter(|(from, _)| *from == self.me);
         let said = answered.and_then(|(_, sequence)| self.said.iter().find(|(known, _)| *known == sequence));
         self.until = said.map_or(self.until, |(_, at)| self.until.max(*at + self.leash));
-        self.peers = carried(&self.peers, word.faults.iter().copied(), now);
+        let before = std::mem::take(&mut self.peers);
+        self.peers = carried(&before, word.faults.iter().copied(), now);
+        let ended = before.into_keys().filter(|key| self.own.contains_key(key));
+        self.peers_again.extend(ended.map(|key| (key, now)));
+        self.peers_again.retain(|key, _| !self.peers.contains_key(key));
         self.heard = Some(Heard { word, at: now });
     }
 
@@ -223,6 +231,7 @@ impl<K: Ord + Copy> Streams<K> {
             own: &self.own,
             idle: &self.idle,
             peers: &self.peers,
+            peers_again: &self.peers_again,
             peers_idle: answered.map_or(&[], |heard| &heard.word.idle),
             peer_hears: standing.peer_fit && answered.is_some_and(|heard| now < heard.at + self.leash),
             policy: self.policy,

@@ -58,6 +58,7 @@ fn case(place: Place, own: Option<u64>, peers: Option<u64>) -> Case {
         own: own.map(silent),
         idle: false,
         peers: peers.map(silent),
+        peer_again: None,
         peer_idle: false,
         peer_hears: true,
         policy: Policy::default(),
@@ -72,6 +73,12 @@ fn a_stream_moves_where_its_owner_alone_is_blind() {
     assert_eq!(decided(here, Some(99_001), None), None, "not for long yet");
     assert_eq!(decided(here, Some(0), Some(0)), None, "both are blind");
     let blind = case(here, Some(0), None);
+    let again = |since| Case {
+        peer_again: Some(ms(since)),
+        ..blind
+    };
+    assert_eq!(decide(&again(99_001)), None, "the follower was the first only");
+    assert_eq!(decide(&again(99_000)), SILENT, "the holder does not follow");
     let deaf = Case {
         peer_hears: false,
         ..blind
@@ -87,7 +94,12 @@ fn a_stream_moves_where_its_owner_alone_is_blind() {
 #[test]
 fn a_stream_returns_where_the_holder_receives_it_and_should_have_it() {
     assert_eq!(decided(away(None), Some(0), None), None, "away, and well");
-    assert_eq!(decided(away(Some(99_999)), None, Some(99_000)), SILENT);
+    assert_eq!(decided(away(Some(99_000)), None, Some(99_000)), SILENT);
+    assert_eq!(
+        decided(away(Some(99_001)), None, Some(0)),
+        None,
+        "the holder was the first only"
+    );
     assert_eq!(decided(away(None), Some(0), Some(0)), None, "blind here too");
     assert_eq!(decided(away(Some(40_000)), None, None), Some(Why::Returned));
     assert_eq!(
@@ -197,6 +209,43 @@ fn a_silent_stream_moves_alone_and_returns_after_a_quiet_time() {
     assert_eq!((two.primary.moves(), two.primary.away().len()), (2, 0));
 }
 
+/// Both are blind for ten seconds, and this one is the first to receive the camera again.
+fn moved_where_one_is_the_first(holder_is_first: bool, ahead: u64) -> usize {
+    let mut two = Two::new();
+    let silent = [(S, Fault::Silent)];
+    two.primary.set_faults(silent, ms(1000));
+    two.standby.set_faults(silent, ms(1050));
+    let mut moved = two.talk_until(1050, 10_950);
+    let first = if holder_is_first {
+        &mut two.primary
+    } else {
+        &mut two.standby
+    };
+    first.set_faults([], ms(11_000));
+    moved.extend(two.talk_until(11_000, 10_950 + ahead));
+    two.primary.set_faults([], ms(11_000 + ahead));
+    two.standby.set_faults([], ms(11_000 + ahead));
+    moved.extend(two.talk_until(11_000 + ahead, 20_000));
+    moved.len()
+}
+
+#[test]
+fn a_camera_that_comes_back_moves_nothing_where_both_receive_it_almost_at_once() {
+    for holder_is_first in [false, true] {
+        assert_eq!(moved_where_one_is_the_first(holder_is_first, 950), 0);
+    }
+    assert_eq!(
+        moved_where_one_is_the_first(false, 1500),
+        1,
+        "the holder stays blind"
+    );
+    assert_eq!(
+        moved_where_one_is_the_first(true, 1500),
+        0,
+        "the holder has it already"
+    );
+}
+
 #[test]
 fn a_stream_moves_to_a_standby_that_was_idle_once_it_receives_it_and_stays() {
     let mut two = Two::new();
@@ -208,11 +257,12 @@ fn a_stream_moves_to_a_standby_that_was_idle_once_it_receives_it_and_stays() {
     two.standby.set_faults([(S, Fault::Silent)], ms(2000));
     assert_eq!(two.talk_until(2000, 2950), []);
     two.standby.set_faults([], ms(3000));
-    assert!(two.talk(3000)[0].to_follower);
+    assert_eq!(two.talk_until(3000, 3950), []);
+    assert!(two.talk(4000)[0].to_follower);
     // Now the primary rests: well or not, nobody knows.
-    two.primary.set_faults([], ms(3050));
+    two.primary.set_faults([], ms(4050));
     two.primary.set_idle([S]);
-    assert_eq!(two.talk_until(3050, 600_000), []);
+    assert_eq!(two.talk_until(4050, 600_000), []);
     assert_eq!(two.claims(600_000), (false, true));
 }
 

@@ -18,6 +18,15 @@ struct State {
     peer: Option<(Duration, Peer)>,
 }
 
+/// What a word about the peer changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Whether it changed anything.
+    pub any: bool,
+    /// The streams that the peer did not receive by the word before, and does now: their cameras answer.
+    pub received_again: Vec<StreamUid>,
+}
+
 /// Under which epochs this member writes a stream, and whether it owns it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -51,12 +60,20 @@ impl Pair {
         }
     }
 
-    /// The replicator spoke of the peer. Returns whether it said something new.
-    pub fn set_peer(&self, peer: Peer, now: Duration) -> bool {
+    /// The replicator spoke of the peer. Returns what is new.
+    pub fn set_peer(&self, peer: Peer, now: Duration) -> News {
         let mut state = self.lock();
-        let is_new = state.peer.as_ref().is_none_or(|(_, known)| *known != peer);
+        let known = state.peer.as_ref().map(|(_, known)| known);
+        let before = known.into_iter().flat_map(|known| &known.broken_streams);
+        let news = News {
+            any: known.is_none_or(|known| *known != peer),
+            received_again: before
+                .filter(|uid| peer.heard && !peer.broken_streams.contains(uid))
+                .copied()
+                .collect(),
+        };
         state.peer = Some((now, peer));
-        is_new
+        news
     }
 
     /// The replicator is gone: so are the peer and all authority.
@@ -192,6 +209,29 @@ mod tests {
     }
 
     #[test]
+    fn a_camera_that_answers_the_peer_again_is_told_once() {
+        let pair = Pair::default();
+        let [one, other] = [1, 2].map(StreamUid::from_u128);
+        let broken = |broken_streams: &[StreamUid]| Peer {
+            heard: true,
+            broken_streams: broken_streams.to_vec(),
+            ..Peer::default()
+        };
+        let again = |peer| pair.set_peer(peer, Duration::ZERO).received_again;
+        assert!(again(broken(&[one, other])).is_empty());
+        assert_eq!(again(broken(&[other])), [one]);
+        assert!(again(broken(&[other])).is_empty());
+        let silent = Peer {
+            heard: false,
+            ..broken(&[])
+        };
+        assert!(
+            again(silent).is_empty(),
+            "nothing is known of a peer that is not heard"
+        );
+    }
+
+    #[test]
     fn i9_a_silent_replicator_means_a_silent_peer() {
         let pair = Pair::default();
         let uid = StreamUid::default();
@@ -205,12 +245,10 @@ mod tests {
             heard: false,
             ..good.clone()
         };
-        assert!(
-            pair.set_peer(silent, Duration::from_secs(4)),
-            "the first word is new"
-        );
-        assert!(pair.set_peer(good.clone(), Duration::from_secs(4)));
-        assert!(!pair.set_peer(good, Duration::from_secs(5)), "the same again");
+        let at = Duration::from_secs;
+        assert!(pair.set_peer(silent, at(4)).any, "the first word is new");
+        assert!(pair.set_peer(good.clone(), at(4)).any);
+        assert!(!pair.set_peer(good, at(5)).any, "the same again");
         assert!(pair.peer(uid, Duration::from_secs(6)).heard);
         assert!(!pair.peer(uid, Duration::from_secs(7)).heard);
         assert!(pair.hears_peer(Duration::from_secs(6)) && !pair.hears_peer(Duration::from_secs(7)));

@@ -299,7 +299,13 @@ impl Shared {
                 self.command(Command::Withdraw(epoch));
             }
             ToRecorder::Peer(peer) => {
-                if self.pair.set_peer(peer, at) {
+                let news = self.pair.set_peer(peer, at);
+                for stream in news.received_again {
+                    if let Some(stream) = self.registry.get(stream) {
+                        stream.answers.notify_waiters();
+                    }
+                }
+                if news.any {
                     self.look();
                 }
             }

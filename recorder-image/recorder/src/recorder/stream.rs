@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use failover::streams::Fault;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::freshness::Freshness;
 pub use self::gap::GapNotice;
@@ -88,6 +88,8 @@ pub struct Stream {
     pub counters: Counters,
     /// What is asked of its session, for those who wait for it.
     pub demand: watch::Sender<Demand>,
+    /// Tells that its camera answers another member again: who waits for the next attempt need not.
+    pub answers: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -204,6 +206,7 @@ impl Stream {
             uid,
             counters: Counters(Arc::clone(metrics)),
             demand: watch::Sender::new(Demand::Always),
+            answers: Notify::new(),
             inner: Mutex::new(inner),
         }
     }

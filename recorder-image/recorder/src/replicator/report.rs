@@ -76,6 +76,7 @@ impl Reporter {
                 heard: peer.is_some_and(|p| p.silent_ms.is_some() && !p.suspected),
                 suspected: peer.is_none_or(|p| p.suspected),
                 hears_primary: r.hears_primary,
+                suspected_after_ms: peer.map_or(0, |p| p.suspected_after_ms),
             },
             lease: api::LeaseReport {
                 reachable: standing.api_reachable,

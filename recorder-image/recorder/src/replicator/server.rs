@@ -158,6 +158,11 @@ async fn metrics(State(reporter): State<Reporter>) -> String {
             f64::from(u8::from(r.peer.heard)),
         );
         gauge(
+            "peer_suspected_after_seconds",
+            "After how much silence the peer is suspected",
+            r.peer.suspected_after_ms as f64 / 1e3,
+        );
+        gauge(
             "replication_connected",
             "Whether the peer takes media",
             f64::from(u8::from(r.replication.connected)),

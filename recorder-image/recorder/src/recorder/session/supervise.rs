@@ -79,7 +79,11 @@ async fn attempts(stream: Arc<Stream>, source: Source) {
         if fault != Fault::Panicked && since.is_some_and(|since| since.elapsed() < LETS_GO) {
             wait = wait.min(quick(rand::random()));
         }
-        let _ = tokio::time::timeout(wait, until(&mut demand, |now| !now.wants_frames())).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = until(&mut demand, |now| !now.wants_frames()) => {}
+            () = stream.answers.notified(), if fault != Fault::Panicked => {}
+        }
     }
 }
 

@@ -83,12 +83,12 @@ impl Reporter {
                 epoch: r.lease_epoch.map(|e| e.0),
             },
             replication: api::ReplicationReport {
-                connected: figures.connected,
-                lag_ms: figures.lag.as_millis() as u64,
-                lag_bytes: figures.lag_bytes,
-                backfill_bytes: figures.backfill_bytes,
-                backfill_of: figures.backfill_of,
-                backfill_seconds: figures.backfill_seconds,
+                connected: figures.peer.connected,
+                lag_ms: figures.peer.lag.as_millis() as u64,
+                lag_bytes: figures.peer.lag_bytes,
+                backfill_bytes: figures.peer.backfill_bytes,
+                backfill_of: figures.peer.backfill_of,
+                backfill_seconds: figures.peer.backfill_seconds,
                 refused: figures.refused,
                 last_refusal: figures.last_refusal.map(|l| api::LastRefusal {
                     stream: self.name_of(&l.id.stream, ticket.as_ref()),

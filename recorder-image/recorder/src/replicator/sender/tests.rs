@@ -248,5 +248,5 @@ async fn nobody_waits_for_what_cannot_be_read() {
     assert_eq!(sent, [(1, "sent"), (1, "sealed")]);
     let held = SegmentId { sequence: 1, ..lost };
     side.hub.acknowledge(&held, side.hub.get(&held).unwrap().end);
-    assert_eq!(side.hub.figures().backfill_bytes, 0);
+    assert_eq!(side.hub.figures().peer.backfill_bytes, 0);
 }

@@ -1,0 +1,186 @@
+//! What is on this volume, what left it, and what of the peer's is still to come. Pure.
+
+use std::collections::BTreeMap;
+
+use segment::canonical::WINDOW_US;
+use segment::compared::joined;
+use segment::inventory::{Held, missing};
+use segment::{Root, SegmentId, StreamUid};
+
+/// One copy here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Durable bytes.
+    pub end: u64,
+    /// What it is, once sealed.
+    pub sealed: Option<Sealed>,
+    /// Whether its writer is dead: no more fragments come from here.
+    pub partial: bool,
+}
+
+/// What is known of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// BLAKE3 of its file.
+    pub root: Root,
+    /// When it begins and ends, microseconds since the Unix epoch.
+    pub span_us: (i64, i64),
+}
+
+/// A segment that the peer holds more of.
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    /// Bytes there.
+    length: u64,
+    /// Whether it is sealed there.
+    sealed: bool,
+    /// When it begins and ends, microseconds since the Unix epoch; the whole of time where it is not known.
+    span_us: (i64, i64),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    known: BTreeMap<SegmentId, Known>,
+    /// Duplicates that the recorder removed.
+    reclaimed: BTreeMap<SegmentId, Held>,
+    /// Media of a stream that began before this left by retention, microseconds since the Unix epoch.
+    floors: BTreeMap<StreamUid, i64>,
+    /// What the peer held and this volume lacked when the newest connection to it was made.
+    lacking: BTreeMap<SegmentId, Lacking>,
+}
+
+impl Holdings {
+    /// A copy is durable up to `end`. Returns whether that is news.
+    pub(super) fn grew(&mut self, id: &SegmentId, end: u64, partial: bool) -> bool {
+        let as_before =
+            |known: &Known| known.sealed.is_some() || (known.end >= end && known.partial == partial);
+        if self.known.get(id).is_some_and(as_before) {
+            return false;
+        }
+        let known = self.known.entry(id.clone()).or_insert(Known {
+            end: 0,
+            sealed: None,
+            partial,
+        });
+        known.end = known.end.max(end);
+        known.partial = partial;
+        true
+    }
+
+    /// A copy is sealed. Returns whether that is news.
+    pub(super) fn sealed(&mut self, id: &SegmentId, end: u64, sealed: Sealed) -> bool {
+        let known = Known {
+            end,
+            sealed: Some(sealed),
+            partial: false,
+        };
+        let before = self.known.insert(id.clone(), known);
+        self.reclaimed.remove(id);
+        before.is_none_or(|before| before.sealed.is_none())
+    }
+
+    /// Retention removed a copy that ended at `end_us`.
+    pub(super) fn evicted(&mut self, id: &SegmentId, end_us: i64) {
+        self.known.remove(id);
+        let floor = self.floors.entry(id.stream).or_insert(end_us);
+        *floor = end_us.max(*floor);
+        let floor = *floor;
+        // What began before it is not wanted back anyway.
+        let wanted = |held: &Held| held.span_us.is_some_and(|span| span.0 + WINDOW_US >= floor);
+        self.reclaimed
+            .retain(|other, held| other.stream != id.stream || wanted(held));
+    }
+
+    /// The recorder removed a duplicate. Its frames are here, so it counts as held, and never comes again.
+    pub(super) fn reclaimed(&mut self, held: Held) {
+        self.known.remove(&held.id);
+        self.reclaimed.insert(held.id.clone(), held);
+    }
+
+    /// The length that a segment had which was reclaimed.
+    pub(super) fn reclaimed_length(&self, id: &SegmentId) -> Option<u64> {
+        self.reclaimed.get(id).map(|held| held.length)
+    }
+
+    pub(super) fn set_floors(&mut self, floors: BTreeMap<StreamUid, i64>) {
+        self.floors = floors;
+    }
+
+    /// Below which time no media of a stream is wanted back.
+    pub(super) fn floors(&self) -> impl Iterator<Item = (StreamUid, i64)> {
+        self.floors.iter().map(|(uid, floor)| (*uid, *floor))
+    }
+
+    pub(super) fn get(&self, id: &SegmentId) -> Option<&Known> {
+        self.known.get(id)
+    }
+
+    /// Up to where a copy is durable; 0 where there is none.
+    pub(super) fn end(&self, id: &SegmentId) -> u64 {
+        self.known.get(id).map_or(0, |known| known.end)
+    }
+
+    /// All bytes here.
+    pub(super) fn bytes(&self) -> u64 {
+        self.known.values().map(|known| known.end).sum()
+    }
+
+    /// What the writers of this volume left unfinished, but for the one that is alive, with the durable ends.
+    pub(super) fn partials(&self, store: uuid::Uuid, alive: u64) -> Vec<(SegmentId, u64)> {
+        let own = self.known.iter().filter(|(id, known)| {
+            id.store == store && known.partial && known.sealed.is_none() && id.incarnation != alive
+        });
+        own.map(|(id, known)| (id.clone(), known.end)).collect()
+    }
+
+    /// What is here, for the peer.
+    pub(super) fn inventory(&self) -> Vec<Held> {
+        let held = |(id, known): (&SegmentId, &Known)| Held {
+            id: id.clone(),
+            length: known.end,
+            root: known.sealed.map(|sealed| sealed.root),
+            span_us: known.sealed.map(|sealed| sealed.span_us),
+            reclaimed: false,
+        };
+        let here = self.known.iter().map(held);
+        here.chain(self.reclaimed.values().cloned()).collect()
+    }
+
+    /// What the peer holds, when a connection to it was made.
+    pub(super) fn compare(&mut self, theirs: &[Held]) {
+        let spans: BTreeMap<&SegmentId, &Held> = theirs.iter().map(|held| (&held.id, held)).collect();
+        let lacking = missing(&self.inventory(), theirs)
+            .into_iter()
+            .filter_map(|(id, _)| {
+                let held = spans.get(&id)?;
+                let lacking = Lacking {
+                    length: held.length,
+                    sealed: held.root.is_some(),
+                    span_us: held.span_us.unwrap_or((i64::MIN, i64::MAX)),
+                };
+                // What retention removed here is not wanted back.
+                let floor = self.floors.get(&id.stream).copied().unwrap_or(i64::MIN);
+                (held.span_us.is_none() || lacking.span_us.0 >= floor).then_some((id, lacking))
+            });
+        self.lacking = lacking.collect();
+    }
+
+    /// What of each stream the peer holds and is still to come.
+    pub(super) fn lacking(&mut self) -> Vec<(StreamUid, Vec<(i64, i64)>)> {
+        let known = &self.known;
+        self.lacking.retain(|id, lacking| {
+            let is_here =
+                |here: &Known| here.sealed.is_some() || !lacking.sealed && here.end >= lacking.length;
+            !known.get(id).is_some_and(is_here)
+        });
+        let mut spans: BTreeMap<StreamUid, Vec<(i64, i64)>> = BTreeMap::new();
+        for (id, lacking) in &self.lacking {
+            spans.entry(id.stream).or_default().push(lacking.span_us);
+        }
+        spans
+            .into_iter()
+            .map(|(uid, spans)| (uid, joined(spans)))
+            .collect()
+    }
+}

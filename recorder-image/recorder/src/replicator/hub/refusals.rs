@@ -1,0 +1,69 @@
+//! What of the peer was refused: it is counted, told, and not asked for again for a while. Pure; times are since any fixed moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use segment::SegmentId;
+
+/// How long a refused segment is not asked for again.
+const DECLINE: Duration = Duration::from_mins(10);
+/// The most refusals that are remembered.
+const MAX_DECLINED: usize = 1024;
+
+/// What was refused last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRefusal {
+    /// The segment.
+    pub id: SegmentId,
+    /// Why.
+    pub reason: String,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    declined: BTreeMap<SegmentId, Duration>,
+    count: u64,
+    last: Option<LastRefusal>,
+}
+
+impl Refusals {
+    /// Bytes of a segment were refused.
+    pub(super) fn refuse(&mut self, id: &SegmentId, reason: &str, now: Duration) {
+        self.count += 1;
+        self.last = Some(LastRefusal {
+            id: id.clone(),
+            reason: reason.to_owned(),
+        });
+        if self.declined.len() < MAX_DECLINED {
+            self.declined.insert(id.clone(), now);
+        }
+    }
+
+    /// The good segment came: what was refused is no more in question.
+    pub(super) fn resolve(&mut self, id: &SegmentId) {
+        self.declined.remove(id);
+        self.last.take_if(|refusal| refusal.id == *id);
+    }
+
+    /// Whether a segment is not wanted now.
+    pub(super) fn declines(&self, id: &SegmentId, now: Duration) -> bool {
+        self.declined.get(id).is_some_and(|at| now < *at + DECLINE)
+    }
+
+    /// What is not wanted now.
+    pub(super) fn declined(&mut self, now: Duration) -> Vec<SegmentId> {
+        self.declined.retain(|_, at| now < *at + DECLINE);
+        self.declined.keys().cloned().collect()
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The newest that is in question.
+    pub(super) fn last(&self) -> Option<&LastRefusal> {
+        self.last.as_ref()
+    }
+}

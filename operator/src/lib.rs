@@ -6,6 +6,7 @@ pub mod build;
 pub mod cli;
 mod coarse;
 pub mod controller;
+mod coverage;
 #[cfg(test)]
 mod fixtures;
 pub mod health;

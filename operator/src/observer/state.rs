@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::{Setup, translate};
+use crate::coverage;
 use crate::world::{Doubt, SeenReport, View};
 
 /// What is known of the primary's slice is read again after so long: somebody may have deleted it.
@@ -210,6 +211,9 @@ impl Memory {
             was_running: self.was_running.clone(),
             report: report.and_then(|(at, report)| Some((*at, translate::report(report)?))),
             in_sync: report.is_some_and(|(_, report)| translate::in_sync(report, peer)),
+            covers: report.is_some_and(|(_, report)| {
+                peer.is_none_or(|peer| coverage::lacks(report, peer).next().is_none())
+            }),
         })
     }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Known;
+use crate::coverage;
 use crate::problem::{Problem, Reason};
 use crate::world::World;
 
@@ -103,7 +104,8 @@ fn reconciling(known: Known<'_>, members: &[MemberStatus]) -> Verdict {
             "an object could not be written and is tried again",
         ),
         (_, _, false, _) => {
-            let message = format!("members to be replaced, one at a time: {}", outdated.join(", "));
+            let mut message = format!("members to be replaced, one at a time: {}", outdated.join(", "));
+            message.extend(only_one_receives(known.world).map(|why| format!("; it waits: {why}")));
             verdict("Reconciling", true, "RollingUpdate", message)
         }
         (_, _, _, Some(member)) => {
@@ -112,6 +114,20 @@ fn reconciling(known: Known<'_>, members: &[MemberStatus]) -> Verdict {
         }
         _ => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
     }
+}
+
+/// A stream that keeps the member that alone receives it from being replaced.
+fn only_one_receives(world: &World) -> Option<String> {
+    let [first, second] = world.members();
+    [(&first, &second), (&second, &first)]
+        .into_iter()
+        .find_map(|(without, with)| {
+            let (report, peer) = (world.view.fresh(without)?, world.view.fresh(with)?);
+            let stream = &coverage::lacks(report, peer).next()?.name;
+            Some(format!(
+                "member {without:?} does not receive stream {stream:?}, which member {with:?} does"
+            ))
+        })
 }
 
 fn stalled(problems: &[Problem]) -> Verdict {

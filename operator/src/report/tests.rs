@@ -133,6 +133,13 @@ fn reconciling_is_that_something_is_still_to_come() {
         ("an old pod", |w| age(w, STANDBY), "True RollingUpdate"),
     ];
     says("Reconciling", cases);
+    let waits = changed(|world| {
+        age(world, STANDBY);
+        said(world, PRIMARY).streams[0].state = StreamState::Failed;
+    });
+    let why = "member \"front-0\" does not receive stream \"door\", which member \"front-1\" does";
+    let message = &condition(&waits, "Reconciling").message;
+    assert!(message.contains(why), "{message}");
     let world = at_rest(&json!({}));
     let status = with_problems(&world, &[], true);
     assert_eq!(verdict(&status, "Reconciling"), "True Retrying");

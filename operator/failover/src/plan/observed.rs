@@ -135,6 +135,8 @@ pub struct MemberState {
     pub report: Option<(BootTime, Report)>,
     /// Whether everything that others acknowledged to it is durable here: safe to promote.
     pub in_sync: bool,
+    /// Whether it receives every stream that another member receives, or rests: that one can leave.
+    pub covers: bool,
 }
 
 impl MemberState {

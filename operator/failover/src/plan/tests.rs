@@ -68,6 +68,7 @@ fn member(text: &str, role: Role, epoch: u64) -> MemberState {
         }),
         report: Some((NOW, report(text, role, epoch))),
         in_sync: true,
+        covers: true,
     }
 }
 
@@ -250,6 +251,7 @@ fn a_switchover_goes_to_who_is_in_sync() {
 fn a_rolling_update_never_takes_both_down() {
     let unfit = |o: &mut Observed| o.members[0].report.as_mut().unwrap().1.health = Health::Unfit;
     let deleting = |o: &mut Observed| o.members[1].pod.as_mut().unwrap().deleting = true;
+    let blind: [fn(&mut Observed); 2] = [|o| o.members[0].covers = false, |o| o.members[1].covers = false];
     decides(vec![
         ("the standby", rolling(&[1], |_| {}), restart("right")),
         (
@@ -265,6 +267,21 @@ fn a_rolling_update_never_takes_both_down() {
         ("the other is unfit", rolling(&[1], unfit), vec![]),
         ("the other is down", rolling(&[0], |o| silence(o, 1)), vec![]),
         ("it is being deleted", rolling(&[1], deleting), vec![]),
+        (
+            "a stream would be received by nobody",
+            rolling(&[1], blind[0]),
+            vec![],
+        ),
+        (
+            "the standby does not receive all yet",
+            rolling(&[0], blind[1]),
+            vec![],
+        ),
+        (
+            "what the standby lacks does not matter",
+            rolling(&[1], blind[1]),
+            restart("right"),
+        ),
     ]);
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crds::member::Role;
+use crds::member::{Role, StreamReport, StreamState};
 use failover::plan::{RestartReason, Switchover};
 use failover::{Epoch, Lease, Version};
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::{at_rest, change, record, report};
+use crate::fixtures::{at_rest, change, receiving, record, report};
 use crate::observer::lease::tests::setup;
 
 /// An observer of a pair at rest, and what there is to see.
@@ -302,6 +302,24 @@ fn an_outdated_standby_is_replaced_even_if_it_never_answers() {
         };
         assert!(scene.at(1).contains(&restart), "answers: {answers}");
     }
+}
+
+#[test]
+fn i1_nobody_is_replaced_who_alone_receives_a_stream() {
+    let restarts = |state| {
+        let mut scene = scene();
+        scene.setup.outdated = BTreeSet::from(["front-1".to_owned()]);
+        for (index, state) in [(0, state), (1, StreamState::Receiving)] {
+            let door = receiving("door", uuid::Uuid::from_u128(7));
+            scene.report(index).streams = vec![StreamReport { state, ..door }];
+        }
+        let decided = scene.at(1);
+        decided
+            .iter()
+            .any(|what| matches!(what, Decision::RestartMember { .. }))
+    };
+    assert!(restarts(StreamState::Receiving) && restarts(StreamState::Idle));
+    assert!(!restarts(StreamState::Connecting) && !restarts(StreamState::Failed));
 }
 
 /// The pair is at rest with front-0 as primary, and front-1 is to have it back.

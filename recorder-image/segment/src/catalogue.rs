@@ -53,10 +53,13 @@ pub struct LoadReport {
     pub missing: Vec<SegmentId>,
     /// Files whose head cannot be read, and sealed files that are not whole, with what is wrong.
     pub unreadable: Vec<(SegmentId, String)>,
+    /// Ledgers and folders that cannot be read, by their streams, with what is wrong: what they say is not known.
+    pub failed: Vec<(StreamUid, String)>,
 }
 
 impl Catalogue {
-    /// Reads ledgers and folders. `now_s` is the retention clock: what no ledger knows counts as received now.
+    /// Reads ledgers and folders. `now_s` is the retention clock: what no ledger knows counts as received now. What of one stream
+    /// cannot be read keeps no other one out.
     ///
     /// # Errors
     /// [`crate::Error::Io`].
@@ -64,11 +67,16 @@ impl Catalogue {
         let (mut catalogue, mut report) = (Self::default(), LoadReport::default());
         for uid in volume.streams()? {
             for role in [Role::Recorder, Role::Replicator] {
-                for record in LedgerReader::new(volume, uid, role).poll()? {
-                    catalogue.apply(uid, record);
+                match LedgerReader::new(volume, uid, role).poll() {
+                    Ok(records) => records
+                        .into_iter()
+                        .for_each(|record| catalogue.apply(uid, record)),
+                    Err(e) => report.failed.push((uid, e.to_string())),
                 }
             }
-            catalogue.compare_with_files(volume, uid, now_s, &mut report)?;
+            if let Err(e) = catalogue.compare_with_files(volume, uid, now_s, &mut report) {
+                report.failed.push((uid, e.to_string()));
+            }
             catalogue.stream_mut(uid).settle_pins();
             catalogue.end_stale_gap(volume, uid);
             if let Some(floor) = catalogue.streams.get_mut(&uid).and_then(|s| s.floor_us.as_mut()) {
@@ -144,16 +152,9 @@ impl Catalogue {
 
     /// Writes what was rebuilt from files into the ledgers of `role`, so that its time of receipt is known from now on (I8,
     /// I11): own segments are the recorder's, received ones the replicator's. To be called before this process opens a
-    /// ledger. Returns the damaged tails that were cut. Durable after the next `Volume::sync`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`]; what is not written then is rebuilt again by the next start.
-    pub fn record_rebuilt(
-        &self,
-        volume: &Volume,
-        report: &LoadReport,
-        role: Role,
-    ) -> Result<Vec<Truncation>> {
+    /// ledger. Returns the damaged tails that were cut. Durable after the next `Volume::sync`. Where a ledger takes nothing, as on a full
+    /// disk, its stream is rebuilt again by the next start.
+    pub fn record_rebuilt(&self, volume: &Volume, report: &LoadReport, role: Role) -> Vec<Truncation> {
         let mut records: BTreeMap<StreamUid, Vec<Record>> = BTreeMap::new();
         for copy in report.rebuilt.iter().filter_map(|id| self.get(id)) {
             let of_stream = records.entry(copy.id().stream).or_default();
@@ -161,27 +162,24 @@ impl Catalogue {
         }
         let mut cuts = Vec::new();
         for (stream, records) in records.into_iter().filter(|(_, r)| !r.is_empty()) {
-            let (mut ledger, cut) = Ledger::open(volume, stream, role)?;
-            cuts.extend(cut);
-            records.iter().try_for_each(|record| ledger.append(record))?;
+            let written = Ledger::open(volume, stream, role).and_then(|(mut ledger, cut)| {
+                cuts.extend(cut);
+                records.iter().try_for_each(|record| ledger.append(record))
+            });
+            if let Err(e) = written {
+                tracing::warn!(%stream, "what was rebuilt from files is not in the ledger: {e}");
+            }
         }
-        Ok(cuts)
+        cuts
     }
 
-    /// The files of this volume that are not known, or were sealed since: what another process wrote meanwhile.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn unknown_files(&self, volume: &Volume) -> Result<Vec<(SegmentId, bool)>> {
-        let mut unknown = Vec::new();
-        for uid in volume.streams()? {
-            let is_known = |(id, sealed): &(SegmentId, bool)| {
-                self.get(id)
-                    .is_some_and(|copy| copy.state == State::Sealed || !*sealed)
-            };
-            unknown.extend(volume.segments(uid)?.into_iter().filter(|file| !is_known(file)));
-        }
-        Ok(unknown)
+    /// Which of these files of the volume, each sealed or not, are not known, or were sealed since: what another process wrote meanwhile.
+    pub fn unknown(&self, mut files: Vec<(SegmentId, bool)>) -> Vec<(SegmentId, bool)> {
+        files.retain(|(id, sealed)| {
+            let known = self.get(id);
+            !known.is_some_and(|copy| copy.state == State::Sealed || !*sealed)
+        });
+        files
     }
 
     /// Takes a ledger record in.

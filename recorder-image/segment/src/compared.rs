@@ -41,15 +41,21 @@ pub fn joined(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
             _ => out.push((from, to)),
         }
     }
-    while out.len() > MAX_SPANS {
-        let between = |i: &usize| out[*i].0.saturating_sub(out[*i - 1].1);
-        let Some(at) = (1..out.len()).min_by_key(between) else {
-            break;
-        };
-        let (_, to) = out.remove(at);
-        out[at - 1].1 = to;
+    if out.len() <= MAX_SPANS {
+        return out;
     }
-    out
+    // Only the widest pauses stay.
+    let pause = |at: &usize| out[*at].0.saturating_sub(out[*at - 1].1);
+    let mut pauses: Vec<usize> = (1..out.len()).collect();
+    pauses.sort_unstable_by_key(|at| std::cmp::Reverse(pause(at)));
+    pauses.truncate(MAX_SPANS - 1);
+    pauses.sort_unstable();
+    let begins = std::iter::once(0).chain(pauses.iter().copied());
+    let ends = pauses.iter().copied().chain([out.len()]);
+    begins
+        .zip(ends)
+        .map(|(begin, end)| (out[begin].0, out[end - 1].1))
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,5 +102,16 @@ mod tests {
         for (from, to) in spans {
             assert!(few.iter().any(|f| f.0 <= from && to <= f.1), "{from}");
         }
+    }
+
+    #[test]
+    fn the_widest_pauses_stay() {
+        // After each tenth span the pause is longer.
+        let begin = |n: i64| (n * 10 + n / 10 * 60) * S;
+        let few = joined((0..200).map(|n| (begin(n), begin(n) + S)).collect());
+        assert_eq!(few.len(), MAX_SPANS);
+        let pauses = few.windows(2).map(|pair| pair[1].0 - pair[0].1);
+        assert!(pauses.into_iter().all(|pause| pause == 69 * S), "{few:?}");
+        assert_eq!((few[0].0, few[MAX_SPANS - 1].1), (0, begin(199) + S));
     }
 }

@@ -539,7 +539,7 @@ fn i8_what_was_rebuilt_from_files_is_in_the_ledger_from_then_on() {
         let (catalogue, report) = Catalogue::load(&volume, 7).unwrap();
         assert_eq!(report.rebuilt.first(), Some(&id));
         let cuts = catalogue.record_rebuilt(&volume, &report, role);
-        assert!(cuts.unwrap().is_empty());
+        assert!(cuts.is_empty());
         // Later starts know when it came, so that it ages (I11).
         let (catalogue, report) = Catalogue::load(&volume, 5000).unwrap();
         assert_eq!(
@@ -713,4 +713,36 @@ fn an_index_without_its_segment_is_a_stray() {
         [volume.index_path(&leaves)]
     );
     assert!(volume.index_path(&stays).exists());
+}
+
+#[test]
+fn i8_what_of_one_stream_cannot_be_read_keeps_no_other_one_out() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    for stream in [1, 2] {
+        let file = write(&volume, header(stream, volume.store(), "a", 1, 0, 0), 0..25);
+        file.finish().rename().unwrap();
+    }
+    let uids = volume.streams().unwrap();
+    let [bad, good] = uids[..] else { panic!("{uids:?}") };
+    let loaded = || {
+        let (catalogue, report) = Catalogue::load(&volume, 0).unwrap();
+        let failed: Vec<_> = report.failed.into_iter().map(|(uid, _)| uid).collect();
+        let copies = |uid| catalogue.copies().filter(|copy| copy.id().stream == uid).count();
+        (failed, copies(bad), copies(good))
+    };
+    assert_eq!(loaded(), (vec![], 1, 1));
+    let ledger = volume.stream_dir(bad).join("recorder.000000.ledger");
+    std::fs::create_dir(&ledger).unwrap();
+    assert_eq!(loaded(), (vec![bad], 1, 1), "a ledger that cannot be read");
+    let (catalogue, report) = Catalogue::load(&volume, 0).unwrap();
+    assert_eq!(report.rebuilt.len(), 2);
+    catalogue.record_rebuilt(&volume, &report, Role::Recorder);
+    let (_, report) = Catalogue::load(&volume, 0).unwrap();
+    assert_eq!(report.rebuilt.len(), 1, "the other one is in its ledger");
+    std::fs::rename(volume.stream_dir(bad), path.join("away")).unwrap();
+    std::fs::write(volume.stream_dir(bad), "no folder").unwrap();
+    let (failed, of_bad, of_good) = loaded();
+    assert_eq!((of_bad, of_good), (0, 1));
+    assert!(failed.iter().all(|uid| *uid == bad), "{failed:?}");
 }

@@ -77,13 +77,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     for (segment, why) in &found.unreadable {
         tracing::error!(%segment, "a file cannot be read and is left alone: {why}");
     }
+    for (stream, why) in &found.failed {
+        tracing::error!(%stream, "a ledger or a folder cannot be read: {why}");
+    }
     let metrics = Arc::new(Metrics::new(&options.member));
-    // I8: a full disk must not keep the recorder from starting; the next start tries again.
-    let recorded = catalogue.record_rebuilt(&volume, &found, Role::Recorder);
-    for cut in recorded.unwrap_or_else(|e| {
-        tracing::warn!("what was rebuilt from files is not in the ledger: {e}");
-        Vec::new()
-    }) {
+    for cut in catalogue.record_rebuilt(&volume, &found, Role::Recorder) {
         metrics.ledger_truncations.inc();
         tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
     }

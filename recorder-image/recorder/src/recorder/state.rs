@@ -223,11 +223,20 @@ impl Shared {
     /// # Errors
     /// When the volume cannot be read.
     pub fn look_again(&self) -> segment::Result<()> {
-        let unknown = self.catalogue().unknown_files(&self.volume)?;
-        for (id, sealed) in unknown
-            .into_iter()
-            .filter(|(id, _)| self.origin(id) == Origin::Peer)
-        {
+        for stream in self.volume.streams()? {
+            // Listed before the catalogue is held: the writer needs it, and a large folder takes long.
+            match self.volume.segments(stream) {
+                Ok(files) => self.read_unknown(files),
+                Err(e) => tracing::warn!(%stream, "the folder of a stream cannot be read: {e}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_unknown(&self, mut files: Vec<(SegmentId, bool)>) {
+        files.retain(|(id, _)| self.origin(id) == Origin::Peer);
+        let unknown = self.catalogue().unknown(files);
+        for (id, sealed) in unknown {
             match read_copy(&self.volume, &id, sealed, self.now_s()) {
                 Ok(copy) => self.catalogue().upsert(copy),
                 Err(e) => {
@@ -235,7 +244,6 @@ impl Shared {
                 }
             }
         }
-        Ok(())
     }
 
     fn origin(&self, id: &SegmentId) -> Origin {
@@ -302,7 +310,7 @@ impl Shared {
                 let news = self.pair.set_peer(peer, at);
                 for stream in news.received_again {
                     if let Some(stream) = self.registry.get(stream) {
-                        stream.answers.notify_waiters();
+                        stream.answers.send_modify(|answers| *answers += 1);
                     }
                 }
                 if news.any {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use failover::streams::Fault;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use self::freshness::Freshness;
 pub use self::gap::GapNotice;
@@ -88,8 +88,8 @@ pub struct Stream {
     pub counters: Counters,
     /// What is asked of its session, for those who wait for it.
     pub demand: watch::Sender<Demand>,
-    /// Tells that its camera answers another member again: who waits for the next attempt need not.
-    pub answers: Notify,
+    /// How often another member began to receive it again: its camera answers, and who waits for the next attempt need not.
+    pub answers: watch::Sender<u64>,
     inner: Mutex<Inner>,
 }
 
@@ -206,7 +206,7 @@ impl Stream {
             uid,
             counters: Counters(Arc::clone(metrics)),
             demand: watch::Sender::new(Demand::Always),
-            answers: Notify::new(),
+            answers: watch::Sender::new(0),
             inner: Mutex::new(inner),
         }
     }

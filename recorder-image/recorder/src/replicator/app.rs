@@ -158,13 +158,12 @@ impl Opened {
         let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
         let now_s = clock.advance(clock::wall_s(), clock::boot_s());
         let (catalogue, found) = Catalogue::load(&volume, now_s)?;
+        // I10: what an earlier process wrote is durable only now. A disk that fails must not keep the replicator from starting.
+        if let Err(e) = volume.sync() {
+            tracing::error!("the volume cannot be synced: {e}");
+        }
         let hub = Arc::new(Hub::new(volume.store(), &catalogue));
-        // I8: a full disk must not keep the replicator from starting; the next start tries again.
-        let recorded = catalogue.record_rebuilt(&volume, &found, Role::Replicator);
-        for cut in recorded.unwrap_or_else(|e| {
-            tracing::warn!("what was rebuilt from files is not in the ledger: {e}");
-            Vec::new()
-        }) {
+        for cut in catalogue.record_rebuilt(&volume, &found, Role::Replicator) {
             hub.truncated();
             tracing::error!(path = %cut.path.display(), kept = cut.kept, lost = cut.lost, "a damaged ledger was cut after its last whole record");
         }

@@ -83,7 +83,13 @@ impl Link {
     async fn reload(&self) {
         let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
         let now_s = clock::wall_s();
-        let loading = move || Catalogue::load(&volume, now_s).map(|(catalogue, _)| hub.load(&catalogue));
+        let loading = move || {
+            let (catalogue, _) = Catalogue::load(&volume, now_s)?;
+            // I10: what a process wrote that ended counts as durable only now.
+            volume.sync()?;
+            hub.load(&catalogue);
+            Ok::<_, segment::Error>(())
+        };
         match tokio::task::spawn_blocking(loading).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("the volume cannot be read: {e}"),

@@ -87,6 +87,7 @@ impl Recorder {
     /// A replicator is there, perhaps one that knew another start of the recorder.
     pub fn connect(&mut self, link: Link) {
         let (catalogue, _) = Catalogue::load(&link.volume, 0).unwrap();
+        link.volume.sync().unwrap();
         link.hub.load(&catalogue);
         link.hub.set_alive(self.incarnation);
         link.hub.forget_pins();

@@ -229,10 +229,13 @@ impl Schedule {
         let Some(recorder) = &mut machine.recorder else {
             return;
         };
-        if let Some(link) = machine.place.door.lock().unwrap().take() {
-            recorder.connect(link);
-        }
-        let turn = || recorder.turn(now, &mut self.rng, &mut self.promised);
+        let arrived = machine.place.door.lock().unwrap().take();
+        let turn = || {
+            if let Some(link) = arrived {
+                recorder.connect(link);
+            }
+            recorder.turn(now, &mut self.rng, &mut self.promised);
+        };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn)).is_err() && !machine.is_off() {
             self.promised.wrong = Some("a panic of a recorder, see above".into());
         }

@@ -23,6 +23,8 @@ pub fn quick(jitter: f64) -> Duration {
 pub struct Backoff {
     failures: u32,
     panics: u32,
+    /// Since the last good session a wait was cut short.
+    heeded: bool,
 }
 
 impl Backoff {
@@ -30,7 +32,7 @@ impl Backoff {
     /// by `jitter` (0 to 1) over the upper half; 30 s for a stream whose task panics again and again.
     pub fn ended(&mut self, lasted: Duration, panicked: bool, jitter: f64) -> Duration {
         if lasted >= GOOD {
-            self.failures = 0;
+            (self.failures, self.heeded) = (0, false);
         }
         self.panics = if panicked { self.panics + 1 } else { 0 };
         let wait = (FIRST * 2u32.pow(self.failures.min(5))).min(MOST);
@@ -39,6 +41,17 @@ impl Backoff {
             return HOLD_OFF;
         }
         wait.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+
+    /// Whether a hint that the camera answers may cut the wait short: once until a good session, or two members would take a camera
+    /// with a single session from each other again and again; and never where it is the own task that fails.
+    pub fn heeds_hint(&self) -> bool {
+        !self.heeded && self.panics == 0
+    }
+
+    /// A hint cut the wait short.
+    pub fn heed_hint(&mut self) {
+        self.heeded = true;
     }
 }
 
@@ -59,6 +72,20 @@ mod tests {
     #[test]
     fn what_another_lets_go_of_is_asked_for_often() {
         assert_eq!([0.0, 1.0, 9.0].map(|j| quick(j).as_millis()), [100, 250, 250]);
+    }
+
+    #[test]
+    fn one_hint_is_heeded_until_a_good_session() {
+        let mut backoff = Backoff::default();
+        backoff.ended(Duration::ZERO, false, 1.0);
+        assert!(backoff.heeds_hint());
+        backoff.heed_hint();
+        backoff.ended(Duration::from_secs(4), false, 1.0);
+        assert!(!backoff.heeds_hint());
+        backoff.ended(Duration::from_secs(5), false, 1.0);
+        assert!(backoff.heeds_hint());
+        backoff.ended(Duration::ZERO, true, 1.0);
+        assert!(!backoff.heeds_hint(), "the task panics");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn supervise(stream: Arc<Stream>, source: Result<Source, Fault>) -> Supervis
 }
 
 async fn attempts(stream: Arc<Stream>, source: Source) {
-    let mut demand = stream.demand.subscribe();
+    let (mut demand, mut answers) = (stream.demand.subscribe(), stream.answers.subscribe());
     let (mut backoff, mut prepared, mut needed) = (Backoff::default(), None, None);
     loop {
         let asked = *demand.borrow_and_update();
@@ -65,6 +65,7 @@ async fn attempts(stream: Arc<Stream>, source: Source) {
             continue;
         }
         let began = Instant::now();
+        answers.mark_unchanged();
         let since = (asked == Demand::Needed).then(|| *needed.get_or_insert(began));
         let mut attempt = receive(&stream, &source, prepared.take());
         let fault = tokio::select! {
@@ -82,7 +83,8 @@ async fn attempts(stream: Arc<Stream>, source: Source) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = until(&mut demand, |now| !now.wants_frames()) => {}
-            () = stream.answers.notified(), if fault != Fault::Panicked => {}
+            // Also if it was told during the attempt. The stream has the other end.
+            _ = answers.changed(), if backoff.heeds_hint() => backoff.heed_hint(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use segment::canonical::WINDOW_US;
-use segment::compared::joined;
 use segment::inventory::{Held, missing};
 use segment::{Root, SegmentId, StreamUid};
 
@@ -29,13 +28,31 @@ pub struct Sealed {
 
 /// A segment that the peer holds more of.
 #[derive(Clone, Copy, Debug)]
-struct Lacking {
+pub(super) struct Lacking {
     /// Bytes there.
     length: u64,
     /// Whether it is sealed there.
     sealed: bool,
     /// When it begins and ends, microseconds since the Unix epoch; the whole of time where it is not known.
     span_us: (i64, i64),
+}
+
+/// The whole of time.
+const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
+
+/// What `theirs` has and `ours` lacks.
+pub(super) fn lacking(ours: &[Held], theirs: &[Held]) -> BTreeMap<SegmentId, Lacking> {
+    let told: BTreeMap<&SegmentId, &Held> = theirs.iter().map(|held| (&held.id, held)).collect();
+    let lacking = |(id, _): (SegmentId, u64)| {
+        let held = told.get(&id)?;
+        let lacking = Lacking {
+            length: held.length,
+            sealed: held.root.is_some(),
+            span_us: held.span_us.unwrap_or(ALWAYS),
+        };
+        Some((id, lacking))
+    };
+    missing(ours, theirs).into_iter().filter_map(lacking).collect()
 }
 
 /// See the module.
@@ -116,11 +133,6 @@ impl Holdings {
         self.known.get(id)
     }
 
-    /// Up to where a copy is durable; 0 where there is none.
-    pub(super) fn end(&self, id: &SegmentId) -> u64 {
-        self.known.get(id).map_or(0, |known| known.end)
-    }
-
     /// All bytes here.
     pub(super) fn bytes(&self) -> u64 {
         self.known.values().map(|known| known.end).sum()
@@ -147,27 +159,18 @@ impl Holdings {
         here.chain(self.reclaimed.values().cloned()).collect()
     }
 
-    /// What the peer holds, when a connection to it was made.
-    pub(super) fn compare(&mut self, theirs: &[Held]) {
-        let spans: BTreeMap<&SegmentId, &Held> = theirs.iter().map(|held| (&held.id, held)).collect();
-        let lacking = missing(&self.inventory(), theirs)
-            .into_iter()
-            .filter_map(|(id, _)| {
-                let held = spans.get(&id)?;
-                let lacking = Lacking {
-                    length: held.length,
-                    sealed: held.root.is_some(),
-                    span_us: held.span_us.unwrap_or((i64::MIN, i64::MAX)),
-                };
-                // What retention removed here is not wanted back.
-                let floor = self.floors.get(&id.stream).copied().unwrap_or(i64::MIN);
-                (held.span_us.is_none() || lacking.span_us.0 >= floor).then_some((id, lacking))
-            });
-        self.lacking = lacking.collect();
+    /// What the peer holds and this volume lacked, when a connection to it was made.
+    pub(super) fn set_lacking(&mut self, mut lacking: BTreeMap<SegmentId, Lacking>) {
+        // What retention removed here is not wanted back.
+        lacking.retain(|id, lacking| {
+            let floor = self.floors.get(&id.stream).copied().unwrap_or(i64::MIN);
+            lacking.span_us == ALWAYS || lacking.span_us.0 >= floor
+        });
+        self.lacking = lacking;
     }
 
-    /// What of each stream the peer holds and is still to come.
-    pub(super) fn lacking(&mut self) -> Vec<(StreamUid, Vec<(i64, i64)>)> {
+    /// What of each stream the peer holds and is still to come: the spans of all segments, as they are.
+    pub(super) fn still_lacking(&mut self) -> BTreeMap<StreamUid, Vec<(i64, i64)>> {
         let known = &self.known;
         self.lacking.retain(|id, lacking| {
             let is_here =
@@ -179,8 +182,5 @@ impl Holdings {
             spans.entry(id.stream).or_default().push(lacking.span_us);
         }
         spans
-            .into_iter()
-            .map(|(uid, spans)| (uid, joined(spans)))
-            .collect()
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crds::member::ReplicationConfig;
+use segment::compared::joined;
 use segment::inventory::Held;
 use segment::reclaim::Pin;
 use segment::{Catalogue, SegmentId, State, StreamUid};
@@ -255,12 +256,19 @@ impl Hub {
 
     /// What the peer holds, when a connection to it was made.
     pub fn compare(&self, theirs: &[Held]) {
-        self.lock().holdings.compare(theirs);
+        // Not under the lock: an archive is large, and heartbeats wait for who waits for the lock. What comes meanwhile is
+        // seen by `lacking`.
+        let lacking = holdings::lacking(&self.inventory(), theirs);
+        self.lock().holdings.set_lacking(lacking);
     }
 
     /// What of each stream the peer holds and is still to come.
     pub fn lacking(&self) -> Vec<(StreamUid, Vec<(i64, i64)>)> {
-        self.lock().holdings.lacking()
+        let spans = self.lock().holdings.still_lacking();
+        spans
+            .into_iter()
+            .map(|(uid, spans)| (uid, joined(spans)))
+            .collect()
     }
 
     /// The recorder's start that is alive now: all others are dead.
@@ -329,8 +337,11 @@ impl Hub {
     /// What the peer lacks and is not live, with what it holds of each.
     pub fn set_backfill(&self, lacking: BTreeMap<SegmentId, u64>) {
         let mut inner = self.lock();
-        let all = inner.holdings.bytes();
-        inner.progress.set_backfill(lacking, all);
+        let Inner {
+            holdings, progress, ..
+        } = &mut *inner;
+        let durable = |id: &SegmentId| holdings.get(id).map_or(0, |known| known.end);
+        progress.set_backfill(lacking, holdings.bytes(), durable);
     }
 
     /// Puts limits in force.
@@ -348,7 +359,7 @@ impl Hub {
         let inner = self.lock();
         let limit = pace::limit(&inner.replication, clock::wall_s());
         Figures {
-            peer: inner.progress.at(self.now(), |id| inner.holdings.end(id), limit),
+            peer: inner.progress.at(self.now(), limit),
             refused: inner.refusals.count(),
             truncations: inner.truncations,
             last_refusal: inner.refusals.last().cloned(),

@@ -19,8 +19,10 @@ pub(super) struct Progress {
     /// How long the end took that was acknowledged last.
     lag: Duration,
     acknowledged: BTreeMap<SegmentId, u64>,
-    /// What the peer lacked when it connected and was not live, and how much of it it holds since.
-    backfill: BTreeMap<SegmentId, u64>,
+    /// What the peer lacked when it connected and was not live.
+    backfill: BTreeMap<SegmentId, Refill>,
+    /// What is left of all of that, bytes.
+    backfill_left: u64,
     /// All that was here then, bytes.
     backfill_of: u64,
     /// How fast the peer takes what it lacks.
@@ -28,6 +30,15 @@ pub(super) struct Progress {
     /// The connection over which the peer takes media, by its number.
     connection: Option<u64>,
     connections: u64,
+}
+
+/// A segment that the peer is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refill {
+    /// Bytes that the peer holds.
+    held: u64,
+    /// Bytes here.
+    all: u64,
 }
 
 /// How far the peer is at a moment.
@@ -64,21 +75,28 @@ impl Progress {
             self.lag = now.saturating_sub(*at);
         }
         self.timed.retain(|timed| !taken(timed));
-        let Some(held) = self.backfill.get_mut(id) else {
+        let Some(refill) = self.backfill.get_mut(id) else {
             return;
         };
-        let took = end.saturating_sub(*held);
-        *held += took;
+        let took = end.min(refill.all).saturating_sub(refill.held);
+        refill.held += took;
+        self.backfill_left = self.backfill_left.saturating_sub(took);
         if end >= all {
-            self.backfill.remove(id);
+            self.drop_refill(id);
         }
         self.rate.took(took, now);
+    }
+
+    fn drop_refill(&mut self, id: &SegmentId) {
+        if let Some(Refill { held, all }) = self.backfill.remove(id) {
+            self.backfill_left = self.backfill_left.saturating_sub(all.saturating_sub(held));
+        }
     }
 
     /// Nobody waits for a segment any more.
     pub(super) fn forget(&mut self, id: &SegmentId) {
         self.acknowledged.remove(id);
-        self.backfill.remove(id);
+        self.drop_refill(id);
         self.timed.retain(|(timed, ..)| timed != id);
     }
 
@@ -98,28 +116,38 @@ impl Progress {
         }
     }
 
-    /// What the peer lacks and is not live, with what it holds of each, and all bytes that are here.
-    pub(super) fn set_backfill(&mut self, lacking: BTreeMap<SegmentId, u64>, all: u64) {
-        (self.backfill, self.backfill_of) = (lacking, all);
+    /// What the peer lacks and is not live, with what it holds of each, and all bytes that are here. `durable` says up to where a
+    /// segment is durable here.
+    pub(super) fn set_backfill(
+        &mut self,
+        lacking: BTreeMap<SegmentId, u64>,
+        all: u64,
+        durable: impl Fn(&SegmentId) -> u64,
+    ) {
+        let refill = |(id, held): (SegmentId, u64)| {
+            let all = durable(&id).max(held);
+            (id, Refill { held, all })
+        };
+        self.backfill = lacking.into_iter().map(refill).collect();
+        self.backfill_left = self
+            .backfill
+            .values()
+            .map(|refill| refill.all - refill.held)
+            .sum();
+        self.backfill_of = all;
         self.rate = Rate::default();
     }
 
-    /// Where the peer is now. `durable` says up to where a segment is durable here, `limit` how fast older media may be sent, in bytes a
-    /// second.
-    pub(super) fn at(
-        &self,
-        now: Duration,
-        durable: impl Fn(&SegmentId) -> u64,
-        limit: Option<u64>,
-    ) -> PeerProgress {
+    /// Where the peer is now; `limit` is how fast older media may be sent, in bytes a second. What it costs does not grow with what is to
+    /// be sent.
+    pub(super) fn at(&self, now: Duration, limit: Option<u64>) -> PeerProgress {
         let waiting = self.timed.front().map(|(_, _, at)| now.saturating_sub(*at));
         // The newest end of each counts.
         let ends: BTreeMap<&SegmentId, u64> = self.timed.iter().map(|(id, end, _)| (id, *end)).collect();
         let behind = |(id, end): (&&SegmentId, &u64)| {
             end.saturating_sub(self.acknowledged.get(*id).copied().unwrap_or(0))
         };
-        let lacking = |(id, held): (&SegmentId, &u64)| durable(id).saturating_sub(*held);
-        let backfill_bytes = self.backfill.iter().map(lacking).sum();
+        let backfill_bytes = self.backfill_left;
         let remaining = || pace::remaining(backfill_bytes, self.rate.get(), limit);
         PeerProgress {
             connected: self.connection.is_some(),

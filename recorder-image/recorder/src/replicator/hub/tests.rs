@@ -8,7 +8,7 @@ use segment::SegmentId;
 use segment::inventory::Held;
 use uuid::Uuid;
 
-use super::holdings::{Holdings, Sealed};
+use super::holdings::{Holdings, Sealed, lacking};
 use super::progress::Progress;
 use super::refusals::Refusals;
 
@@ -56,6 +56,11 @@ fn seal(holdings: &mut Holdings, sequence: u64) -> bool {
     holdings.sealed(&id, length, sealed)
 }
 
+fn compare(holdings: &mut Holdings, theirs: &[Held]) {
+    let lacking = lacking(&holdings.inventory(), theirs);
+    holdings.set_lacking(lacking);
+}
+
 #[test]
 fn only_what_is_new_is_news() {
     let mut holdings = Holdings::default();
@@ -72,8 +77,8 @@ fn only_what_is_new_is_news() {
     );
     assert!(holdings.partials(Uuid::from_u128(1), 4).is_empty());
     assert_eq!(
-        (holdings.end(&id(0)), holdings.end(&id(1)), holdings.bytes()),
-        (100, 0, 100)
+        (holdings.get(&id(0)).map(|known| known.end), holdings.bytes()),
+        (Some(100), 100)
     );
 }
 
@@ -82,24 +87,22 @@ fn what_is_to_come_is_told_until_it_is_here() {
     let mut holdings = Holdings::default();
     seal(&mut holdings, 0);
     let theirs: Vec<Held> = (0..4).map(|n| held(n, n < 3)).collect();
-    holdings.compare(&theirs);
+    compare(&mut holdings, &theirs);
+    let spans = |holdings: &mut Holdings| holdings.still_lacking().remove(&STREAM).unwrap_or_default();
+    let span = |n: i64| (n * SECOND, (n + 1) * SECOND);
     let forever = (i64::MIN, i64::MAX);
     assert_eq!(
-        holdings.lacking(),
-        [(STREAM, vec![forever])],
+        spans(&mut holdings),
+        [span(1), span(2), forever],
         "the last one has no end yet"
     );
     holdings.grew(&id(3), 100, true);
-    assert_eq!(holdings.lacking(), [(STREAM, vec![(SECOND, 3 * SECOND)])]);
+    assert_eq!(spans(&mut holdings), [span(1), span(2)]);
     holdings.grew(&id(2), 100, true);
-    assert_eq!(
-        holdings.lacking(),
-        [(STREAM, vec![(SECOND, 3 * SECOND)])],
-        "it is not sealed here"
-    );
+    assert_eq!(spans(&mut holdings), [span(1), span(2)], "it is not sealed here");
     seal(&mut holdings, 2);
     seal(&mut holdings, 1);
-    assert!(holdings.lacking().is_empty());
+    assert!(spans(&mut holdings).is_empty());
 }
 
 #[test]
@@ -126,14 +129,14 @@ fn what_left_by_retention_or_as_a_duplicate_is_not_wanted_back() {
         [(STREAM, 151 * SECOND)],
         "floors only rise"
     );
-    holdings.compare(&[held(150, true), held(10, true)]);
-    assert!(holdings.lacking().is_empty());
+    compare(&mut holdings, &[held(150, true), held(10, true)]);
+    assert!(holdings.still_lacking().is_empty());
 }
 
 #[test]
 fn lag_is_the_age_of_the_oldest_live_bytes() {
     let mut progress = Progress::default();
-    let at = |progress: &Progress, now| progress.at(ms(now), |_| 100, None);
+    let at = |progress: &Progress, now| progress.at(ms(now), None);
     progress.connected();
     progress.grew(&id(0), 40, ms(0));
     progress.grew(&id(0), 70, ms(50));
@@ -166,7 +169,7 @@ fn a_connection_that_was_replaced_ends_without_consequence() {
     let (first, second) = (progress.connected(), progress.connected());
     progress.grew(&id(0), 10, ms(0));
     progress.disconnected(first);
-    let at = |progress: &Progress| progress.at(ms(10), |_| 10, None);
+    let at = |progress: &Progress| progress.at(ms(10), None);
     assert_eq!((at(&progress).connected, at(&progress).lag_bytes), (true, 10));
     progress.disconnected(second);
     assert_eq!((at(&progress).connected, at(&progress).lag_bytes), (false, 0));
@@ -176,9 +179,9 @@ fn a_connection_that_was_replaced_ends_without_consequence() {
 fn backfill_shrinks_with_what_the_peer_acknowledges() {
     let mut progress = Progress::default();
     progress.connected();
-    progress.set_backfill(BTreeMap::from([(id(0), 0), (id(1), 60)]), 1000);
+    progress.set_backfill(BTreeMap::from([(id(0), 0), (id(1), 60)]), 1000, |_| 100);
     let at = |progress: &Progress| {
-        let found = progress.at(ms(0), |_| 100, Some(10));
+        let found = progress.at(ms(0), Some(10));
         (found.backfill_bytes, found.backfill_of, found.backfill_seconds)
     };
     assert_eq!(at(&progress), (140, 1000, Some(14)));

@@ -190,17 +190,28 @@ async fn a_camera_that_answers_another_member_again_is_asked_at_once() {
     let _session = supervise(Arc::clone(&stream), Ok(source));
     let four = ["DESCRIBE", "SETUP"].repeat(4);
     camera.was_asked(&four).await;
-    let refused = std::time::Instant::now();
     let asked = [&four[..], &["DESCRIBE", "SETUP", "PLAY"]].concat();
-    loop {
-        stream.answers.notify_waiters();
-        if camera.book(|book| book.asked == asked) {
-            break;
-        }
+    let refused = std::time::Instant::now();
+    stream.answers.send_modify(|answers| *answers += 1);
+    while !camera.book(|book| book.asked == asked) {
         assert!(
             refused.elapsed() < Duration::from_millis(800),
             "it waits all the same"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn members_that_take_a_camera_from_each_other_back_off_all_the_same() {
+    let (camera, source) = Camera::listen(usize::MAX).await;
+    let stream = stream(Demand::Always);
+    let _session = supervise(Arc::clone(&stream), Ok(source));
+    for _ in 0..150 {
+        stream.answers.send_modify(|answers| *answers += 1);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // At 0, at once, and after waits of at least 0.2, 0.4 and 0.8 s.
+    let attempts = camera.book(|book| book.asked.len() / 2);
+    assert!((2..=5).contains(&attempts), "{attempts} attempts in 1.5 s");
 }

@@ -138,6 +138,7 @@ impl Copy {
             received_s: self.received_s,
             end_us: self.end_us(),
             length: self.length,
+            stuck: false,
         }
     }
 

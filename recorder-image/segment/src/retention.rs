@@ -36,6 +36,8 @@ pub struct Candidate<'a> {
     pub end_us: i64,
     /// Its length, bytes.
     pub length: u64,
+    /// Whether it cannot leave now, whatever the policy says.
+    pub stuck: bool,
 }
 
 impl Candidate<'_> {
@@ -66,7 +68,7 @@ pub fn evictions<'a>(
         let too_old = policy.max_age.is_some_and(|max| age > max);
         stays += candidate.length;
         // I11: minAge is undercut by nothing.
-        if age >= policy.min_age {
+        if age >= policy.min_age && !candidate.stuck {
             stays -= candidate.length * u64::from(too_old);
             old += usize::from(too_old);
             if too_old || policy.max_bytes.is_some() {
@@ -245,6 +247,7 @@ mod tests {
                 received_s: *received_s,
                 end_us: end_s * 1_000_000,
                 length: 10,
+                stuck: false,
             });
         let all = evictions(candidates.clone(), 1000, &policy, usize::MAX);
         for most in 0..all.len() {
@@ -252,6 +255,26 @@ mod tests {
             assert_eq!(some, all[..most], "the oldest first");
         }
         all.into_iter().map(|id| id.sequence).collect()
+    }
+
+    #[test]
+    fn instead_of_what_is_stuck_other_media_leaves() {
+        let (ids, policy) = (
+            [0, 1, 2].map(id),
+            Policy {
+                min_age: Duration::ZERO,
+                max_age: None,
+                max_bytes: Some(20),
+            },
+        );
+        let candidate = |sequence: usize| Candidate {
+            id: &ids[sequence],
+            received_s: 0,
+            end_us: sequence as i64,
+            length: 10,
+            stuck: sequence == 0,
+        };
+        assert_eq!(evictions((0..3).map(candidate), 1000, &policy, 9), [id(1)]);
     }
 
     #[test]

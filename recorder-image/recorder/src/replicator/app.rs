@@ -204,8 +204,9 @@ struct Inboxes {
     recorder: mpsc::UnboundedReceiver<ToRecorder>,
     peer: mpsc::Receiver<Message>,
     acks: mpsc::Receiver<(SegmentId, u64)>,
-    /// Also when it panicked.
+    /// Also when it panicked, as the next.
     keeper_ended: oneshot::Receiver<()>,
+    driver_ended: oneshot::Receiver<()>,
 }
 
 /// The parts, connected.
@@ -254,6 +255,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
         () = passing => anyhow::bail!("acknowledgements ended"),
         _ = inboxes.keeper_ended => anyhow::bail!("the keeper ended"),
+        _ = inboxes.driver_ended => anyhow::bail!("authority is not driven any more"),
         () = follow(&options, &network, &driver) => anyhow::bail!("following the configuration ended"),
         () = Arc::clone(&network).accept(peers) => anyhow::bail!("the peer's listener ended"),
         () = server::control(orders, control, options.tls.clone(), operator) => anyhow::bail!("the operator's listener ended"),
@@ -319,12 +321,12 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     };
     let streams = Streams::new(Incarnation(incarnation), policy(config), settings.leash);
     let channels = (driver.clone(), driver_inbox);
-    if options.no_lease {
-        drive(member, streams, Arc::new(NoLease), slots, outputs, channels)?;
+    let driver_ended = if options.no_lease {
+        drive(member, streams, Arc::new(NoLease), slots, outputs, channels)?
     } else {
         let lease = lease(options, config, &settings, served, sights).await?;
-        drive(member, streams, Arc::new(lease), slots, outputs, channels)?;
-    }
+        drive(member, streams, Arc::new(lease), slots, outputs, channels)?
+    };
     let link = Link {
         run: options.run.clone(),
         volume: Arc::clone(&volume),
@@ -360,6 +362,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
             peer: peer_inbox,
             acks: acks_inbox,
             keeper_ended,
+            driver_ended,
         },
     })
 }
@@ -407,7 +410,7 @@ async fn lease(
     Ok(lease)
 }
 
-/// Starts the driver on a thread of its own.
+/// Starts the driver on a thread of its own. The result says when it ended.
 fn drive<A: LeaseApi>(
     member: Member,
     streams: Streams<StreamUid>,
@@ -415,7 +418,8 @@ fn drive<A: LeaseApi>(
     slots: EpochSlots,
     outputs: Outputs,
     channels: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<oneshot::Receiver<()>> {
+    let (ended, driver_ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -424,10 +428,9 @@ fn drive<A: LeaseApi>(
         .name("authority".into())
         .spawn(move || {
             runtime.block_on(Driver::new(member, streams, api, slots, outputs, channels, clock).run());
-            tracing::error!("authority is not driven any more, ending");
-            std::process::exit(1);
+            let _ = ended.send(());
         })?;
-    Ok(())
+    Ok(driver_ended)
 }
 
 /// Waits for SIGTERM or SIGINT. Then hands authority over where it is held and a follower can take it, so that a planned

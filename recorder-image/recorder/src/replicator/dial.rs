@@ -115,7 +115,8 @@ impl Dial for Tls {
     }
 }
 
-fn tune(socket: &TcpStream) {
+/// A connection ends soon after it leads nowhere any more.
+pub(super) fn tune(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     let _ = sockopt::set_tcp_user_timeout(socket, millis);

@@ -334,7 +334,7 @@ impl<T: AsyncWrite> Sending<T> {
         let mut lacking = missing(&theirs.held, &ours);
         lacking.retain(|(id, _)| !self.declined.contains(id) && !below(id));
         // Newest last, because it is taken from the end.
-        lacking.sort_by_key(|(id, _)| start(id));
+        lacking.sort_by_cached_key(|(id, _)| start(id));
         let is_live = |id: &SegmentId| self.hub.get(id).is_some_and(|k| !k.partial && k.sealed.is_none());
         let (live, backfill): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|(id, _)| is_live(id));
         self.live.extend(live.into_iter().map(|(id, _)| id));
@@ -365,6 +365,8 @@ impl<T: AsyncWrite> Sending<T> {
     fn give_up(&mut self, id: SegmentId) {
         self.hub.give_up(&id);
         self.live.remove(&id);
+        // Its file may leave by retention, and must not stay open then.
+        self.sent.remove(&id);
         if self.declined.len() < MAX_DECLINED {
             self.declined.insert(id);
         }
@@ -458,10 +460,13 @@ impl<T: AsyncWrite> Sending<T> {
         let Some(known) = self.hub.get(id) else {
             return Ok(true);
         };
+        if self.declined.contains(id) {
+            return Ok(true);
+        }
         let mut turn = 0;
         loop {
             let progress = self.sent.entry(id.clone()).or_insert_with(Progress::new);
-            if progress.sealed || self.declined.contains(id) || self.unreadable.contains_key(id) {
+            if progress.sealed || self.unreadable.contains_key(id) {
                 return Ok(true);
             }
             if progress.offset >= known.end && (progress.offset > 0 || known.end == 0) {

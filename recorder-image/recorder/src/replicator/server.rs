@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 
+use super::dial;
 use super::driver::Input;
 use super::report::Reporter;
 use super::tls::{Identity, identity_of};
@@ -92,6 +93,7 @@ pub async fn control(listener: TcpListener, control: Control, tls: PathBuf, oper
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let (socket, from) = accept("the operator", || listener.accept()).await;
+        dial::tune(&socket);
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };

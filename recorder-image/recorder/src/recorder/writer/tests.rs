@@ -433,6 +433,38 @@ async fn media_leaves_although_the_retention_clock_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_takes_nothing_keeps_no_other_stream_from_sealing_or_leaving() {
+    let mut bed = Bed::new();
+    // The oldest media are of the stream whose ledger takes nothing, and there is more of it than leaves at once.
+    for store in 1..=250 {
+        reclaim::receive_of(BAD, &bed.shared, store, 0..1, 0);
+    }
+    reclaim::receive(&bed.shared, 2, 100..110, 0);
+    let ledger = bed.shared.volume.stream_dir(BAD).join("recorder.000000.ledger");
+    std::fs::create_dir(&ledger).unwrap();
+    let mut cameras = [BAD, GOOD].map(|uid| Camera::new(bed.stream(uid), fine()));
+    for camera in &mut cameras {
+        camera.send(15);
+    }
+    bed.run(WHILE);
+    bed.shared.configure(&Settings {
+        retention: Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        },
+        ..settings(&[])
+    });
+    bed.writer.due.evict = Duration::ZERO;
+    bed.run(WHILE);
+    assert!(!bed.writer.guard.report().failing);
+    assert_eq!(bed.files(GOOD, "open").len(), 0, "it is sealed");
+    bed.writer.due.evict = Duration::ZERO;
+    bed.run(WHILE);
+    assert!(bed.files(GOOD, "mp4").is_empty());
+    assert_eq!(bed.files(BAD, "mp4").len(), 251, "all of it stays");
+}
+
+#[tokio::test]
 async fn retention_lets_go_of_a_part_at_a_time() {
     let mut bed = Bed::new();
     for store in 1..=250 {

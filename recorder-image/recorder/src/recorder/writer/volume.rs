@@ -2,14 +2,14 @@
 
 mod reclaim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use segment::inventory::Held;
 use segment::reclaim::Proof;
-use segment::retention::{Policy, evictions, floor_us};
+use segment::retention::{Candidate, Policy, evictions, floor_us};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
     AudioTrack, Catalogue, Copy, Error, Extent, Finished, Gap, Header, Index, Ledger, Origin, Packet, Record,
@@ -371,10 +371,21 @@ impl Volume {
 
     fn record_renamed(&mut self) -> Result<()> {
         let mut renamed = std::mem::take(&mut self.renamed);
-        let mut todo = renamed.iter_mut().filter(|r| !r.recorded);
-        let recorded = todo.try_for_each(|r| self.record_one(r));
+        let mut refused = Ok(());
+        for one in renamed.iter_mut().filter(|r| !r.recorded) {
+            match self.record_one(one) {
+                Err(e) if e.is_volume_refusal() => refused = Err(e),
+                Err(e) => {
+                    // I8: the next start rebuilds it from the file.
+                    let id = &one.sealed.entry.header.id;
+                    tracing::error!(segment = %id, "is sealed, and its ledger does not take it: {e}");
+                    one.recorded = true;
+                }
+                Ok(()) => {}
+            }
+        }
         self.renamed = renamed;
-        recorded
+        refused
     }
 
     fn record_one(&mut self, renamed: &mut Renamed) -> Result<()> {
@@ -457,24 +468,53 @@ impl Volume {
     /// # Errors
     /// When the volume refuses the record of it; then nothing is removed.
     pub fn let_go(&mut self, policy: &Policy) -> Result<bool> {
-        let now_s = self.shared.now_s();
-        let leaving: Vec<(SegmentId, i64)> = {
-            let catalogue = self.shared.catalogue();
-            let ended = catalogue.copies().filter(|c| c.state != State::Open);
-            let leaving = evictions(ended.map(Copy::candidate), now_s, policy, AT_ONCE);
-            let end = |id: SegmentId| {
-                let end_us = floor_us(catalogue.get(&id)?.end_us(), now_s);
-                Some((id, end_us))
-            };
-            leaving.into_iter().filter_map(end).collect()
-        };
+        let (mut leaving, mut stuck) = (BTreeMap::new(), BTreeSet::new());
         self.leaving.clear();
-        for (id, end_us) in &leaving {
-            let (id, end_us) = (id.clone(), *end_us);
-            self.record(id.stream, &Record::Evicted { id, end_us })?;
+        loop {
+            let before = stuck.len();
+            for (id, end_us) in self.due(policy, &leaving, &stuck) {
+                let record = Record::Evicted {
+                    id: id.clone(),
+                    end_us,
+                };
+                match self.record(id.stream, &record) {
+                    Ok(()) => _ = leaving.insert(id, end_us),
+                    Err(e) if e.is_volume_refusal() => return Err(e),
+                    Err(e) => {
+                        tracing::error!(segment = %id, "cannot leave by retention: {e}");
+                        stuck.insert(id.stream);
+                    }
+                }
+            }
+            // Instead of what cannot leave, others do.
+            if stuck.len() == before {
+                break;
+            }
         }
-        self.leaving = leaving;
-        Ok(self.leaving.len() == AT_ONCE)
+        self.leaving = leaving.into_iter().collect();
+        Ok(self.leaving.len() >= AT_ONCE)
+    }
+
+    /// What leaves now besides `leaving`, with its end; nothing of the streams that are `stuck`.
+    fn due(
+        &self,
+        policy: &Policy,
+        leaving: &BTreeMap<SegmentId, i64>,
+        stuck: &BTreeSet<StreamUid>,
+    ) -> Vec<(SegmentId, i64)> {
+        let (now_s, catalogue) = (self.shared.now_s(), self.shared.catalogue());
+        let ended = catalogue.copies().filter(|c| c.state != State::Open);
+        let candidates = ended
+            .map(Copy::candidate)
+            .filter(|c| !leaving.contains_key(c.id))
+            .map(|c| Candidate {
+                stuck: stuck.contains(&c.id.stream),
+                ..c
+            });
+        let most = AT_ONCE.saturating_sub(leaving.len());
+        let due = evictions(candidates, now_s, policy, most).into_iter();
+        let end_us = |id: &SegmentId| Some(floor_us(catalogue.get(id)?.end_us(), now_s));
+        due.filter_map(|id| Some((id.clone(), end_us(&id)?))).collect()
     }
 
     /// Removes a sealed segment, and its index: of one that is left over the next start takes care.

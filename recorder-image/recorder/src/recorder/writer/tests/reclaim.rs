@@ -109,8 +109,19 @@ pub(in crate::recorder) fn receive(
     range: std::ops::Range<u64>,
     received_s: i64,
 ) -> SegmentId {
+    receive_of(GOOD, shared, store, range, received_s)
+}
+
+/// The same of any stream.
+pub(in crate::recorder) fn receive_of(
+    stream: StreamUid,
+    shared: &Shared,
+    store: u128,
+    range: std::ops::Range<u64>,
+    received_s: i64,
+) -> SegmentId {
     let id = SegmentId {
-        stream: GOOD,
+        stream,
         store: Uuid::from_u128(store),
         member: format!("m-{store}"),
         incarnation: 1,
@@ -130,7 +141,7 @@ pub(in crate::recorder) fn receive(
         file.append(part, &[]).unwrap();
     }
     let entry = file.finish().rename().unwrap().entry;
-    let (mut ledger, _) = segment::Ledger::open(volume, GOOD, Role::Replicator).unwrap();
+    let (mut ledger, _) = segment::Ledger::open(volume, stream, Role::Replicator).unwrap();
     let record = Record::Received {
         entry: Box::new(entry.clone()),
         received_s,

@@ -106,8 +106,14 @@ impl Gop {
         }
     }
 
-    pub(super) fn can_release(&self) -> bool {
-        self.released < self.durable
+    /// Not durable as a whole, and not all of it is here any more.
+    pub(super) fn is_headless(&self) -> bool {
+        self.released > 0 && !self.is_durable()
+    }
+
+    /// Whether its durable head may leave; a writer that begins again with the group needs it.
+    pub(super) fn can_release(&self, cursor: Option<u64>) -> bool {
+        self.released < self.durable && cursor.is_none_or(|at| at >= self.first_seq + self.durable)
     }
 
     /// Lets the durable head go; returns its bytes.

@@ -202,10 +202,19 @@ impl Ring {
         backlog
     }
 
-    /// Lets the writer begin with the oldest group that is not durable.
-    pub fn start(&mut self) {
+    /// Lets the writer begin with the oldest group that is not durable. One whose head has left cannot be written again: the rest of it
+    /// is returned as dropped.
+    #[must_use]
+    pub fn start(&mut self) -> Option<Dropped> {
+        let mut dropped = None;
+        while let Some(index) = self.gops.iter().position(Gop::is_headless) {
+            let Some(gop) = self.remove(index) else { break };
+            self.skip_to_key |= !gop.closed;
+            dropped = gop.lost().map(|lost| Dropped::join(dropped, lost)).or(dropped);
+        }
         let first = self.gops.iter().find(|g| !g.is_durable()).map(|g| g.first_seq);
         self.cursor = Some(first.unwrap_or(self.next_seq));
+        dropped
     }
 
     /// Ends writing if the cursor stands between two groups of pictures. Returns whether it did.
@@ -268,11 +277,10 @@ impl Ring {
         }
     }
 
-    /// The volume refused what was taken: the writer will begin again with the oldest group that is not durable.
-    pub fn rewind(&mut self) {
-        if self.cursor.is_some() {
-            self.start();
-        }
+    /// The volume refused what was taken: the writer will begin again, as by [`Self::start`].
+    #[must_use]
+    pub fn rewind(&mut self) -> Option<Dropped> {
+        self.cursor.and_then(|_| self.start())
     }
 
     /// The frame `seq` can never be written: its group leaves. Returns what is lost with it, from that frame on. The
@@ -280,8 +288,7 @@ impl Ring {
     pub fn discard(&mut self, seq: u64) -> Option<Dropped> {
         let holds = |g: &Gop| (g.first_seq..g.end_seq()).contains(&seq);
         let Some(gop) = self.gops.iter().position(holds).and_then(|i| self.remove(i)) else {
-            self.rewind();
-            return None;
+            return self.rewind();
         };
         self.skip_to_key |= !gop.closed;
         self.cursor = self.cursor.map(|_| gop.end_seq());
@@ -313,7 +320,7 @@ impl Ring {
             self.remove(index);
             return None;
         }
-        if let Some(gop) = self.gops.iter_mut().find(|g| g.can_release()) {
+        if let Some(gop) = self.gops.iter_mut().find(|g| g.can_release(self.cursor)) {
             self.bytes -= gop.release();
             return None;
         }

@@ -67,7 +67,7 @@ impl World {
                 self.pushed.push(f);
             }
             Event::Close => ring.close_gop(),
-            Event::Start if !ring.is_writing() => ring.start(),
+            Event::Start if !ring.is_writing() => self.lost += ring.start().map_or(0, |d| d.frames),
             Event::Start => {}
             Event::Stop => {
                 if ring.stop() {
@@ -80,7 +80,7 @@ impl World {
             Event::Sync => self.sync(ring),
             Event::Refuse => {
                 self.taken.clear();
-                ring.rewind();
+                self.lost += ring.rewind().map_or(0, |d| d.frames);
             }
             Event::Received { back } => {
                 if let Some(gop) = self.groups().into_iter().rev().nth(*back) {
@@ -122,25 +122,28 @@ proptest! {
     fn the_writer_never_gets_a_torn_group(events in prop::collection::vec(event(), 1..400)) {
         let mut ring = Ring::new(Limits { max_bytes: 40_000, preroll: Duration::ZERO });
         let run = run();
-        let mut last: Option<u64> = None;
+        let (mut last, mut taken): (Option<u64>, Vec<u64>) = (None, Vec::new());
         for (n, event) in events.iter().enumerate() {
             match event {
-                Event::Frame { key, len } => {
- ring.push(frame(&run, n as u64, *key, *len));
- },
+                Event::Frame { key, len } => _ = ring.push(frame(&run, n as u64, *key, *len)),
                 Event::Close => ring.close_gop(),
                 Event::Start if !ring.is_writing() => {
-                    ring.start();
+                    let _ = ring.start();
                     last = None;
                 }
-                Event::Stop => {
- ring.stop();
-},
+                Event::Stop => _ = ring.stop(),
                 Event::Take(max) => {
                     for (seq, f) in ring.take(*max) {
                         prop_assert!(f.key || last.is_some_and(|l| l + 1 == seq));
                         last = Some(seq);
+                        taken.push(seq);
                     }
+                }
+                Event::Sync => taken.drain(..).for_each(|seq| ring.durable(seq, seq + 1)),
+                Event::Refuse => {
+                    taken.clear();
+                    last = None;
+                    let _ = ring.rewind();
                 }
                 _ => {}
             }

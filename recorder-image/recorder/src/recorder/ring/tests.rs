@@ -74,7 +74,7 @@ fn i12_frames_stay_until_they_are_durable() {
     let mut ring = filled(250);
     ring.trim(Duration::from_hours(1));
     assert_eq!(ring.frames().count(), 250);
-    ring.start();
+    assert_eq!(ring.start(), None);
     assert_eq!(ring.take(usize::MAX).len(), 250);
     ring.durable(0, 110);
     ring.trim(Duration::from_hours(1));
@@ -88,7 +88,7 @@ fn i12_frames_stay_until_they_are_durable() {
 #[test]
 fn durable_groups_stay_for_the_preroll() {
     let mut ring = filled(100);
-    ring.start();
+    assert_eq!(ring.start(), None);
     ring.take(usize::MAX);
     ring.durable(0, 100);
     ring.trim(Duration::from_millis(99 * 40));
@@ -110,7 +110,7 @@ fn what_shows_nothing_new_is_not_waited_for() {
         Some(Duration::ZERO),
         "the first two have to be durable"
     );
-    ring.start();
+    assert_eq!(ring.start(), None);
     let taken: Vec<u64> = ring.take(usize::MAX).into_iter().map(|(seq, _)| seq).collect();
     assert_eq!(taken.len(), 100);
     ring.durable(0, 50);
@@ -126,7 +126,7 @@ fn what_shows_nothing_new_is_not_waited_for() {
 fn at_rest_nothing_stays_but_what_is_not_durable() {
     let mut ring = filled(100);
     ring.close_gop();
-    ring.start();
+    assert_eq!(ring.start(), None);
     ring.take(usize::MAX);
     ring.durable(0, 75);
     ring.rest(true);
@@ -141,7 +141,7 @@ fn at_rest_nothing_stays_but_what_is_not_durable() {
 fn writing_starts_with_the_oldest_group_that_is_not_durable() {
     let mut ring = filled(100);
     ring.received(gop_of(0, 0));
-    ring.start();
+    assert_eq!(ring.start(), None);
     let taken = ring.take(usize::MAX);
     assert_eq!(taken.first().map(|t| t.0), Some(25));
     assert_eq!(taken.len(), 75);
@@ -150,7 +150,7 @@ fn writing_starts_with_the_oldest_group_that_is_not_durable() {
 #[test]
 fn writing_stops_at_a_border_only() {
     let mut ring = filled(60);
-    ring.start();
+    assert_eq!(ring.start(), None);
     ring.take(usize::MAX);
     assert!(!ring.stop(), "inside the third group");
     let run = run();
@@ -251,7 +251,7 @@ fn the_durable_head_of_an_endless_group_is_released() {
     let run = run();
     let cost = frame(&run, 0, true, 1000).cost();
     let mut ring = Ring::new(limits(cost * 10));
-    ring.start();
+    assert_eq!(ring.start(), None);
     for i in 0..1000 {
         assert_eq!(ring.push(frame(&run, i, i == 0, 1000)), None);
         for (seq, _) in ring.take(usize::MAX) {
@@ -264,17 +264,42 @@ fn the_durable_head_of_an_endless_group_is_released() {
 #[test]
 fn after_a_refusal_writing_begins_again_with_the_whole_group() {
     let mut ring = filled(40);
-    ring.start();
+    assert_eq!(ring.start(), None);
     ring.take(usize::MAX);
     ring.durable(0, 30);
-    ring.rewind();
+    assert_eq!(ring.rewind(), None);
     assert_eq!(ring.take(usize::MAX).first().map(|t| t.0), Some(25));
+}
+
+#[test]
+fn i12_the_rest_of_a_group_whose_head_left_is_told_when_it_cannot_be_written() {
+    let run = run();
+    let cost = frame(&run, 0, true, 1000).cost();
+    let mut ring = Ring::new(limits(cost * 10));
+    assert_eq!(ring.start(), None);
+    for i in 0..12 {
+        if i == 8 {
+            ring.take(usize::MAX);
+            ring.durable(0, 6);
+        }
+        assert_eq!(ring.push(frame(&run, i, i == 0, 1000)), None);
+    }
+    assert!(
+        ring.frames().next().is_some_and(|f| !f.key),
+        "its head was released"
+    );
+    let dropped = ring.rewind();
+    assert_eq!(dropped.map(|d| (d.frames, d.start_us)), Some((6, 6 * 40_000)));
+    assert_eq!(ring.push(frame(&run, 12, false, 1000)).map(|d| d.frames), Some(1));
+    ring.push(frame(&run, 13, true, 1000));
+    assert_eq!(ring.take(usize::MAX).len(), 1, "it goes on with the next group");
+    assert_eq!(ring.backlog().bytes, cost);
 }
 
 #[test]
 fn a_writer_that_is_to_stop_takes_the_rest_of_its_group_only() {
     let mut ring = filled(60);
-    ring.start();
+    assert_eq!(ring.start(), None);
     assert_eq!(ring.take(usize::MAX).len(), 60);
     let run = run();
     for i in 60..80 {
@@ -283,7 +308,7 @@ fn a_writer_that_is_to_stop_takes_the_rest_of_its_group_only() {
     let rest: Vec<_> = ring.take_rest(usize::MAX).iter().map(|t| t.0).collect();
     assert_eq!(rest, (60..75).collect::<Vec<_>>());
     assert!(ring.stop());
-    ring.start();
+    assert_eq!(ring.start(), None);
     assert!(ring.take_rest(usize::MAX).is_empty(), "no group is begun");
     assert!(ring.stop());
 }
@@ -291,7 +316,7 @@ fn a_writer_that_is_to_stop_takes_the_rest_of_its_group_only() {
 #[test]
 fn a_group_that_cannot_be_written_leaves_alone() {
     let mut ring = filled(60);
-    ring.start();
+    assert_eq!(ring.start(), None);
     ring.take(usize::MAX);
     let lost = Dropped {
         frames: 15,

@@ -15,6 +15,9 @@ use crate::recorder::stream::Stream;
 
 /// The most that is taken from a ring at once, bytes, so that no stream starves the others.
 const AT_ONCE: usize = 4 << 20;
+/// Why the rest of a group is not held here after the volume refused it.
+const HEADLESS: &str =
+    "the volume did not take the rest of a group whose beginning it has, and that had left the memory";
 /// How long a stream is held off whose files alone cannot be written.
 const HOLD_OFF: Duration = Duration::from_secs(1);
 
@@ -140,7 +143,9 @@ impl Lane {
         }
         if why.is_some() && !inner.ring.is_writing() {
             tracing::info!(stream = %self.stream.name, ?why, "begins to write");
-            inner.ring.start();
+            if let Some(dropped) = inner.ring.start() {
+                inner.not_held(dropped, HEADLESS, step.now);
+            }
         }
         // At the end there is no next time.
         let at_once = if step.last { usize::MAX } else { AT_ONCE };
@@ -227,8 +232,8 @@ impl Lane {
             if let Some(dropped) = inner.ring.discard(failed.seq) {
                 inner.not_held(dropped, &format!("it cannot be written: {why}"), step.now);
             }
-        } else {
-            inner.ring.rewind();
+        } else if let Some(dropped) = inner.ring.rewind() {
+            inner.not_held(dropped, HEADLESS, step.now);
         }
         drop(inner);
         if !failed.error.is_volume_refusal() {
@@ -283,13 +288,16 @@ impl Lane {
 
     /// A sync failed: what was not synced before may be lost, also when the next sync succeeds. It is written again, into
     /// other files.
-    pub fn lost(&mut self, volume: &mut Volume) {
+    pub fn lost(&mut self, volume: &mut Volume, now: Duration) {
         let active = self.active.take().map(|a| a.file);
         for file in self.ended.drain(..).chain(active) {
             volume.doubt(&file);
         }
         self.unsynced = None;
-        self.stream.lock().ring.rewind();
+        let mut inner = self.stream.lock();
+        if let Some(dropped) = inner.ring.rewind() {
+            inner.not_held(dropped, HEADLESS, now);
+        }
     }
 }
 

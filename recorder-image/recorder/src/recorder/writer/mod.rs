@@ -332,7 +332,7 @@ impl Writer {
         tracing::error!("the volume does not sync: {error}");
         self.refused(at, error);
         for lane in self.lanes.values_mut() {
-            lane.lost(&mut self.volume);
+            lane.lost(&mut self.volume, at);
         }
     }
 

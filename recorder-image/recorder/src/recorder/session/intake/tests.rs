@@ -374,7 +374,7 @@ fn a_session_does_not_begin_with_a_unit_whose_first_packets_it_missed() {
     // Where nothing ever stands before a picture, nothing is missed.
     let (bare, _) = fed(0..3);
     let mut inner = bare.lock();
-    inner.ring.start();
+    assert_eq!(inner.ring.start(), None);
     assert_eq!(inner.ring.take(usize::MAX).len(), 3);
     // And a first unit that is whole is taken at once.
     let mut whole = Intake::new(false);

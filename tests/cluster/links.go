@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A cut is kept in the node's folder, because the cable is not part of the
@@ -204,10 +205,26 @@ func cmdLink(verb string) func(Config, []string) error {
 			if *share <= 0 || *share > 1 {
 				return fmt.Errorf("no share %g: above 0 to 1", *share)
 			}
-			return n.setCut(args[1], drops{d, *share})
+			return n.cutLink(args[1], drops{d, *share})
 		}
 		return fmt.Errorf("no direction %q: in, out or both", *direction)
 	}
+}
+
+// cutReport is what `link cut` prints.
+type cutReport struct {
+	Node string `json:"node"`
+	Link string `json:"link"`
+	// T0 is the moment just after the cut, in Unix nanoseconds.
+	T0 int64 `json:"t0_unix_ns"`
+}
+
+// cutLink cuts a link, and prints when.
+func (n Node) cutLink(link string, made drops) error {
+	if err := n.setCut(link, made); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(cutReport{n.Name(), link, time.Now().UnixNano()})
 }
 
 // setCut cuts a link, or mends it if nothing is to be dropped.

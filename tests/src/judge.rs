@@ -45,15 +45,24 @@ pub struct Start {
     pub counter: u64,
     /// The same moment, Unix milliseconds.
     pub at_ms: u64,
+    /// How often the cameras had been too slow before.
+    slips: u64,
 }
 
 impl Start {
     /// From now on.
     pub async fn now(cameras: &Cameras) -> Result<Self> {
+        let state = cameras.state().await?;
         Ok(Self {
-            counter: cameras.state().await?.counter,
+            counter: state.counter,
             at_ms: now_ms(),
+            slips: state.slips(),
         })
+    }
+
+    /// Fails if the cameras were too slow to be believed since: what a recording lacks then proves nothing.
+    pub fn ensure_on_time(&self, state: &State) -> Result<()> {
+        state.ensure_on_time(self.slips)
     }
 }
 
@@ -89,6 +98,15 @@ fn total(spans: &[Span]) -> u64 {
     spans.iter().map(Span::frames).sum()
 }
 
+impl StreamVerdict {
+    /// Whether every frame is there, once, in order, for a viewer too.
+    fn is_perfect(&self) -> bool {
+        self.missing.is_empty()
+            && self.canonical_missing.is_empty()
+            && (self.doubled, self.out_of_order, self.unreadable) == (0, 0, 0)
+    }
+}
+
 impl Verdict {
     /// Frames that the cameras pushed.
     pub fn expected(&self) -> u64 {
@@ -110,17 +128,14 @@ impl Verdict {
         self.streams.iter().map(|found| found.doubled).sum()
     }
 
+    /// Whether every frame is there, once, in order, for a viewer too.
+    fn is_perfect(&self) -> bool {
+        self.streams.iter().all(StreamVerdict::is_perfect)
+    }
+
     /// Fails unless every frame is there, once, in order, for a viewer too.
     pub fn ensure_perfect(&self) -> Result<()> {
-        let perfect = |found: &StreamVerdict| {
-            found.missing.is_empty()
-                && found.canonical_missing.is_empty()
-                && (found.doubled, found.out_of_order, found.unreadable) == (0, 0, 0)
-        };
-        ensure!(
-            self.streams.iter().all(perfect),
-            "the recording is not perfect:\n{self}"
-        );
+        ensure!(self.is_perfect(), "the recording is not perfect:\n{self}");
         Ok(())
     }
 }
@@ -182,7 +197,7 @@ impl Library {
 }
 
 /// Waits until all that the cameras have pushed by now is served, and judges it: the union of the members' segments, and
-/// the playlist of `viewer`.
+/// the playlist of `viewer`. Fails where it is not perfect and the cameras were too slow: that proves nothing.
 pub async fn judge(
     cameras: &Cameras,
     streams: &[Watched],
@@ -190,7 +205,24 @@ pub async fn judge(
     members: &[MemberApi],
     viewer: &MemberApi,
 ) -> Result<Verdict> {
-    let state = cameras.trusted_state().await?;
+    let state = cameras.state().await?;
+    let found = held_against(&state, streams, start, members, viewer).await;
+    let lacks = match &found {
+        Ok(verdict) if verdict.is_perfect() => return found,
+        Ok(verdict) => format!("the recording is not perfect:\n{verdict}"),
+        Err(error) => format!("{error:#}"),
+    };
+    start.ensure_on_time(&state).context(lacks)?;
+    found
+}
+
+async fn held_against(
+    state: &State,
+    streams: &[Watched],
+    start: Start,
+    members: &[MemberApi],
+    viewer: &MemberApi,
+) -> Result<Verdict> {
     let (last, to_ms) = (state.counter - 1, now_ms());
     let mut library = Library::default();
     let mut verdict = Verdict::default();

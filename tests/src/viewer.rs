@@ -71,10 +71,18 @@ pub struct Viewer {
 impl Viewer {
     /// Begins to watch a URL, with the token that it needs.
     pub fn start(url: Url, token: &str) -> Result<Self> {
+        Self::with(reqwest::Client::builder().read_timeout(SILENCE), url, token)
+    }
+
+    /// As [`Viewer::start`], where whoever answers lives: a silence of any length is waited out.
+    pub fn start_patient(url: Url, token: &str) -> Result<Self> {
+        Self::with(reqwest::Client::builder(), url, token)
+    }
+
+    fn with(client: reqwest::ClientBuilder, url: Url, token: &str) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let client = client
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
             // Each connection is led anew, as by another player.
             .pool_max_idle_per_host(0)
             .no_proxy()

@@ -284,6 +284,7 @@ async fn measure(scene: &Scene, kind: Kind, args: &Args) -> Result<Value> {
         samples.push(sample);
     }
     let members = scene.settled(RETURN).await?;
+    scene.cameras.trusted_state().await?;
     let verdict = scene.judge(start, &members).await?;
     println!("{verdict}");
     Ok(account(&samples, &verdict))

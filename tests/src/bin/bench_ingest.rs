@@ -176,6 +176,7 @@ async fn ours(cameras: &Cameras, length: Duration) -> Result<Ours> {
         "the roles changed while it was measured"
     );
     let members = [primary.api(), standby.api()];
+    cameras.trusted_state().await?;
     let verdict = judge(cameras, &watched(streams), start, &members, &members[0]).await?;
     Ok(Ours {
         primary_ms: window.cpu_ms(0, streams),

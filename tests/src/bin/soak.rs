@@ -33,6 +33,9 @@ struct Args {
     /// Where the account of each run is appended
     #[arg(long)]
     results: Option<PathBuf>,
+    /// Begin anew where an earlier run of this seed was cut
+    #[arg(long)]
+    anew: bool,
 }
 
 /// What is known of a run; kept after each fault.
@@ -155,9 +158,14 @@ async fn main() -> Result<()> {
         faults,
         seed,
         results,
+        anew,
     } = Args::parse();
     let kept = cache().join(format!("soak-{seed}-{faults}.json"));
-    let mut account = Account::load(&kept)?;
+    let mut account = if anew {
+        Account::default()
+    } else {
+        Account::load(&kept)?
+    };
     let mut turn = 0;
     // What was done before a run was cut is not done again.
     let mut done = 0;

@@ -160,8 +160,7 @@ impl Testbed {
         self.run(&["node", "create", node]).await.map(drop)
     }
 
-    /// Drops the packets of one link of a node: `api`, `operator`, `peer:NODE`, `cameras`, `camera:N` or `all`. It begins within the
-    /// command, and is said to begin with it.
+    /// Drops the packets of one link of a node: `api`, `operator`, `peer:NODE`, `cameras`, `camera:N` or `all`.
     pub async fn cut(&self, node: &str, link: &str) -> Result<Fault> {
         self.cut_towards(node, link, Direction::Both).await
     }
@@ -248,9 +247,7 @@ impl Testbed {
     }
 
     async fn fault(&self, args: &[&str]) -> Result<Fault> {
-        let before = Fault::now();
-        let output = self.run(args).await?;
-        Ok(told(&output).unwrap_or(before))
+        told(&self.run(args).await?)
     }
 
     /// Starts a command that goes on until its standard input ends.

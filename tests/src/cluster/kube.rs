@@ -111,6 +111,22 @@ impl Kube {
             .context("a claim without a volume")
     }
 
+    /// Waits until no PersistentVolume is bound to a claim that is gone: the cluster tells that of a volume a moment later.
+    pub async fn released(&self, namespace: &str, claim: &str, limit: Duration) -> Result<()> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        until(&format!("the volume of {claim} is released"), limit, async || {
+            for volume in volumes.list(&ListParams::default()).await? {
+                let of = volume.spec.and_then(|spec| spec.claim_ref).unwrap_or_default();
+                let of = (of.namespace.as_deref(), of.name.as_deref());
+                let phase = volume.status.and_then(|status| status.phase);
+                let bound = of == (Some(namespace), Some(claim)) && phase.as_deref() == Some("Bound");
+                ensure!(!bound, "{:?} is bound", volume.metadata.name);
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// All events about an object, as `Reason: message`.
     pub async fn events(&self, namespace: &str, name: &str) -> Result<Vec<String>> {
         let params = ListParams::default().fields(&format!("involvedObject.name={name}"));

@@ -280,6 +280,7 @@ impl PairUnderTest {
             self.kube
                 .gone::<PersistentVolumeClaim>(NAMESPACE, &claim, limit)
                 .await?;
+            self.kube.released(NAMESPACE, &claim, limit).await?;
         }
         bed.reset_volumes().await
     }

@@ -223,8 +223,8 @@ impl Scene {
         let start = Start::now(&self.cameras).await?;
         tokio::time::sleep(duration).await;
         let [primary, standby] = self.settled(UP).await?;
+        self.seals(&primary).await?;
         let sealed = primary.api.sealed_hashes(&self.streams(), 0).await?;
-        ensure!(!sealed.is_empty(), "{} sealed nothing", primary.name);
         Ok(Before {
             start,
             epoch: self.pair.epoch().await?,
@@ -232,6 +232,20 @@ impl Scene {
             standby,
             sealed,
         })
+    }
+
+    /// Waits until a member has a sealed segment: with long groups of pictures that takes longer than a segment is to be.
+    async fn seals(&self, member: &MemberView) -> Result<()> {
+        until(&format!("{} seals a segment", member.name), UP, async || {
+            for stream in self.streams() {
+                let segments = member.api.segments(&stream, 0).await?;
+                if segments.iter().any(|segment| segment.state == "sealed") {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })
+        .await
     }
 
     /// Waits until another epoch than before is served.

@@ -36,8 +36,10 @@ async fn a_hundred_kills_lose_nothing() {
     for round in 0..ROUNDS {
         let target = usize::from(random.random_bool(0.5));
         if target != before {
-            // Both members dead at once is a double fault: the one that was killed has to record again.
+            // Both members dead at once is a double fault: the one that was killed has to record again, and the other one to have on
+            // its disk what came before that.
             holds_new_frames(&pair, before).await.unwrap();
+            holds_new_frames(&pair, target).await.unwrap();
         }
         before = target;
         strike(&mut pair, target, &mut random)
@@ -111,7 +113,7 @@ async fn held(pair: &Pair, member: usize) -> Result<Held> {
     Ok(held)
 }
 
-/// Waits until a member has recorded something of each stream that came after this call.
+/// Waits until a member has recorded something itself of each stream that came after this call.
 async fn holds_new_frames(pair: &Pair, member: usize) -> Result<()> {
     let (api, since) = (pair.members[member].api(), now_ms());
     for stream in pair.stream_names() {

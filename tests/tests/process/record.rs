@@ -21,7 +21,7 @@ async fn both_record_and_replicate_every_frame() {
         .unwrap();
 
     // Each alone has all of it too, and serves the same to an outside player.
-    let state = cameras.trusted_state().await.unwrap();
+    let state = cameras.state().await.unwrap();
     for api in pair.apis() {
         let only = std::slice::from_ref(&api);
         let alone = judge(&cameras, &pair.watched(), start, only, &api).await.unwrap();

@@ -23,6 +23,11 @@ const FRAME_MS: u64 = 40;
 const MOST: u64 = 125;
 const UP: Duration = Duration::from_secs(40);
 
+/// A folder for members whose volumes are not the subject: a disk that is slow to sync is a reason of its own to hand over.
+fn memory() -> Result<TempDir> {
+    Ok(TempDir::with_prefix_in("gapless-", "/dev/shm")?)
+}
+
 /// A pair of which one member serves, in this mode.
 async fn serving(folder: &Path, cameras: &Cameras, mode: Mode) -> Result<Pair> {
     let mut pair = Pair::prepare_in(folder, cameras)?;
@@ -88,7 +93,7 @@ async fn gaps_of(pair: &Pair, member: usize, start: Start) -> Result<Vec<Vec<Gap
 /// What a killed primary costs with cameras that allow one session.
 async fn holes(mode: Mode, refuses: Refuses) -> Result<(Verdict, Vec<Vec<Gap>>)> {
     let cameras = Cameras::start(Options::loopback(STREAMS)?.single(refuses)).await?;
-    let folder = TempDir::with_prefix("gapless-")?;
+    let folder = memory()?;
     let mut pair = serving(folder.path(), &cameras, mode).await?;
     settled(&pair, mode).await?;
     let start = Start::now(&cameras).await?;
@@ -138,7 +143,7 @@ async fn a_warm_standby_costs_one_hole_that_is_known() {
 async fn a_switchover_takes_the_cameras_along() {
     let options = Options::loopback(STREAMS).unwrap().single(Refuses::Setup);
     let cameras = Cameras::start(options).await.unwrap();
-    let folder = TempDir::with_prefix("gapless-").unwrap();
+    let folder = memory().unwrap();
     let pair = serving(folder.path(), &cameras, Mode::Cold).await.unwrap();
     let [primary, standby] = settled(&pair, Mode::Cold).await.unwrap();
     let start = Start::now(&cameras).await.unwrap();
@@ -161,7 +166,7 @@ async fn a_switchover_takes_the_cameras_along() {
 #[tokio::test]
 async fn a_hot_standby_costs_nothing() {
     let cameras = Cameras::start(Options::loopback(STREAMS).unwrap()).await.unwrap();
-    let folder = TempDir::with_prefix("gapless-").unwrap();
+    let folder = memory().unwrap();
     let mut pair = serving(folder.path(), &cameras, Mode::Hot).await.unwrap();
     settled(&pair, Mode::Hot).await.unwrap();
     let start = Start::now(&cameras).await.unwrap();
@@ -176,7 +181,7 @@ async fn a_hot_standby_costs_nothing() {
 async fn a_standby_at_rest_asks_nothing_of_a_camera_and_notes_no_gap() {
     let options = Options::loopback(STREAMS).unwrap().single(Refuses::Setup);
     let cameras = Cameras::start(options).await.unwrap();
-    let folder = TempDir::with_prefix("gapless-").unwrap();
+    let folder = memory().unwrap();
     let pair = serving(folder.path(), &cameras, Mode::Cold).await.unwrap();
     let [_, standby] = settled(&pair, Mode::Cold).await.unwrap();
     let before = cameras.state().await.unwrap();

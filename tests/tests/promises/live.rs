@@ -118,10 +118,10 @@ async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
     println!("  led to no more {left_ms} ms after the suspicion");
     assert!(left_ms <= OUT_MS, "{left_ms} ms");
 
-    let counter = scene.cameras.trusted_state().await.unwrap().counter;
+    let state = scene.cameras.state().await.unwrap();
     let mut missed = Vec::new();
     for viewer in &viewers {
-        let seen = viewer.saw(counter, AGAIN).await.unwrap();
+        let seen = viewer.saw(state.counter, AGAIN).await.unwrap();
         println!(
             "  missed {}, the longest hole {} frames, dark for {:?}, {} connections",
             seen.missed(),
@@ -133,8 +133,11 @@ async fn a_viewer_on_the_same_url_sees_on_when_the_primary_loses_power() {
         missed.push(seen.missed());
     }
     missed.sort_unstable();
-    assert!(missed[missed.len() / 2] <= MISSED[0], "{missed:?}");
-    assert!(missed[missed.len() - 1] <= MISSED[1], "{missed:?}");
+    let few = missed[missed.len() / 2] <= MISSED[0] && missed[missed.len() - 1] <= MISSED[1];
+    if !few {
+        before.start.ensure_on_time(&state).unwrap();
+    }
+    assert!(few, "{missed:?}");
 
     // It stays out while it is dead, and is led to again when it is back.
     seconds(4).await;

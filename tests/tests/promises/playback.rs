@@ -18,7 +18,7 @@ async fn players_play_over_the_seam() {
     let kill =
         async |scene: &Scene, before: &e2e::cluster::Before| scene.bed.kill_pod(&before.primary.pod()).await;
     let report = scene.fail_over(kill, async |_, _| Ok(())).await.unwrap();
-    let Start { counter, at_ms } = report.before.start;
+    let Start { counter, at_ms, .. } = report.before.start;
     let window = Span {
         first: counter,
         last: report.verdict.last_expected().unwrap(),

@@ -32,8 +32,8 @@ async fn moved(scene: &Scene, limit: Duration) -> Result<MovedStream> {
     .await
 }
 
-async fn none_is_away(scene: &Scene, limit: Duration) -> Result<()> {
-    until("all streams are with the primary", limit, async || {
+async fn none_is_away(scene: &Scene) -> Result<()> {
+    until("all streams are with the primary", RETURN, async || {
         let status = scene.pair.status().await?;
         Ok(status.streams.filter(|streams| streams.away == 0).map(drop))
     })
@@ -71,6 +71,20 @@ async fn told(scene: &Scene, primary: &MemberView) -> Result<u64> {
             Ok(moved.then(now_ms))
         },
     )
+    .await
+}
+
+/// Waits until the primary says that no stream is away.
+async fn taken_back(scene: &Scene, primary: &MemberView) -> Result<()> {
+    let (operator, address) = (
+        scene.pair.operator().await?,
+        scene.pair.control_address(&primary.name).await?,
+    );
+    until("the primary takes the stream back", KNOWN, async || {
+        let moved = operator.report(&address).await?.moved;
+        ensure!(moved.is_empty(), "{moved:?}");
+        Ok(Some(()))
+    })
     .await
 }
 
@@ -140,11 +154,12 @@ async fn a_stream_that_is_to_hold_stays_until_the_other_member_fails_at_it() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let fault = scene.bed.cut(&standby.node, &link).await.unwrap();
-    none_is_away(&scene, KNOWN).await.unwrap();
+    taken_back(&scene, primary).await.unwrap();
     println!(
         "the stream returned {} ms after the other one failed",
         now_ms() - fault.at_ms()
     );
+    none_is_away(&scene).await.unwrap();
     scene.bed.mend_link(&standby.node, &link).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority moved");
@@ -292,7 +307,7 @@ struct Returned {
 /// Waits until the stream is with the primary again. Fails unless authority stayed, both moves were told, no other stream saw
 /// anything, and all that arrived is recorded.
 async fn returned(scene: &Scene, before: &Before, bad: &str, captures: [Capture; 2]) -> Result<Returned> {
-    none_is_away(scene, RETURN).await?;
+    none_is_away(scene).await?;
     gave_it_back(scene, &before.standby, bad).await?;
     let members = scene.settled(RETURN).await?;
     let arrived = arrived(captures).await?;

@@ -15,7 +15,7 @@ pub const LABEL_PAIR: &str = "gapless.video/pair";
 pub const LABEL_MEMBER: &str = "gapless.video/member";
 /// Label: the program, [`APP`].
 pub const LABEL_NAME: &str = "app.kubernetes.io/name";
-/// Label: the pair's name, as tools know it.
+/// Label: the pair's name, as tools know it. Volumes do not have it: Argo CD removes what has it and was not asked for.
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
 /// Label: who manages it, [`MANAGER`].
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -26,6 +26,10 @@ pub const APP: &str = "gapless";
 /// The value of [`LABEL_COMPONENT`].
 pub const COMPONENT: &str = "recorder";
 
+/// Annotation of a volume: what Argo CD must not do to it. Media has one owner, its user.
+pub const ANNOTATION_ARGO_SYNC: &str = "argocd.argoproj.io/sync-options";
+/// The value of [`ANNOTATION_ARGO_SYNC`].
+pub const ARGO_KEEP: &str = "Prune=false,Delete=false";
 /// Annotation of the Lease and of EndpointSlices: the epoch, in decimal.
 pub const ANNOTATION_EPOCH: &str = "gapless.video/epoch";
 /// Annotation of the read Service's EndpointSlice: the member that its peer suspects and took out.
@@ -94,6 +98,16 @@ pub const KEY_KEY: &str = "tls.key";
 pub const KEY_CA: &str = "ca.crt";
 /// Key of the pair's CA key, in the CA Secret only.
 pub const KEY_CA_KEY: &str = "ca.key";
+
+/// Whether an object can have this name (a DNS-1123 subdomain). A request with another one would be about something else.
+pub fn is_subdomain(name: &str) -> bool {
+    let letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.iter().all(|end| end.is_some_and(letter)) && label.bytes().all(|c| letter(c) || c == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
 
 /// A member, its pod and its Service: `front-0`.
 pub fn member(pair: &str, ordinal: u8) -> String {

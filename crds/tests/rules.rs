@@ -2,7 +2,7 @@
 #![cfg(feature = "cel")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crds::RecorderPair;
+use crds::{RecorderPair, names};
 use serde_json::{Value, json};
 
 fn good() -> Value {
@@ -81,6 +81,73 @@ fn addresses_of_streams() {
     refused(url, json!("rtsp://user@camera/a"), "put them in a Secret");
     refused(url, json!("rtsp:///a"), "rtsp://host[:port]/path");
     refused(url, json!("rtsp://"), "rtsp://host[:port]/path");
+}
+
+/// A field's value with this name in it.
+type Named = fn(&str) -> Value;
+
+#[test]
+fn names_of_secrets_and_priority_classes() {
+    let fields: [(&str, Named, &str); 2] = [
+        (
+            "/spec/streams/0/credentials",
+            |name| json!({ "secretName": name }),
+            "must be the name of a Secret",
+        ),
+        (
+            "/spec/priorityClassName",
+            |name| json!(name),
+            "must be the name of a PriorityClass",
+        ),
+    ];
+    for (field, value, message) in fields {
+        for name in ["cameras", "0", "front-door.cameras-1", "a--b"] {
+            accepted(field, value(name));
+            assert!(names::is_subdomain(name), "{name:?}");
+        }
+        for name in [
+            "", " ", "Cameras", "a/b", "..", "a..b", "-a", "a-", "a.", "a\n", "\u{e9}",
+        ] {
+            refused(field, value(name), message);
+            assert!(!names::is_subdomain(name), "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn tolerations_are_such_as_a_pod_can_have() {
+    let field = "/spec/tolerations";
+    let good = [
+        json!({ "key": "video" }),
+        json!({ "operator": "Exists" }),
+        json!({ "key": "video", "operator": "Exists", "effect": "NoSchedule" }),
+        json!({ "key": "video", "operator": "Equal", "value": "only", "effect": "PreferNoSchedule" }),
+        json!({ "key": "video", "operator": "", "value": "only", "effect": "" }),
+        json!({ "key": "", "operator": "Exists", "value": "", "effect": "NoExecute" }),
+    ];
+    for toleration in good {
+        accepted(field, json!([toleration]));
+    }
+    let bad = [
+        (
+            json!({ "key": "video", "operator": "exists" }),
+            "must be Exists or Equal",
+        ),
+        (
+            json!({ "key": "video", "effect": "NoRun" }),
+            "must be NoSchedule, PreferNoSchedule or NoExecute",
+        ),
+        (json!({}), "needs a key"),
+        (json!({ "key": "", "value": "only" }), "needs a key"),
+        (json!({ "operator": "Equal", "value": "only" }), "needs a key"),
+        (
+            json!({ "key": "video", "operator": "Exists", "value": "only" }),
+            "must have no value",
+        ),
+    ];
+    for (toleration, message) in bad {
+        refused(field, json!([toleration]), message);
+    }
 }
 
 #[test]

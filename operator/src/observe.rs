@@ -151,7 +151,7 @@ async fn credentials(
             continue;
         };
         let name = wanted.secret_name.as_str();
-        if !read.contains_key(name) {
+        if names::is_subdomain(name) && !read.contains_key(name) {
             read.insert(name, secrets.get_opt(name).await?);
         }
         let secret = read.get(name).and_then(Option::as_ref);
@@ -170,6 +170,11 @@ fn credentials_of(
         let message = format!("stream {stream:?} is not recorded with credentials: {what}");
         Problem::new(Reason::CredentialsMissing, stream, message)
     };
+    if !names::is_subdomain(name) {
+        return Err(missing(format!(
+            "no Secret can have the name {name:?}; name one in credentials.secretName"
+        )));
+    }
     let secret = secret.ok_or_else(|| {
         missing(format!(
             "Secret {name:?} does not exist in this namespace; create it or name another one"
@@ -340,6 +345,34 @@ mod tests {
             );
             assert!(problem.message.contains(words), "{what}: {problem}");
             assert!(!problem.message.contains(PASSWORD), "{what}: {problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_secret_can_have_is_asked_for_nowhere() {
+        for name in [
+            "",
+            " ",
+            "Cameras",
+            "cameras/door",
+            "..",
+            "cameras?watch=1",
+            "cameras-",
+        ] {
+            let cluster = Cluster::default();
+            let credentials = json!({ "secretName": name });
+            let stream =
+                json!({ "name": "door", "url": "rtsp://camera-1/stream", "credentials": credentials });
+            let world = look(&cluster, &json!({ "streams": [stream] })).await;
+            let problem = world.credentials["door"].as_ref().unwrap_err();
+            assert_eq!(
+                (problem.reason, problem.subject.as_str()),
+                (Reason::CredentialsMissing, "door")
+            );
+            assert!(problem.message.contains("credentials.secretName"), "{problem}");
+            let asked = cluster.asked("GET");
+            let reads = asked.iter().filter(|asked| asked.path.contains("/secrets/"));
+            assert_eq!(reads.count(), 0, "{name:?}");
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Reason {
     DiskFull,
     /// A segment was refused: the two copies differ.
     ReplicaRefused,
+    /// Members answer, and none of them is primary.
+    NoPrimary,
     /// A stream is received by no member, or only by one.
     StreamFailed,
     /// A track of a stream is not recorded: its codec is not supported.
@@ -44,6 +46,7 @@ impl Reason {
             Self::DiskFailing => "DiskFailing",
             Self::DiskFull => "DiskFull",
             Self::ReplicaRefused => "ReplicaRefused",
+            Self::NoPrimary => "NoPrimary",
             Self::StreamFailed => "StreamFailed",
             Self::TrackNotRecorded => "TrackNotRecorded",
             Self::CredentialsMissing => "CredentialsMissing",

@@ -97,6 +97,8 @@ pub struct View {
     pub lease: Option<LeaseRecord>,
     /// Whether the newest read said that there is none.
     pub lease_missing: bool,
+    /// Whether members have answered for long, and none of them was primary: longer than any failover takes.
+    pub leaderless: bool,
     /// The newest report of each member, by member.
     pub reports: BTreeMap<String, SeenReport>,
 }

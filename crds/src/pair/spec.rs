@@ -73,10 +73,12 @@ pub enum Transport {
 }
 
 /// A Secret in the pair's namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
     /// Its name.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("credentials.secretName must be the name of a Secret: a-z, 0-9, - and ., each part starting and ending with a letter or digit"))]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
     /// The key of the user name.
@@ -333,20 +335,35 @@ pub struct Requirements {
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// A taint that members bear.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
-#[serde(rename_all = "camelCase", default)]
+/// A taint that members bear. The rules are those of a pod: with one that breaks them no pod could be made any more, and an
+/// update would end after the standby's was deleted.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.key) && self.key != '') || (has(self.operator) && self.operator == 'Exists')")
+        .message("a toleration needs a key; for every taint give operator: Exists without one"),
+    validation = Rule::new("!has(self.value) || self.value == '' || !has(self.operator) || self.operator != 'Exists'")
+        .message("a toleration with operator Exists must have no value")
+)]
 pub struct Toleration {
     /// The taint's key; every key where it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// `Exists` or `Equal`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self in ['', 'Exists', 'Equal']")
+        .message("the operator of a toleration must be Exists or Equal, or left out for Equal"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// The taint's value, for `Equal`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all where it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute']")
+        .message("the effect of a toleration must be NoSchedule, PreferNoSchedule or NoExecute, or left out for all"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
 }

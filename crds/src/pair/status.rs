@@ -88,6 +88,10 @@ pub enum Role {
     Standby,
     /// Neither, or it does not answer.
     None,
+    /// What only a newer operator knows. This one reads it and never writes it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How a member is.
@@ -105,6 +109,10 @@ pub enum Phase {
     Running,
     /// Its pod is being deleted.
     Terminating,
+    /// What only a newer operator knows. This one reads it and never writes it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// The streams, in numbers.
@@ -207,4 +215,29 @@ pub struct FailoverStatus {
     /// When both members had everything again, as the operator saw it, to a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converged: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_newer_operator_wrote_can_be_read() {
+        let told = json!({ "name": "front-0", "role": "Witness", "phase": "Moving" });
+        let member: MemberStatus = serde_json::from_value(told).unwrap();
+        assert_eq!((member.role, member.phase), (Role::Unknown, Phase::Unknown));
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_part_of_the_api() {
+        for (schema, known) in [
+            (schemars::schema_for!(Role), "Standby"),
+            (schemars::schema_for!(Phase), "Terminating"),
+        ] {
+            let text = serde_json::to_string(&schema).unwrap();
+            assert!(text.contains(known) && !text.contains("Unknown"), "{text}");
+        }
+    }
 }

@@ -20,13 +20,12 @@ pub(super) fn claim(world: &World, member: &str) -> Object {
     if let Some(class) = &storage.class_name {
         spec["storageClassName"] = json!(class);
     }
-    let labels = labels::member(&world.id, member);
-    let claim = Object::new::<PersistentVolumeClaim>(
-        &world.id,
-        &names::claim(member),
-        &labels,
-        json!({ "spec": spec }),
-    );
+    let labels = labels::volume(&world.id, member);
+    let fields = json!({
+        "metadata": { "annotations": { names::ANNOTATION_ARGO_SYNC: names::ARGO_KEEP } },
+        "spec": spec,
+    });
+    let claim = Object::new::<PersistentVolumeClaim>(&world.id, &names::claim(member), &labels, fields);
     match storage.when_deleted {
         WhenDeleted::Retain => claim,
         WhenDeleted::Delete => claim.owned_by(&world.id),

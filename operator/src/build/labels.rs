@@ -7,9 +7,14 @@ use crate::world::PairId;
 
 /// Of everything that belongs to a pair.
 pub(super) fn pair(id: &PairId) -> Value {
+    let mut labels = common(id);
+    labels[names::LABEL_INSTANCE] = json!(id.name);
+    labels
+}
+
+fn common(id: &PairId) -> Value {
     json!({
         names::LABEL_NAME: names::APP,
-        names::LABEL_INSTANCE: id.name,
         names::LABEL_MANAGED_BY: names::MANAGER,
         names::LABEL_COMPONENT: names::COMPONENT,
         names::LABEL_PAIR: id.name,
@@ -19,6 +24,14 @@ pub(super) fn pair(id: &PairId) -> Value {
 /// Of everything that belongs to a member.
 pub(super) fn member(id: &PairId, member: &str) -> Value {
     let mut labels = pair(id);
+    labels[names::LABEL_MEMBER] = json!(member);
+    labels
+}
+
+/// Of a member's volume, which may outlive its pair: without the one by which tools find what they deployed, and remove
+/// what nobody asks for any more.
+pub(super) fn volume(id: &PairId, member: &str) -> Value {
+    let mut labels = common(id);
     labels[names::LABEL_MEMBER] = json!(member);
     labels
 }

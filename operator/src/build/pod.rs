@@ -76,6 +76,9 @@ fn spec(world: &World, ordinal: u8, image: &str) -> Value {
     if !wanted.node_selector.is_empty() {
         spec["nodeSelector"] = json!(wanted.node_selector);
     }
+    if let Some(class) = &wanted.priority_class_name {
+        spec["priorityClassName"] = json!(class);
+    }
     if !wanted.image_pull_secrets.is_empty() {
         let named = wanted
             .image_pull_secrets

@@ -10,6 +10,7 @@ pub(super) fn shown(view: &View) -> View {
         lease.counter = 0;
         lease.leash_ms = 0;
     }
+    let leaderless = view.leaderless;
     for seen in view.reports.values_mut() {
         let report = &mut seen.report;
         report.authority_until_ms = None;
@@ -19,7 +20,8 @@ pub(super) fn shown(view: &View) -> View {
         report.replication.refused = 0;
         report.disk.free_bytes = 0;
         report.ledger_truncations = report.ledger_truncations.min(1);
-        report.lease.reachable = true;
+        // Where nobody leads it is told why.
+        report.lease.reachable |= !leaderless;
         report.moves = 0;
         report.moved.iter_mut().for_each(|moved| moved.since_ms = 0);
         report.peer = crds::member::PeerReport::default();
@@ -81,6 +83,11 @@ mod tests {
         &mut said(world, STANDBY).streams[0]
     }
 
+    fn lead_nowhere(world: &mut World) {
+        said(world, PRIMARY).role = Role::Standby;
+        Arc::make_mut(&mut world.view).leaderless = true;
+    }
+
     const NOISE: [(&str, Change); 14] = [
         ("a renewal", |w| lease(w).counter += 1),
         ("a longer leash", |w| lease(w).leash_ms = 10_000),
@@ -139,7 +146,10 @@ mod tests {
     #[test]
     fn what_status_tells_asks_for_a_reconcile() {
         let rest = shown(&view(|_| ()));
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 9] = [
+            ("nobody leads for long", |w| {
+                Arc::make_mut(&mut w.view).leaderless = true;
+            }),
             ("another epoch", |w| lease(w).epoch = failover::Epoch(8)),
             ("another holder", |w| lease(w).holder = None),
             ("another role", |w| said(w, STANDBY).role = Role::None),
@@ -152,6 +162,11 @@ mod tests {
         for (what, change) in changes {
             assert_ne!(shown(&view(change)), rest, "{what}");
         }
+        let cut_off = view(|w| {
+            lead_nowhere(w);
+            said(w, STANDBY).lease.reachable = false;
+        });
+        assert_ne!(shown(&cut_off), shown(&view(lead_nowhere)), "why nobody leads");
     }
 
     #[test]
@@ -171,7 +186,14 @@ mod tests {
             };
             status(known, Timestamp::UNIX_EPOCH)
         };
-        let lags: [(&str, Change); 6] = [
+        let lags: [(&str, Change); 8] = [
+            ("nobody leads", lead_nowhere),
+            ("nobody leads, or reaches the API server", |w| {
+                lead_nowhere(w);
+                for member in [PRIMARY, STANDBY] {
+                    said(w, member).lease.reachable = false;
+                }
+            }),
             ("a refill", |w| {
                 let flow = flow(w);
                 (flow.backfill_bytes, flow.backfill_of) = (123_456, 1_000_000);

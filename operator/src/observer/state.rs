@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::member::MemberReport;
+use crds::member::{MemberReport, Role};
 use failover::plan::{Calm, Failback, LeaseWatch, MemberState, Observed, Policy, Running, ServeTarget};
 use failover::{BootTime, Decision, MemberName, ReadResult, StoreId, TakeReason, plan};
 use k8s_openapi::api::core::v1::Pod;
@@ -18,6 +18,9 @@ use crate::world::{Doubt, SeenReport, View};
 const SERVING_AGE: Duration = Duration::from_secs(30);
 /// A lost Lease is made again at once where every member told its epoch, else after so long.
 const RECREATE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A failover takes about a second. That members answer and none is primary is a fault after so long.
+const LEADERLESS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One round of looking.
 pub(super) struct Seen {
@@ -37,6 +40,7 @@ pub(super) struct State {
     now: BootTime,
     lease: LeaseWatch,
     missing_since: Option<BootTime>,
+    leaderless_since: Option<BootTime>,
     members: [Memory; 2],
     serving: Option<(BootTime, ServeTarget)>,
     calm: Calm,
@@ -62,6 +66,7 @@ impl State {
             now: BootTime::default(),
             lease: LeaseWatch::default(),
             missing_since: None,
+            leaderless_since: None,
             members,
             serving: None,
             calm: Calm::default(),
@@ -81,6 +86,8 @@ impl State {
         {
             memory.take(self.now, report, pod);
         }
+        let leaderless = self.is_leaderless(&setup.policy);
+        self.leaderless_since = leaderless.then(|| self.leaderless_since.unwrap_or(self.now));
         let now = self.now;
         self.serving = self.serving.take().filter(|(at, _)| now.since(*at) < SERVING_AGE);
         let mut observed = self.observed(setup);
@@ -106,6 +113,16 @@ impl State {
             .missing_since
             .map_or(Duration::ZERO, |since| self.now.since(since));
         told == self.members.len() || (told > 0 && missing >= RECREATE_PATIENCE)
+    }
+
+    /// Whether members answer, and none of them is primary.
+    fn is_leaderless(&self, policy: &Policy) -> bool {
+        let answers = self
+            .members
+            .iter()
+            .filter_map(|memory| memory.fresh(self.now, policy));
+        let roles: Vec<Role> = answers.map(|report| report.role).collect();
+        !roles.is_empty() && !roles.contains(&Role::Primary)
     }
 
     fn observed(&self, setup: &Setup) -> Observed {
@@ -172,6 +189,9 @@ impl State {
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
             lease_missing: self.lease.is_missing(),
+            leaderless: self
+                .leaderless_since
+                .is_some_and(|since| self.now.since(since) >= LEADERLESS_PATIENCE),
             reports,
         }
     }

@@ -26,6 +26,7 @@ pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> 
             .filter(|problem| problem.reason == Reason::StreamFailed),
     );
     problems.extend(streams.iter().filter_map(|named| unrecorded(world, &named.name)));
+    problems.extend(no_primary(world));
     problems.extend(no_standby(world));
     problems
 }
@@ -134,7 +135,7 @@ fn volume(world: &World, member: &str) -> Option<Problem> {
 fn not_ready(world: &World, status: &MemberStatus, report: Option<&MemberReport>) -> Option<Problem> {
     let member = &status.name;
     let message = match status.phase {
-        Phase::Running | Phase::CatchingUp => return None,
+        Phase::Running | Phase::CatchingUp | Phase::Unknown => return None,
         Phase::Pending => pending(member, world.pods.get(member)),
         Phase::Terminating => format!("member {member:?} is being replaced"),
         Phase::Unreachable => format!(
@@ -176,6 +177,25 @@ fn pending(member: &str, pod: Option<&Pod>) -> String {
     });
     let why = waiting.unwrap_or_else(|| "it has not started yet".to_owned());
     format!("the pod of member {member:?} does not run: {why}")
+}
+
+/// That nobody leads for longer than a failover takes, and why.
+fn no_primary(world: &World) -> Option<Problem> {
+    if !world.view.leaderless {
+        return None;
+    }
+    let mut answers = world.view.reports.values().filter(|seen| seen.fresh);
+    let why = if answers.any(|seen| seen.report.lease.reachable) {
+        format!(
+            "each waits to take over, or follows one that does not answer. One that is not fit does not take; see the logs of \
+             container {:?} of both",
+            names::CONTAINER_REPLICATOR
+        )
+    } else {
+        "none of them can read the Lease at the API server. See that egress policies let their pods through to it".to_owned()
+    };
+    let message = format!("no member that answers is primary: {why}");
+    Some(Problem::new(Reason::NoPrimary, &world.id.name, message))
 }
 
 fn no_standby(world: &World) -> Option<Problem> {

@@ -214,8 +214,31 @@ fn degraded_names_the_gravest_that_is_wrong() {
         ("silence", |w| silence(w, STANDBY), "True MemberNotReady"),
         ("a cut ledger", |w| cut_ledger(w, STANDBY), "True LedgerTruncated"),
         ("no pod", |w| no_pod(w, STANDBY), "True MemberNotReady"),
+        ("a failover", |w| stand_by(w, PRIMARY), "False AsExpected"),
+        ("nobody leads", lead_nowhere, "True NoPrimary"),
+        ("full disks", fill_both, "True DiskFull"),
     ];
     says("Degraded", cases);
+}
+
+/// Members answer, and none of them has been primary for long.
+fn lead_nowhere(world: &mut World) {
+    stand_by(world, PRIMARY);
+    Arc::make_mut(&mut world.view).leaderless = true;
+}
+
+fn fill_both(world: &mut World) {
+    lead_nowhere(world);
+    for member in [PRIMARY, STANDBY] {
+        fill(world, member);
+    }
+}
+
+fn cut_from_api(world: &mut World, members: &[&str]) {
+    lead_nowhere(world);
+    for member in members {
+        said(world, member).lease.reachable = false;
+    }
 }
 
 fn lose_volume(world: &mut World, member: &str) {
@@ -282,7 +305,27 @@ fn a_standby_at_rest_is_as_expected() {
 
 #[test]
 fn what_is_wrong_is_said_with_whom_it_is_about() {
-    let cases: [(Change, &[&str]); 5] = [
+    let cases: [(Change, &[&str]); 9] = [
+        (
+            lead_nowhere,
+            &[
+                "no member that answers is primary",
+                "waits to take over",
+                "logs of container",
+            ],
+        ),
+        (|w| cut_from_api(w, &[STANDBY]), &["waits to take over"]),
+        (
+            |w| cut_from_api(w, &[PRIMARY, STANDBY]),
+            &["the API server", "egress policies"],
+        ),
+        (
+            |w| {
+                cut_from_api(w, &[PRIMARY]);
+                silence(w, STANDBY);
+            },
+            &["the API server", "7444"],
+        ),
         (|w| lose_volume(w, STANDBY), &[STANDBY, "media-front-1", "delete"]),
         (refuse, &[STANDBY, "front-0-17", "door", "the hash differs"]),
         (|w| fail(w, STANDBY, "door"), &["door", STANDBY, "the password"]),

@@ -138,6 +138,7 @@ fn every_field_is_one_that_kubernetes_knows() {
         "nodeSelector": { "zone": "a" },
         "tolerations": [{ "key": "video", "operator": "Exists" }],
         "imagePullSecrets": ["registry"],
+        "priorityClassName": "recorders",
         "resources": { "recorder": { "limits": { "memory": "1Gi" } } },
     });
     let mut world = new_pair(&spec);
@@ -215,6 +216,24 @@ fn a_volume_is_for_one_pod_and_stays_unless_its_user_says_otherwise() {
         let owned = claim["metadata"]["ownerReferences"][0]["uid"].as_str();
         assert_eq!(owned, owner, "{when_deleted}");
     }
+}
+
+#[test]
+fn a_tool_that_removes_what_was_not_asked_for_leaves_volumes_alone() {
+    let claim = first::<PersistentVolumeClaim>(&json!({}), "media-front-1");
+    let metadata = &claim["metadata"];
+    assert!(
+        metadata["labels"][names::LABEL_INSTANCE].is_null(),
+        "Argo CD tracks by it"
+    );
+    assert_eq!(metadata["labels"][names::LABEL_NAME], names::APP);
+    assert_eq!(metadata["labels"][names::LABEL_MEMBER], "front-1");
+    assert_eq!(
+        metadata["annotations"]["argocd.argoproj.io/sync-options"],
+        "Prune=false,Delete=false"
+    );
+    let pod = first::<Pod>(&json!({}), "front-1");
+    assert_eq!(pod["metadata"]["labels"][names::LABEL_INSTANCE], "front");
 }
 
 #[test]

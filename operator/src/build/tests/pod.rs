@@ -70,6 +70,31 @@ fn members_never_share_a_node_and_stay_on_one_that_is_silent() {
 }
 
 #[test]
+fn a_pod_has_the_priority_that_was_asked_for() {
+    let class = |spec: &Value| first::<Pod>(spec, "front-1")["spec"]["priorityClassName"].clone();
+    assert!(class(&json!({})).is_null());
+    assert_eq!(class(&json!({ "priorityClassName": "recorders" })), "recorders");
+}
+
+#[test]
+fn another_template_makes_both_pods_outdated() {
+    let changes = [
+        json!({ "priorityClassName": "recorders" }),
+        json!({ "nodeSelector": { "zone": "a" } }),
+        json!({ "tolerations": [{ "key": "video", "operator": "Exists" }] }),
+        json!({ "imagePullSecrets": ["registry"] }),
+        json!({ "resources": { "recorder": { "limits": { "memory": "1Gi" } } } }),
+    ];
+    for spec in changes {
+        let mut world = at_rest(&json!({}));
+        ask(&mut world, &spec);
+        let built = pass(&mut world);
+        assert_eq!(built.outdated, ["front-0", "front-1"], "{spec}");
+        assert!(on_pods(&built).is_empty(), "{spec}");
+    }
+}
+
+#[test]
 fn a_changed_configuration_restarts_no_pod() {
     let changes = [
         ("another stream", streams(&["door", "yard"])),

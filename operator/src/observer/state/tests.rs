@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crds::member::{Role, StreamReport, StreamState};
+use crds::member::{StreamReport, StreamState};
 use failover::plan::{RestartReason, Switchover};
 use failover::{Epoch, Lease, Version};
 use serde_json::json;
@@ -201,6 +201,29 @@ fn a_report_is_fresh_for_three_seconds_and_kept_for_ever() {
     assert!(scene.fresh("front-1"));
     let view = scene.state.view(&scene.setup.policy);
     assert_eq!(view.reports["front-0"].report.store, "store-front-0");
+}
+
+#[test]
+fn nobody_leads_only_after_longer_than_a_failover_takes() {
+    let mut scene = scene();
+    let leaderless = |scene: &Scene| scene.state.view(&scene.setup.policy).leaderless;
+    scene.report(0).role = Role::None;
+    scene.until(1..=15);
+    assert!(!leaderless(&scene), "for 14 s");
+    scene.at(16);
+    assert!(leaderless(&scene), "for 15 s");
+    scene.report(1).role = Role::Primary;
+    scene.at(17);
+    assert!(!leaderless(&scene), "one took");
+    scene.report(1).role = Role::Standby;
+    scene.until(18..=32);
+    assert!(!leaderless(&scene), "the time starts anew");
+    scene.reports[0] = None;
+    scene.until(33..=40);
+    assert!(leaderless(&scene), "one that answers is enough");
+    scene.reports[1] = None;
+    scene.until(41..=60);
+    assert!(!leaderless(&scene), "of silent members nothing is known");
 }
 
 #[test]

@@ -66,16 +66,15 @@ impl Catalogue {
     pub fn load(volume: &Volume, now_s: i64) -> Result<(Self, LoadReport)> {
         let (mut catalogue, mut report) = (Self::default(), LoadReport::default());
         for uid in volume.streams()? {
-            for role in [Role::Recorder, Role::Replicator] {
-                match LedgerReader::new(volume, uid, role).poll() {
-                    Ok(records) => records
-                        .into_iter()
-                        .for_each(|record| catalogue.apply(uid, record)),
-                    Err(e) => report.failed.push((uid, e.to_string())),
-                }
-            }
+            let evicted = catalogue.replay(volume, uid, &mut report);
             if let Err(e) = catalogue.compare_with_files(volume, uid, now_s, &mut report) {
                 report.failed.push((uid, e.to_string()));
+            }
+            // I11: what was to leave and is there all the same, because the power went, is as old as it was.
+            for (id, received_s) in evicted {
+                if let Some(copy) = catalogue.stream_mut(uid).copies.get_mut(&id) {
+                    copy.received_s = copy.received_s.min(received_s);
+                }
             }
             catalogue.stream_mut(uid).settle_pins();
             catalogue.end_stale_gap(volume, uid);
@@ -84,6 +83,33 @@ impl Catalogue {
             }
         }
         Ok((catalogue, report))
+    }
+
+    /// Takes the ledgers of a stream in. Returns what they say was evicted, with its times of receipt.
+    fn replay(
+        &mut self,
+        volume: &Volume,
+        uid: StreamUid,
+        report: &mut LoadReport,
+    ) -> BTreeMap<SegmentId, i64> {
+        let mut evicted = BTreeMap::new();
+        for role in [Role::Recorder, Role::Replicator] {
+            let mut reader = LedgerReader::new(volume, uid, role);
+            match reader.poll() {
+                Ok(records) => {
+                    for record in records {
+                        if let Record::Evicted { id, .. } = &record {
+                            evicted.extend(self.get(id).map(|copy| (id.clone(), copy.received_s)));
+                        }
+                        self.apply(uid, record);
+                    }
+                }
+                Err(e) => report.failed.push((uid, e.to_string())),
+            }
+            let damage = reader.damage().into_iter();
+            report.failed.extend(damage.map(|what| (uid, what)));
+        }
+        evicted
     }
 
     /// A process that died while a gap lasted never wrote down its end: it ended with the next frame that this member

@@ -303,6 +303,7 @@ pub struct LedgerReader {
     number: u64,
     offset: u64,
     chain: Option<Chain>,
+    damage: Vec<String>,
 }
 
 impl LedgerReader {
@@ -314,7 +315,13 @@ impl LedgerReader {
             number: 0,
             offset: 0,
             chain: None,
+            damage: Vec::new(),
         }
+    }
+
+    /// What was damaged inside the files that were read, which makes them end there: the newest one apart, which its writer cuts (I8).
+    pub fn damage(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.damage)
     }
 
     /// The whole records since the last call. Damage inside a file that has a successor ends that file.
@@ -324,11 +331,8 @@ impl LedgerReader {
     pub fn poll(&mut self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         let numbers = numbers(&self.dir, self.role)?;
-        for number in numbers
-            .into_iter()
-            .filter(|n| *n >= self.number)
-            .collect::<Vec<_>>()
-        {
+        let (newest, from) = (numbers.last().copied(), self.number);
+        for number in numbers.into_iter().filter(|n| *n >= from) {
             if number > self.number {
                 (self.number, self.offset, self.chain) = (number, 0, None);
             }
@@ -340,6 +344,11 @@ impl LedgerReader {
             };
             let found = read_file(&path, &file, self.offset, self.chain)?;
             records.extend(found.records);
+            if found.end < found.len && Some(number) != newest {
+                let (path, at, lost) = (path.display(), found.end, found.len - found.end);
+                self.damage
+                    .push(format!("{path} is damaged at byte {at}: {lost} bytes are lost"));
+            }
             if found.end >= FILE_HEAD {
                 (self.offset, self.chain) = (found.end, Some(found.chain));
             }

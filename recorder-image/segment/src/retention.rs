@@ -138,15 +138,13 @@ impl RetentionClock {
     /// that was ahead once or is behind now, it goes on at half the speed until they meet: standing still it would make nothing older, and
     /// the volume would fill.
     pub fn advance(&mut self, wall_s: i64, boot_s: u64) -> i64 {
-        let passed = if breaks(I11) {
+        let passed = boot_s.saturating_sub(self.boot_s) as i64;
+        let slow = self.now_s.saturating_add(passed / 2);
+        let fast = if breaks(I11) {
             i64::MAX
         } else {
-            boot_s.saturating_sub(self.boot_s) as i64
+            self.now_s.saturating_add(passed)
         };
-        let (slow, fast) = (
-            self.now_s.saturating_add(passed / 2),
-            self.now_s.saturating_add(passed),
-        );
         self.now_s = wall_s.clamp(slow, fast);
         // Half a second that did not count yet counts the next time.
         let rest = if self.now_s > wall_s { passed % 2 } else { 0 };

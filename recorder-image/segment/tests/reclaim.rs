@@ -219,3 +219,26 @@ fn a_duplicate_with_more_sound_stays() {
         assert_eq!(Bed::new(kept, duplicate).asked(), expected, "{what}");
     }
 }
+
+#[test]
+fn pins_of_duplicates_that_are_gone_make_room() {
+    let mut peer = PeerPins::default();
+    let id = |n: u64| SegmentId {
+        sequence: n,
+        ..header(1, uuid::Uuid::from_u128(1), "a", 1, 0, 0).id
+    };
+    let pin = |n: u64| Pin {
+        duplicate: id(n),
+        kept: vec![id(n + 1_000_000)],
+    };
+    let most = (0..).find(|n| {
+        peer.hear([pin(*n)]);
+        peer.is_full()
+    });
+    let next = pin(most.unwrap() + 1);
+    peer.hear([next.clone()]);
+    assert!(!peer.has(&next), "as many as it may remember");
+    peer.forget(|duplicate| duplicate.sequence < 10);
+    peer.hear([next.clone()]);
+    assert!(peer.has(&next) && peer.has(&pin(10)) && !peer.has(&pin(9)));
+}

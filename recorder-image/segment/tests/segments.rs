@@ -746,3 +746,53 @@ fn i8_what_of_one_stream_cannot_be_read_keeps_no_other_one_out() {
     assert_eq!((of_bad, of_good), (0, 1));
     assert!(failed.iter().all(|uid| *uid == bad), "{failed:?}");
 }
+
+#[test]
+fn i8_damage_inside_an_older_ledger_is_said_and_what_follows_counts() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let uid = uuid::Uuid::from_u128(1);
+    let (mut ledger, _) = Ledger::open(&volume, uid, Role::Recorder).unwrap();
+    for at_us in 0..40 {
+        let what = "x".repeat(1 << 16);
+        ledger.append(&Record::Note { at_us, what }).unwrap();
+        ledger.synced();
+    }
+    let read = || {
+        let mut reader = segment::LedgerReader::new(&volume, uid, Role::Recorder);
+        (reader.poll().unwrap().len(), reader.damage())
+    };
+    assert_eq!(read(), (40, vec![]));
+    let middle = volume.stream_dir(uid).join("recorder.000001.ledger");
+    let mut bytes = std::fs::read(&middle).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&middle, bytes).unwrap();
+    let (rest, damage) = read();
+    assert!((20..40).contains(&rest), "{rest}: what follows it counts");
+    assert!(
+        damage[0].contains("recorder.000001.ledger is damaged"),
+        "{damage:?}"
+    );
+    let (_, report) = Catalogue::load(&volume, 0).unwrap();
+    assert_eq!(report.failed, [(uid, damage[0].clone())]);
+}
+
+#[test]
+fn i11_what_was_to_leave_and_is_still_there_is_as_old_as_it_was() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..25);
+    let entry = Box::new(file.finish().rename().unwrap().entry);
+    let id = entry.header.id.clone();
+    let (mut ledger, _) = Ledger::open(&volume, id.stream, Role::Recorder).unwrap();
+    ledger.append(&Record::Sealed { entry, received_s: 5 }).unwrap();
+    let gone = id.clone();
+    ledger.append(&Record::Evicted { id: gone, end_us: 0 }).unwrap();
+    // The power went before the file was gone for good; the next start writes down what it found.
+    for start in 0..2 {
+        let (catalogue, report) = Catalogue::load(&volume, 1000).unwrap();
+        assert_eq!(catalogue.get(&id).unwrap().received_s, 5, "start {start}");
+        catalogue.record_rebuilt(&volume, &report, Role::Recorder);
+    }
+}

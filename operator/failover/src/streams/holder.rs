@@ -72,6 +72,15 @@ impl Entry {
         let doublings = self.moves.saturating_sub(1).min(16);
         self.since + (HELD_OFF * 2_u32.pow(doublings)).min(MOST_HELD_OFF)
     }
+
+    /// It is the holder's again once the follower gave it up, after it heard of that in a word after `said`.
+    fn revoke(&mut self, leash: Duration, said: u64) {
+        if let Place::There { named, .. } = self.place {
+            // Two clocks' rates differ by a ratio of at most 1.2.
+            let until = named + leash * 5 / 4;
+            self.place = Place::Settling { until, after: said };
+        }
+    }
 }
 
 /// The book of one pair epoch.
@@ -128,12 +137,24 @@ pub(super) fn decide(case: &Case) -> Option<Why> {
 }
 
 impl<K: Ord + Copy> Holder<K> {
-    pub(super) fn new(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            entries: BTreeMap::new(),
-            said: 0,
+    /// The book of an epoch. What was delegated by the one before is on its way back.
+    pub(super) fn after(former: Option<Self>, epoch: Epoch, leash: Duration) -> Self {
+        let Some(Self {
+            mut entries, said, ..
+        }) = former
+        else {
+            return Self {
+                epoch,
+                entries: BTreeMap::new(),
+                said: 0,
+            };
+        };
+        entries.retain(|_, entry| entry.place != Place::Here);
+        for entry in entries.values_mut() {
+            entry.epoch += 1;
+            entry.revoke(leash, said);
         }
+        Self { epoch, entries, said }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -205,24 +226,20 @@ impl<K: Ord + Copy> Holder<K> {
             policy: seen.policy,
         })?;
         let to_follower = entry.is_none_or(|entry| entry.place == Place::Here);
-        let place = match entry.map(|entry| entry.place) {
-            Some(Place::There { named, .. }) => Place::Settling {
-                // Two clocks' rates differ by a ratio of at most 1.2.
-                until: named + seen.leash * 5 / 4,
-                after: self.said,
-            },
-            _ => Place::There {
+        let mut next = Entry {
+            place: Place::There {
                 named: seen.now,
                 well: None,
             },
-        };
-        let next = Entry {
-            place,
             epoch: entry.map_or(0, |entry| entry.epoch) + 1,
             why,
             since: seen.now,
             moves: entry.map_or(0, |entry| entry.moves) + 1,
         };
+        if let Some(Entry { place, .. }) = entry.filter(|_| !to_follower) {
+            next.place = *place;
+            next.revoke(seen.leash, self.said);
+        }
         self.entries.insert(stream, next);
         Some(Moved {
             stream,

@@ -11,7 +11,8 @@
 //! authority itself does. The holder counts a stream as its own
 //! again when the follower's word, given after the revocation was heard, no longer claims it, or 1.25 leashes after the last word
 //! that named the delegation. So no two members claim one stream at a time, by the rule that keeps authority itself single
-//! (I6). All of it ends with the pair epoch.
+//! (I6). All of it ends with the pair epoch; a member that holds authority anew counts as its own what it delegated before only after the
+//! same time.
 
 mod holder;
 mod share;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lease::millis;
 use crate::name::{Epoch, Incarnation};
 use crate::time::BootTime;
 
@@ -78,6 +80,9 @@ pub struct Word<K> {
     pub idle: Vec<K>,
     /// The streams that the sender claims.
     pub share: Share<K>,
+    /// For how long what it delegates counts, in milliseconds: its leash. The receiver's own counts where that is shorter.
+    #[serde(default)]
+    pub leash_ms: Option<u64>,
 }
 
 /// What a member knows of authority and the peer at a moment.
@@ -143,6 +148,8 @@ pub struct Streams<K> {
     /// Until when a delegation counts.
     until: BootTime,
     holder: Option<Holder<K>>,
+    /// The newest book of an epoch that is over: what it delegated may be claimed yet.
+    former: Option<Holder<K>>,
     standing: Standing,
     moves: u64,
 }
@@ -163,6 +170,7 @@ impl<K: Ord + Copy> Streams<K> {
             said: VecDeque::new(),
             until: BootTime(0),
             holder: None,
+            former: None,
             standing: Standing {
                 held: None,
                 floor: Epoch(0),
@@ -202,7 +210,10 @@ impl<K: Ord + Copy> Streams<K> {
         }
         let answered = word.heard.filter(|(from, _)| *from == self.me);
         let said = answered.and_then(|(_, sequence)| self.said.iter().find(|(known, _)| *known == sequence));
-        self.until = said.map_or(self.until, |(_, at)| self.until.max(*at + self.leash));
+        let leash = word
+            .leash_ms
+            .map_or(self.leash, |ms| self.leash.min(Duration::from_millis(ms)));
+        self.until = said.map_or(self.until, |(_, at)| self.until.max(*at + leash));
         let before = std::mem::take(&mut self.peers);
         self.peers = carried(&before, word.faults.iter().copied(), now);
         let ended = before.into_keys().filter(|key| self.own.contains_key(key));
@@ -214,16 +225,16 @@ impl<K: Ord + Copy> Streams<K> {
     /// Time passed, or something was learned. Says what moved; nothing moves on a member without authority.
     pub fn advance(&mut self, now: BootTime, standing: Standing) -> Vec<Moved<K>> {
         self.standing = standing;
+        self.former = self
+            .holder
+            .take_if(|holder| standing.held != Some(holder.epoch()))
+            .or(self.former.take());
         let Some(epoch) = standing.held else {
-            self.holder = None;
             return Vec::new();
         };
-        if self.holder.as_ref().is_none_or(|holder| holder.epoch() != epoch) {
-            self.holder = Some(Holder::new(epoch));
-        }
-        let Some(holder) = &mut self.holder else {
-            return Vec::new();
-        };
+        let (former, leash) = (&mut self.former, self.leash);
+        let begin = || Holder::after(former.take(), epoch, leash);
+        let holder = self.holder.get_or_insert_with(begin);
         let answered = self.heard.as_ref().filter(|heard| heard.word.epoch == epoch);
         holder.settle(now, self.me, answered.map(|heard| &heard.word));
         let moved = holder.decide(&holder::Seen {
@@ -300,6 +311,7 @@ impl<K: Ord + Copy> Streams<K> {
             faults: self.own.iter().map(|(key, (fault, _))| (*key, *fault)).collect(),
             idle: self.own_idle().collect(),
             share,
+            leash_ms: Some(millis(self.leash)),
         }
     }
 

@@ -336,10 +336,29 @@ fn an_older_word_that_comes_late_counts_for_nothing() {
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
-    Say { primary: bool },
-    Arrive { primary: bool, lost: bool },
-    Faults { primary: bool, blind: bool },
-    Idle { primary: bool, idle: bool },
+    Say {
+        primary: bool,
+    },
+    Arrive {
+        primary: bool,
+        lost: bool,
+    },
+    Faults {
+        primary: bool,
+        blind: bool,
+    },
+    Idle {
+        primary: bool,
+        idle: bool,
+    },
+    Leash {
+        primary: bool,
+        long: bool,
+    },
+    /// The primary loses authority and takes it again; a while may pass between the two.
+    Again {
+        pause: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -349,6 +368,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(primary, lost)| Step::Arrive { primary, lost }),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, blind)| Step::Faults { primary, blind }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(primary, idle)| Step::Idle { primary, idle }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(primary, long)| Step::Leash { primary, long }),
+        1 => prop_oneof![Just(0), 1_u64..700].prop_map(|pause| Step::Again { pause }),
     ]
 }
 
@@ -359,7 +380,7 @@ proptest! {
     fn i6_no_stream_is_claimed_by_both(steps in prop::collection::vec(step(), 1..200)) {
         let (mut primary, mut standby) = (streams(1), streams(2));
         let (mut to_standby, mut to_primary) = (Vec::new(), Vec::new());
-        let mut at = 0;
+        let (mut at, mut held) = (0, holder());
         let policy = Policy { failback_after: Some(Duration::from_millis(500)) };
         primary.configure(policy, LEASH);
         for step in steps {
@@ -381,9 +402,22 @@ proptest! {
                 Step::Faults { primary: false, blind } => standby.set_faults(blind.then_some((S, Fault::Silent)), theirs),
                 Step::Idle { primary: true, idle } => primary.set_idle(idle.then_some(S)),
                 Step::Idle { primary: false, idle } => standby.set_idle(idle.then_some(S)),
+                Step::Leash { primary: of_primary, long } => {
+                    let leash = if long { LEASH * 3 } else { LEASH };
+                    let member = if of_primary { &mut primary } else { &mut standby };
+                    member.configure(policy, leash);
+                }
+                Step::Again { pause } => {
+                    let epoch = held.held.map(|epoch| Epoch(epoch.0 + 1));
+                    if pause > 0 {
+                        primary.advance(mine, Standing { held: None, ..held });
+                        at += pause;
+                    }
+                    held = Standing { held: epoch, floor: epoch.unwrap_or_default(), ..held };
+                }
             }
             let (mine, theirs) = (ms(at), BootTime(at * 1_000_000 * 5 / 6));
-            primary.advance(mine, holder());
+            primary.advance(mine, held);
             standby.advance(theirs, follower());
             prop_assert!(!(primary.share(mine).claims(S) && standby.share(theirs).claims(S)), "both at {at}");
         }

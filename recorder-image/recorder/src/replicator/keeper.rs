@@ -247,6 +247,11 @@ impl Keeper {
     /// The peer tells its pins once on each connection; the recorder has to know them all.
     fn pinned(&mut self, pins: Vec<Pin>) {
         if self.replies.is_some() {
+            if self.pins.is_full() {
+                let hub = &self.hub;
+                self.pins
+                    .forget(|duplicate| hub.reclaimed_length(duplicate).is_some());
+            }
             self.pins.hear(pins.clone());
             self.tell(ToRecorder::PeerPinned { pins, anew: false });
         }

@@ -156,10 +156,20 @@ impl PeerPins {
     /// The peer told pins.
     pub fn hear(&mut self, pins: impl IntoIterator<Item = Pin>) {
         for pin in pins.into_iter().filter(Pin::is_valid) {
-            if self.0.len() < MAX_PEER_PINS {
+            if !self.is_full() {
                 self.0.insert(pin.duplicate, pin.kept);
             }
         }
+    }
+
+    /// Duplicates that are not here any more: what was said of them is of no use, and makes room for the rest.
+    pub fn forget(&mut self, mut is_gone: impl FnMut(&SegmentId) -> bool) {
+        self.0.retain(|duplicate, _| !is_gone(duplicate));
+    }
+
+    /// Whether nothing more is remembered.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX_PEER_PINS
     }
 
     /// The peer is another one, or was lost.

@@ -213,9 +213,15 @@ impl Writer {
     /// A lane for each configured stream; the lane of one that left stays until nothing of it waits, also where a
     /// stream with the same UID came back meanwhile.
     fn follow_registry(&mut self) {
-        let streams = self.shared.registry.streams();
-        self.lanes
-            .retain(|_, lane| !lane.is_idle() || streams.iter().any(|s| Arc::ptr_eq(s, &lane.stream)));
+        let (streams, metrics) = (self.shared.registry.streams(), &self.shared.metrics);
+        self.lanes.retain(|_, lane| {
+            let stays = !lane.is_idle() || streams.iter().any(|s| Arc::ptr_eq(s, &lane.stream));
+            if !stays && !streams.iter().any(|s| s.name == lane.stream.name) {
+                // What it wrote last was counted after it left the configuration.
+                metrics.forget(&lane.stream.name);
+            }
+            stays
+        });
         for stream in streams {
             self.lanes.entry(stream.uid).or_insert_with(|| Lane::new(stream));
         }

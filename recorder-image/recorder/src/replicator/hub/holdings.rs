@@ -120,8 +120,21 @@ impl Holdings {
         self.reclaimed.get(id).map(|held| held.length)
     }
 
-    pub(super) fn set_floors(&mut self, floors: BTreeMap<StreamUid, i64>) {
+    /// Takes the floors of a catalogue in. Returns what left the volume while nobody told: sealed copies below their floors that `is_here`
+    /// does not know.
+    pub(super) fn set_floors(
+        &mut self,
+        floors: BTreeMap<StreamUid, i64>,
+        is_here: impl Fn(&SegmentId) -> bool,
+    ) -> Vec<SegmentId> {
         self.floors = floors;
+        let floors = &self.floors;
+        let left = self.known.extract_if(.., |id, known| {
+            let floor = floors.get(&id.stream);
+            let below = |sealed: Sealed| floor.is_some_and(|floor| sealed.span_us.0 < *floor);
+            known.sealed.is_some_and(below) && !is_here(id)
+        });
+        left.map(|(id, _)| id).collect()
     }
 
     /// Below which time no media of a stream is wanted back.

@@ -115,7 +115,16 @@ impl Hub {
 
     /// Takes everything of a catalogue in.
     pub fn load(&self, catalogue: &Catalogue) {
-        self.lock().holdings.set_floors(catalogue.floors());
+        {
+            let mut inner = self.lock();
+            let Inner {
+                holdings, progress, ..
+            } = &mut *inner;
+            let left = holdings.set_floors(catalogue.floors(), |id| catalogue.get(id).is_some());
+            for id in &left {
+                progress.forget(id);
+            }
+        }
         for copy in catalogue.copies() {
             match copy.state {
                 State::Sealed => self.sealed(&copy.held()),

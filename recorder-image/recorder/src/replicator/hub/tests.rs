@@ -134,6 +134,23 @@ fn what_left_by_retention_or_as_a_duplicate_is_not_wanted_back() {
 }
 
 #[test]
+fn what_left_while_nobody_told_is_forgotten() {
+    let mut holdings = Holdings::default();
+    for n in 0..4 {
+        seal(&mut holdings, n);
+    }
+    holdings.grew(&id(4), 10, true);
+    let floors = BTreeMap::from([(STREAM, 2 * SECOND)]);
+    let left = holdings.set_floors(floors, |known| *known == id(1));
+    assert_eq!(
+        left,
+        [id(0)],
+        "1 is there, 2 and 3 are above the floor, 4 is open"
+    );
+    assert_eq!(holdings.bytes(), 310);
+}
+
+#[test]
 fn lag_is_the_age_of_the_oldest_live_bytes() {
     let mut progress = Progress::default();
     let at = |progress: &Progress, now| progress.at(ms(now), None);

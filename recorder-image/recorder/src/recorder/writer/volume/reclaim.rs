@@ -76,7 +76,12 @@ impl Volume {
     /// A sync succeeded: removes what was noted before it. Returns what is gone.
     pub fn reclaimed(&mut self, now: Duration) -> Vec<Held> {
         let noted = std::mem::take(&mut self.reclaiming);
-        noted.iter().filter_map(|proof| self.remove(proof, now)).collect()
+        let gone: Vec<Held> = noted.iter().filter_map(|proof| self.remove(proof, now)).collect();
+        if !gone.is_empty() {
+            let is_gone = |id: &SegmentId| gone.iter().any(|held| held.id == *id);
+            self.shared.peer_pins().forget(is_gone);
+        }
+        gone
     }
 
     fn remove(&self, proof: &Proof, now: Duration) -> Option<Held> {

@@ -47,6 +47,17 @@ fn settings(names: &[(&str, StreamUid)]) -> Settings {
     }
 }
 
+/// Settings by which all media is to leave.
+fn that_keep_nothing(names: &[(&str, StreamUid)]) -> Settings {
+    Settings {
+        retention: Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        },
+        ..settings(names)
+    }
+}
+
 impl Bed {
     fn new() -> Self {
         Self::of(&settings(&[("bad", BAD), ("good", GOOD)]))
@@ -415,13 +426,7 @@ async fn media_leaves_although_the_retention_clock_cannot_be_written() {
     let mut good = Camera::new(bed.stream(GOOD), fine());
     good.send(15);
     bed.run(WHILE);
-    bed.shared.configure(&Settings {
-        retention: Retention {
-            max_bytes: Some(0),
-            ..Retention::default()
-        },
-        ..settings(&[])
-    });
+    bed.shared.configure(&that_keep_nothing(&[]));
     bed.run(WHILE);
     assert_eq!(bed.files(GOOD, "mp4").len(), 1);
     // A folder where its draft belongs, as good as a full disk.
@@ -447,13 +452,7 @@ async fn a_ledger_that_takes_nothing_keeps_no_other_stream_from_sealing_or_leavi
         camera.send(15);
     }
     bed.run(WHILE);
-    bed.shared.configure(&Settings {
-        retention: Retention {
-            max_bytes: Some(0),
-            ..Retention::default()
-        },
-        ..settings(&[])
-    });
+    bed.shared.configure(&that_keep_nothing(&[]));
     bed.writer.due.evict = Duration::ZERO;
     bed.run(WHILE);
     assert!(!bed.writer.guard.report().failing);
@@ -470,13 +469,7 @@ async fn retention_lets_go_of_a_part_at_a_time() {
     for store in 1..=250 {
         reclaim::receive(&bed.shared, store, 0..1, 0);
     }
-    bed.shared.configure(&Settings {
-        retention: Retention {
-            max_bytes: Some(0),
-            ..Retention::default()
-        },
-        ..settings(&[("good", GOOD)])
-    });
+    bed.shared.configure(&that_keep_nothing(&[("good", GOOD)]));
     bed.writer.due.evict = Duration::ZERO;
     bed.run(WHILE);
     assert_eq!(

@@ -231,7 +231,7 @@ fn pins_of_duplicates_that_are_gone_make_room() {
         duplicate: id(n),
         kept: vec![id(n + 1_000_000)],
     };
-    let most = (0..).find(|n| {
+    let most = (0..1_u64 << 20).find(|n| {
         peer.hear([pin(*n)]);
         peer.is_full()
     });

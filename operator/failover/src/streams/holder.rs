@@ -137,24 +137,20 @@ pub(super) fn decide(case: &Case) -> Option<Why> {
 }
 
 impl<K: Ord + Copy> Holder<K> {
-    /// The book of an epoch. What was delegated by the one before is on its way back.
-    pub(super) fn after(former: Option<Self>, epoch: Epoch, leash: Duration) -> Self {
-        let Some(Self {
-            mut entries, said, ..
-        }) = former
-        else {
-            return Self {
-                epoch,
-                entries: BTreeMap::new(),
-                said: 0,
-            };
-        };
-        entries.retain(|_, entry| entry.place != Place::Here);
-        for entry in entries.values_mut() {
-            entry.epoch += 1;
-            entry.revoke(leash, said);
-        }
+    /// The book of an epoch, after that of another one which [`Self::ended`].
+    pub(super) fn new(epoch: Epoch, former: Option<Self>) -> Self {
+        let (entries, said) = former.map_or_else(Default::default, |former| (former.entries, former.said));
         Self { epoch, entries, said }
+    }
+
+    /// The epoch is over: what was delegated in it is on its way back.
+    pub(super) fn ended(mut self, leash: Duration) -> Self {
+        self.entries.retain(|_, entry| entry.place != Place::Here);
+        for entry in self.entries.values_mut() {
+            entry.epoch += 1;
+            entry.revoke(leash, self.said);
+        }
+        self
     }
 
     pub(super) fn epoch(&self) -> Epoch {

@@ -148,7 +148,7 @@ pub struct Streams<K> {
     /// Until when a delegation counts.
     until: BootTime,
     holder: Option<Holder<K>>,
-    /// The newest book of an epoch that is over: what it delegated may be claimed yet.
+    /// The book of the newest epoch that this member held and that is over: what it delegated may be claimed yet.
     former: Option<Holder<K>>,
     standing: Standing,
     moves: u64,
@@ -225,16 +225,19 @@ impl<K: Ord + Copy> Streams<K> {
     /// Time passed, or something was learned. Says what moved; nothing moves on a member without authority.
     pub fn advance(&mut self, now: BootTime, standing: Standing) -> Vec<Moved<K>> {
         self.standing = standing;
-        self.former = self
+        if let Some(ended) = self
             .holder
             .take_if(|holder| standing.held != Some(holder.epoch()))
-            .or(self.former.take());
+        {
+            self.former = Some(ended.ended(self.leash));
+        }
         let Some(epoch) = standing.held else {
             return Vec::new();
         };
-        let (former, leash) = (&mut self.former, self.leash);
-        let begin = || Holder::after(former.take(), epoch, leash);
-        let holder = self.holder.get_or_insert_with(begin);
+        let former = &mut self.former;
+        let holder = self
+            .holder
+            .get_or_insert_with(|| Holder::new(epoch, former.take()));
         let answered = self.heard.as_ref().filter(|heard| heard.word.epoch == epoch);
         holder.settle(now, self.me, answered.map(|heard| &heard.word));
         let moved = holder.decide(&holder::Seen {

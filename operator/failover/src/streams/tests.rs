@@ -411,6 +411,8 @@ proptest! {
                     let epoch = held.held.map(|epoch| Epoch(epoch.0 + 1));
                     if pause > 0 {
                         primary.advance(mine, Standing { held: None, ..held });
+                        // A shorter leash counts for what is delegated from now on.
+                        primary.configure(policy, LEASH);
                         at += pause;
                     }
                     held = Standing { held: epoch, floor: epoch.unwrap_or_default(), ..held };

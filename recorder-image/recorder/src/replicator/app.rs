@@ -259,7 +259,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         () = follow(&options, &network, &driver) => anyhow::bail!("following the configuration ended"),
         () = Arc::clone(&network).accept(peers) => anyhow::bail!("the peer's listener ended"),
         () = server::control(orders, control, options.tls.clone(), operator) => anyhow::bail!("the operator's listener ended"),
-        r = server::status(probes, reporter) => anyhow::bail!("the probes' listener ended: {r:?}"),
+        r = server::status(probes, reporter, options.tls.clone()) => anyhow::bail!("the probes' listener ended: {r:?}"),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::dial;
 use super::driver::Input;
 use super::report::Reporter;
-use super::tls::{Identity, identity_of};
+use super::tls::{Identity, identity_of, valid_until};
 use crate::accept::accept;
 
 const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -118,31 +118,39 @@ pub async fn control(listener: TcpListener, control: Control, tls: PathBuf, oper
     }
 }
 
-/// Serves probes and metrics.
+/// What is told of without being asked for by name.
+#[derive(Clone, Debug)]
+struct Status {
+    reporter: Reporter,
+    /// The folder of this member's certificate.
+    tls: PathBuf,
+}
+
+/// Serves probes and metrics; `tls` is the folder of this member's certificate.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn status(listener: TcpListener, reporter: Reporter) -> std::io::Result<()> {
+pub async fn status(listener: TcpListener, reporter: Reporter, tls: PathBuf) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(reporter);
+        .with_state(Status { reporter, tls });
     axum::serve(listener, router).await
 }
 
-async fn ready(State(reporter): State<Reporter>) -> Response {
-    if reporter.report().is_some() {
+async fn ready(State(status): State<Status>) -> Response {
+    if status.reporter.report().is_some() {
         "ok\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
     }
 }
 
-async fn metrics(State(reporter): State<Reporter>) -> String {
+async fn metrics(State(status): State<Status>) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
-    if let Some(r) = reporter.report() {
+    if let Some(r) = status.reporter.report() {
         let member = &r.member;
         let mut gauge = |name: &str, help: &str, value: f64| {
             let _ = writeln!(out, "# HELP gapless_{name} {help}\n# TYPE gapless_{name} gauge");
@@ -164,6 +172,13 @@ async fn metrics(State(reporter): State<Reporter>) -> String {
             "After how much silence the peer is suspected",
             r.peer.suspected_after_ms as f64 / 1e3,
         );
+        if let Ok(until) = valid_until(&status.tls) {
+            gauge(
+                "certificate_valid_until_timestamp_seconds",
+                "When this member's certificate ends",
+                until as f64,
+            );
+        }
         gauge(
             "replication_connected",
             "Whether the peer takes media",

@@ -96,6 +96,18 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| file_error(path, e))
 }
 
+/// Until when the certificate in `dir` is valid, seconds since the Unix epoch.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn valid_until(dir: &Path) -> Result<i64, TlsError> {
+    let path = dir.join("tls.crt");
+    let chain = certificates(&path)?;
+    let first = chain.first().ok_or_else(|| file_error(&path, "it is empty"))?;
+    let (_, certificate) = X509Certificate::from_der(first).map_err(|e| file_error(&path, e))?;
+    Ok(certificate.validity().not_after.timestamp())
+}
+
 /// The `gapless://` URI in a certificate: who shows it.
 ///
 /// # Errors
@@ -163,5 +175,22 @@ impl ServerCertVerifier for ByAuthority {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_until_when_it_is_valid() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(valid_until(dir.path()).is_err(), "there is none");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut wanted = rcgen::CertificateParams::default();
+        wanted.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let certificate = wanted.self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("tls.crt"), certificate.pem()).unwrap();
+        assert_eq!(valid_until(dir.path()).unwrap(), 1_927_843_200);
     }
 }

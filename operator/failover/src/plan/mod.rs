@@ -227,7 +227,7 @@ impl<'a> View<'a> {
             .filter(|member| member.name != holder.name);
         let rest_done = others
             .into_iter()
-            .all(|member| self.is_up(member) && member.covers && !is_outdated(member));
+            .all(|member| self.is_up(member) && !is_outdated(member));
         let move_it = is_outdated(holder) && rest_done && follower.name != holder.name;
         move_it.then_some((follower, TakeReason::Switchover))
     }
@@ -243,7 +243,7 @@ impl<'a> View<'a> {
     }
 
     /// A rolling update restarts one follower at a time, the least preferred first, and only while every other
-    /// member is up and receives what this one receives (I1). The primary moves first.
+    /// member is up, so that it receives what this one receives (I1). The primary moves first.
     fn restart(&self) -> Option<Decision> {
         let primary = self.holder().map(|holder| &holder.name);
         let members = &self.observed.members;
@@ -254,7 +254,7 @@ impl<'a> View<'a> {
         let others_up = members
             .iter()
             .filter(|other| other.name != member.name)
-            .all(|other| self.is_up(other) && other.covers);
+            .all(|other| self.is_up(other));
         let held = self.role(member) == Some(Role::Standby) || self.role(member).is_none();
         let pod = member
             .pod

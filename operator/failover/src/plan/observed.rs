@@ -164,10 +164,10 @@ impl MemberState {
         pod.uid == ran.pod_uid && pod.containers.iter().any(ended)
     }
 
-    /// Whether it runs, is fit, in sync, and stays.
+    /// Whether it runs, is fit, in sync, receives what others receive, and stays.
     pub fn is_up(&self, now: BootTime, policy: &Policy) -> bool {
         let stays = self.pod.as_ref().is_some_and(|pod| !pod.deleting);
-        stays && self.in_sync && self.is_fit(now, policy)
+        stays && self.in_sync && self.covers && self.is_fit(now, policy)
     }
 }
 

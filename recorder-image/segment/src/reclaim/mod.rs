@@ -162,6 +162,11 @@ impl PeerPins {
         }
     }
 
+    /// A duplicate is not here any more.
+    pub fn remove(&mut self, duplicate: &SegmentId) {
+        self.0.remove(duplicate);
+    }
+
     /// Duplicates that are not here any more: what was said of them is of no use, and makes room for the rest.
     pub fn forget(&mut self, mut is_gone: impl FnMut(&SegmentId) -> bool) {
         self.0.retain(|duplicate, _| !is_gone(duplicate));

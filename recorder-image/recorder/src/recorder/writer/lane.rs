@@ -11,7 +11,8 @@ use crate::local::{ErrorCode, StreamError, ToReplicator};
 use crate::recorder::decide::should_write;
 use crate::recorder::frame::Frame;
 use crate::recorder::pair::{Pair, Standing};
-use crate::recorder::stream::Stream;
+use crate::recorder::ring::Dropped;
+use crate::recorder::stream::{Inner, Stream};
 
 /// The most that is taken from a ring at once, bytes, so that no stream starves the others.
 const AT_ONCE: usize = 4 << 20;
@@ -143,9 +144,8 @@ impl Lane {
         }
         if why.is_some() && !inner.ring.is_writing() {
             tracing::info!(stream = %self.stream.name, ?why, "begins to write");
-            if let Some(dropped) = inner.ring.start() {
-                inner.not_held(dropped, HEADLESS, step.now);
-            }
+            let dropped = inner.ring.start();
+            tell_headless(&mut inner, dropped, step.now);
         }
         // At the end there is no next time.
         let at_once = if step.last { usize::MAX } else { AT_ONCE };
@@ -232,8 +232,9 @@ impl Lane {
             if let Some(dropped) = inner.ring.discard(failed.seq) {
                 inner.not_held(dropped, &format!("it cannot be written: {why}"), step.now);
             }
-        } else if let Some(dropped) = inner.ring.rewind() {
-            inner.not_held(dropped, HEADLESS, step.now);
+        } else {
+            let dropped = inner.ring.rewind();
+            tell_headless(&mut inner, dropped, step.now);
         }
         drop(inner);
         if !failed.error.is_volume_refusal() {
@@ -295,9 +296,15 @@ impl Lane {
         }
         self.unsynced = None;
         let mut inner = self.stream.lock();
-        if let Some(dropped) = inner.ring.rewind() {
-            inner.not_held(dropped, HEADLESS, now);
-        }
+        let dropped = inner.ring.rewind();
+        tell_headless(&mut inner, dropped, now);
+    }
+}
+
+/// The rest of groups whose head left the memory cannot be written any more.
+fn tell_headless(inner: &mut Inner, dropped: Option<Dropped>, now: Duration) {
+    if let Some(dropped) = dropped {
+        inner.not_held(dropped, HEADLESS, now);
     }
 }
 

@@ -76,12 +76,7 @@ impl Volume {
     /// A sync succeeded: removes what was noted before it. Returns what is gone.
     pub fn reclaimed(&mut self, now: Duration) -> Vec<Held> {
         let noted = std::mem::take(&mut self.reclaiming);
-        let gone: Vec<Held> = noted.iter().filter_map(|proof| self.remove(proof, now)).collect();
-        if !gone.is_empty() {
-            let is_gone = |id: &SegmentId| gone.iter().any(|held| held.id == *id);
-            self.shared.peer_pins().forget(is_gone);
-        }
-        gone
+        noted.iter().filter_map(|proof| self.remove(proof, now)).collect()
     }
 
     fn remove(&self, proof: &Proof, now: Duration) -> Option<Held> {
@@ -92,6 +87,7 @@ impl Volume {
             tracing::warn!(segment = %duplicate, "a duplicate stays: {why}");
             return None;
         }
+        self.shared.peer_pins().remove(duplicate);
         let held = self.shared.catalogue().reclaim(duplicate)?;
         self.shared.metrics.reclaimed_bytes.inc_by(held.length);
         let kept: Vec<String> = kept.iter().map(SegmentId::stem).collect();

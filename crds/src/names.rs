@@ -99,7 +99,11 @@ pub const KEY_CA: &str = "ca.crt";
 /// Key of the pair's CA key, in the CA Secret only.
 pub const KEY_CA_KEY: &str = "ca.key";
 
-/// Whether an object can have this name (a DNS-1123 subdomain). A request with another one would be about something else.
+/// The CEL rule of a field that names an object (a DNS-1123 subdomain). Its length is bounded beside it.
+pub(crate) const SUBDOMAIN_RULE: &str =
+    "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+
+/// Whether an object can have this name, as by [`SUBDOMAIN_RULE`] and 253 bytes. A request with another one would be about something else.
 pub fn is_subdomain(name: &str) -> bool {
     let letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |label: &str| {

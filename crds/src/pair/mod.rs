@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::names::SUBDOMAIN_RULE;
+
 pub use spec::{
     Audio, BackfillWindow, CredentialsRef, Failback, Failover, MemberResources, Mode, Replication,
     Requirements, Segment, Standby, Stream, StreamFailover, Toleration, Transport,
@@ -120,7 +122,7 @@ pub struct RecorderPairSpec {
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
     /// The PriorityClass of members' pods. It must exist: without it no pod can be made.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+    #[x_kube(validation = Rule::new(SUBDOMAIN_RULE)
         .message("priorityClassName must be the name of a PriorityClass: a-z, 0-9, - and ., each part starting and ending with a letter or digit"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{ClockTime, QuantityText, Size, Span, UtcOffset};
+use crate::names::SUBDOMAIN_RULE;
 
 /// A camera's stream. The rules about its URL are of the whole stream, so that an API server's refusal does not repeat
 /// a URL with a password in it.
@@ -77,7 +78,7 @@ pub enum Transport {
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
     /// Its name.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+    #[x_kube(validation = Rule::new(SUBDOMAIN_RULE)
         .message("credentials.secretName must be the name of a Secret: a-z, 0-9, - and ., each part starting and ending with a letter or digit"))]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,

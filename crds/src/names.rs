@@ -103,7 +103,7 @@ pub const KEY_CA_KEY: &str = "ca.key";
 pub(crate) const SUBDOMAIN_RULE: &str =
     "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 
-/// Whether an object can have this name, as by [`SUBDOMAIN_RULE`] and 253 bytes. A request with another one would be about something else.
+/// Whether an object can have this name, as by the rule of the fields that name one, and 253 bytes. A request with another one would be about something else.
 pub fn is_subdomain(name: &str) -> bool {
     let letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |label: &str| {

@@ -228,9 +228,8 @@ fn chain_at(volume: &Volume, id: &SegmentId, end: u64) -> Option<String> {
 
 // ---- crashes
 
-/// Starts the writer on `dir`, lets it work for a random time after its first word, stops it with `stop`, and takes in all
-/// that it said.
-fn run_writer(dir: &Path, said: &mut Said, pause: Duration, stop: impl FnOnce(&mut Child)) {
+/// Starts the writer on `dir`, lets it work until `moment`, stops it with `stop`, and takes in all that it said.
+fn run_writer(dir: &Path, said: &mut Said, moment: Moment, stop: impl FnOnce(&mut Child)) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["writer_process", "--exact", "--nocapture"])
         .env(WRITER, dir)
@@ -247,7 +246,11 @@ fn run_writer(dir: &Path, said: &mut Said, pause: Duration, stop: impl FnOnce(&m
         panic!("the writer ended without a word: {said:?}")
     });
     said.take(&first);
-    std::thread::sleep(pause);
+    lines
+        .by_ref()
+        .take(moment.words)
+        .for_each(|line| said.take(&line));
+    std::thread::sleep(moment.after);
     stop(&mut child);
     lines.for_each(|line| said.take(&line));
     let _ = child.wait();
@@ -267,8 +270,17 @@ fn times(variable: &str) -> u64 {
         .unwrap_or(100)
 }
 
-/// Pauses of 0 to 40 ms, the same for the same seed.
-fn pauses() -> impl Iterator<Item = Duration> {
+/// When a writer is stopped: by what it did, so that a slow disk is given its time.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// After so many words more than the first: 22 of them are three segments, from their beginning to their seal.
+    words: usize,
+    /// And so much later: somewhere on the way to the next one.
+    after: Duration,
+}
+
+/// Moments at random, the same for the same seed.
+fn moments() -> impl Iterator<Item = Moment> {
     let seed = std::env::var("GAPLESS_SEED")
         .ok()
         .and_then(|v| v.parse().ok())
@@ -276,7 +288,12 @@ fn pauses() -> impl Iterator<Item = Duration> {
     println!("GAPLESS_SEED={seed}");
     (0u64..).map(move |i| {
         let hash = blake3::hash(&[seed.to_be_bytes(), i.to_be_bytes()].concat());
-        Duration::from_micros(u64::from_be_bytes(hash.as_bytes()[..8].try_into().unwrap()) % 40_000)
+        let (numbers, _) = hash.as_bytes().as_chunks();
+        let number = |at: usize, below: u64| u64::from_be_bytes(numbers[at]) % below;
+        Moment {
+            words: number(0, 66) as usize,
+            after: Duration::from_micros(number(1, 3000)),
+        }
     })
 }
 
@@ -286,12 +303,12 @@ fn a_hundred_kills_lose_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut said, began) = (Said::default(), Instant::now());
     let kills = times("GAPLESS_KILLS");
-    for (n, pause) in (0..kills).zip(pauses()) {
+    for (n, moment) in (0..kills).zip(moments()) {
         if n % 20 == 0 {
             said = Said::default();
             fs::remove_dir_all(dir.path()).unwrap();
         }
-        run_writer(dir.path(), &mut said, pause, |child| child.kill().unwrap());
+        run_writer(dir.path(), &mut said, moment, |child| child.kill().unwrap());
         assert_eq!(said.violations(dir.path()), Vec::<String>::new(), "kill {n}");
     }
     println!("{kills} kills in {:.1} s", began.elapsed().as_secs_f32());
@@ -316,12 +333,12 @@ fn cut_power(cuts: u64, mut judge: impl FnMut(Vec<String>, u64)) -> usize {
     let mut sealed = 0;
     let mut disk = Disk::create();
     let mut said = Said::default();
-    for (n, pause) in (0..cuts).zip(pauses()) {
+    for (n, moment) in (0..cuts).zip(moments()) {
         if n % 20 == 19 {
             (said, disk) = (Said::default(), Disk::create());
         }
         let before = said.sealed.len();
-        run_writer(&disk.mounted(), &mut said, pause, |child| {
+        run_writer(&disk.mounted(), &mut said, moment, |child| {
             disk.shut_down();
             child.kill().unwrap();
         });

@@ -173,7 +173,7 @@ fn add_probes(container: &mut Value, port: &str) {
         "httpGet": get("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
     });
     container["readinessProbe"] = json!({
-        "httpGet": get("/readyz"), "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 2,
+        "httpGet": get("/readyz"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 5,
     });
 }
 

@@ -13,6 +13,7 @@ pub mod merged;
 pub mod metrics;
 pub mod need;
 pub mod pair;
+pub mod readiness;
 pub mod reclaim;
 pub mod registry;
 pub mod ring;

@@ -14,14 +14,16 @@ use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid,
 use tokio::sync::broadcast;
 
 use super::config::Settings;
+use super::decide::PeerView;
 use super::merged::PeerHolds;
 use super::metrics::Metrics;
 use super::pair::Pair;
+use super::readiness;
 use super::registry::Registry;
 use super::writer::Command;
 use crate::clock;
 use crate::clock::boottime_ns;
-use crate::local::{FrameMark, ToRecorder, ToReplicator};
+use crate::local::{FrameMark, StreamState, ToRecorder, ToReplicator};
 use crate::wire::PINS_PAGE;
 
 /// How many turns of the writer loop, with what each has to say, may wait for the replicator before it is given a new snapshot instead:
@@ -74,7 +76,9 @@ pub struct Shared {
     pub events: broadcast::Sender<Arc<[ToReplicator]>>,
     /// To the writer loop.
     pub commands: SyncSender<Command>,
-    settings: RwLock<Arc<Settings>>,
+    /// When this process could begin to record, on `CLOCK_BOOTTIME`.
+    began: Duration,
+    settings: RwLock<Option<Arc<Settings>>>,
     catalogue: Mutex<Catalogue>,
     clock: Mutex<RetentionClock>,
     /// Received segments that grew since they were indexed; they are read again when a viewer asks.
@@ -105,6 +109,7 @@ impl Shared {
             metrics,
             events: broadcast::channel(EVENTS).0,
             commands,
+            began: Duration::from_nanos(boottime_ns()),
             settings: RwLock::default(),
             catalogue: Mutex::new(catalogue),
             clock: Mutex::new(clock),
@@ -115,15 +120,22 @@ impl Shared {
         }
     }
 
-    /// The settings in force.
+    /// The settings in force; the default ones before there are any.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        self.configured().unwrap_or_default()
+    }
+
+    fn configured(&self) -> Option<Arc<Settings>> {
+        self.settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts settings in force, for the sessions too. Must be called within a tokio runtime.
     pub fn configure(&self, settings: &Settings) {
         // Before the streams are there: the writer loop must never see them with other limits.
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(settings.clone()));
         let changes = self.registry.apply(settings, &|stream| {
             let end = self
                 .catalogue()
@@ -263,6 +275,22 @@ impl Shared {
     pub fn is_alive(&self) -> bool {
         let last = Duration::from_nanos(self.last_alive_ns.load(Ordering::Relaxed));
         Duration::from_nanos(boottime_ns()).saturating_sub(last) < WRITER_SILENCE
+    }
+
+    /// What this member must still wait for, after it began, before the peer may leave.
+    pub fn waits_for(&self, now: Duration) -> Option<String> {
+        let age = now.saturating_sub(self.began);
+        let waits = |received, peer| readiness::waits(age, received, peer);
+        if self.configured().is_none() {
+            return waits(false, PeerView::default()).then(|| "its configuration".to_owned());
+        }
+        let streams = self.registry.streams();
+        let lacking = streams.iter().find(|stream| {
+            let state = stream.health(now).state;
+            let received = matches!(state, StreamState::Receiving | StreamState::Idle);
+            waits(received, self.pair.peer(stream.uid, now))
+        });
+        lacking.map(|stream| format!("stream {:?}, which its peer may receive", stream.name))
     }
 
     /// What a replicator that just connected has to know.

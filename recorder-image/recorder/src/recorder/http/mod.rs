@@ -13,6 +13,7 @@ pub mod views;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -30,6 +31,7 @@ use self::error::ApiError;
 use self::listen::{Limits, Routers};
 use super::merged::{AT_ONCE, Unreadable};
 use super::state::Shared;
+use crate::clock::boottime_ns;
 
 /// The most answers in progress at once; more are turned away.
 const MAX_REQUESTS: usize = 256;
@@ -100,14 +102,13 @@ fn crowded(shared: Arc<Shared>) -> Router {
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    if api.shared.is_alive() {
-        (StatusCode::OK, "ok\n").into_response()
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the writer loop does not move: is the volume hung?\n",
-        )
-            .into_response()
+    let not_yet = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if !api.shared.is_alive() {
+        return not_yet("the writer loop does not move: is the volume hung?\n".to_owned());
+    }
+    match api.shared.waits_for(Duration::from_nanos(boottime_ns())) {
+        Some(what) => not_yet(format!("this member has just started, and waits for {what}\n")),
+        None => (StatusCode::OK, "ok\n").into_response(),
     }
 }
 

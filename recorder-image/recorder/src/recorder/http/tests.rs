@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::boottime_ns;
 use crate::fixtures::{header, track};
-use crate::local::ToRecorder;
+use crate::local::{Peer, StreamState, ToRecorder};
 use crate::recorder::config::{Retention, Settings, StreamSpec};
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::metrics::Metrics;
@@ -385,6 +385,7 @@ fn feed(stream: &Stream, run: &Arc<Run>, n: i64) {
         cts: 0,
         wallclock_us: n * 40_000,
         received: Duration::from_nanos(boottime_ns()),
+        follows: false,
         audio: Vec::new(),
         run: Arc::clone(run),
     };
@@ -403,6 +404,36 @@ async fn read_until(stream: &mut TcpStream, until: &[u8]) -> Vec<u8> {
         .await
         .unwrap();
     got
+}
+
+#[tokio::test]
+async fn a_start_is_ready_when_it_is_configured_and_receives_what_its_peer_receives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shared, token) = shared(dir.path());
+    let address = server(&shared, &token, Limits::default()).await;
+    let ready = async || {
+        let now = Duration::from_nanos(boottime_ns());
+        let peer = Peer {
+            heard: true,
+            ..Peer::default()
+        };
+        shared.alive(now);
+        shared.hear(ToRecorder::Peer(peer), now);
+        get(address, "/readyz").await
+    };
+    let says = |answer: String, status: u16, what: &str| {
+        let is_that = answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(what);
+        assert!(is_that, "{answer}");
+    };
+    says(ready().await, 503, "its configuration");
+    let stream = watched(&shared);
+    says(ready().await, 503, "stream \"door\"");
+    // It cannot have a session; from then on only the test says how it is.
+    while stream.health(Duration::ZERO).state != StreamState::Failed {
+        tokio::task::yield_now().await;
+    }
+    stream.lock().receiving();
+    says(ready().await, 200, "ok");
 }
 
 #[tokio::test]

@@ -35,8 +35,8 @@ const COMMIT_BYTES: u64 = 8 << 20;
 
 /// The most copies of which it is remembered how much is durable, after the volume failed.
 const MAX_DOUBTFUL: usize = 4096;
-/// How often the volume is measured.
-const MEASURE_PERIOD: Duration = Duration::from_millis(500);
+/// How often the volume is measured, and what was refused is thought of.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// Who sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub struct Keeper {
     guard: Guard,
     /// What the guard counts from.
     began: Instant,
-    measured: Option<Instant>,
+    looked: Option<Instant>,
     clock: RetentionClock,
     peer: Peer,
     replies: Option<mpsc::Sender<Reply>>,
@@ -172,7 +172,7 @@ impl Keeper {
             early: false,
             guard: Guard::default(),
             began: Instant::now(),
-            measured: None,
+            looked: None,
             clock,
             peer: Peer::default(),
             replies: None,
@@ -185,7 +185,7 @@ impl Keeper {
     /// Works until the other end of the channel is gone. It writes and syncs where it runs, so it needs a thread of its own.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Work>) {
         loop {
-            self.measure();
+            self.look_around();
             if self.guard.takes(self.now()) {
                 match timeout(COMMIT_PERIOD, inbox.recv()).await {
                     Ok(Some(work)) => self.take(work),
@@ -223,15 +223,20 @@ impl Keeper {
         }
     }
 
-    /// The reserve is for ledgers, epochs and seals.
-    fn measure(&mut self) {
-        if self.measured.is_some_and(|at| at.elapsed() < MEASURE_PERIOD) {
+    /// Measures the volume (the reserve is for ledgers, epochs and seals), and asks again for what was refused long ago: its source, or
+    /// this volume, may be mended.
+    fn look_around(&mut self) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_PERIOD) {
             return;
         }
-        self.measured = Some(Instant::now());
+        self.looked = Some(Instant::now());
         match self.volume.space() {
             Ok(space) => self.guard.measured(space.total, space.free),
             Err(e) => self.guard.refused(self.now(), &e),
+        }
+        if self.replies.is_some() && self.hub.forgive() {
+            self.commit();
+            self.again("what was refused before is asked for again");
         }
     }
 

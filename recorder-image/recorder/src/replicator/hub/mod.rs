@@ -319,6 +319,11 @@ impl Hub {
         self.lock().refusals.declined(self.now())
     }
 
+    /// Forgets what was refused so long ago that it is wanted again. Returns whether there was any: only a new connection asks for it.
+    pub fn forgive(&self) -> bool {
+        self.lock().refusals.forgive(self.now())
+    }
+
     /// The peer holds a segment durably up to `end`.
     pub fn acknowledge(&self, id: &SegmentId, end: u64) {
         let mut inner = self.lock();

@@ -52,9 +52,16 @@ impl Refusals {
     }
 
     /// What is not wanted now.
-    pub(super) fn declined(&mut self, now: Duration) -> Vec<SegmentId> {
+    pub(super) fn declined(&self, now: Duration) -> Vec<SegmentId> {
+        let declined = self.declined.keys().filter(|id| self.declines(id, now));
+        declined.cloned().collect()
+    }
+
+    /// Forgets what was refused so long ago that it is wanted again. Returns whether there was any.
+    pub(super) fn forgive(&mut self, now: Duration) -> bool {
+        let before = self.declined.len();
         self.declined.retain(|_, at| now < *at + DECLINE);
-        self.declined.keys().cloned().collect()
+        self.declined.len() < before
     }
 
     /// How many there were.

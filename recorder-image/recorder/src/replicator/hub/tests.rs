@@ -218,7 +218,9 @@ fn a_refused_segment_is_declined_for_a_while_and_until_the_good_one_comes() {
     refusals.refuse(&id(1), "Malformed", ms(1));
     assert_eq!(refusals.declined(ms(2)), [id(0), id(1)]);
     assert!(refusals.declines(&id(0), ms(599_999)) && !refusals.declines(&id(0), ms(600_000)));
+    assert!(!refusals.forgive(ms(599_999)));
     assert_eq!(refusals.declined(ms(600_000)), [id(1)]);
+    assert!(refusals.forgive(ms(600_000)) && !refusals.forgive(ms(600_000)));
     refusals.resolve(&id(0));
     assert_eq!(refusals.last().map(|last| &last.id), Some(&id(1)));
     refusals.resolve(&id(1));

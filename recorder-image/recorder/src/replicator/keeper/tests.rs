@@ -349,6 +349,34 @@ fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_asked_for_again_after_a_while_on_a_connection_that_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, made) = Bed::over(dir.path(), |_| vec![(Made::new(PEER, 1, 0), 0)]);
+    let one = &made[0];
+    let (offset, chain, bytes) = one.fragments[0].clone();
+    let asks_again = |bed: &mut Bed| {
+        bed.keeper.look_around();
+        let replies = bed.replies();
+        replies.iter().any(|reply| matches!(reply, Reply::Again(_)))
+    };
+    bed.keeper.take(Work::Opened(one.id.clone(), one.head.clone()));
+    bed.keeper
+        .take(Work::Append(one.id.clone(), offset, [0; 32], bytes.clone()));
+    tokio::time::advance(Duration::from_mins(9)).await;
+    assert!(!asks_again(&mut bed));
+    assert_eq!(bed.hub.declined(), std::slice::from_ref(&one.id));
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!(asks_again(&mut bed) && bed.hub.declined().is_empty());
+    bed.connect(Vec::new());
+    bed.keeper
+        .take(Work::Append(one.id.clone(), offset, chain, bytes));
+    bed.keeper.commit();
+    assert_eq!(bed.acknowledged(), [(one.id.clone(), one.fragments[1].0)]);
+    tokio::time::advance(Duration::from_hours(1)).await;
+    assert!(!asks_again(&mut bed), "once");
+}
+
 #[cfg(feature = "sabotage")]
 #[test]
 fn i10_segments_that_end_together_are_sealed_with_one_sync() {

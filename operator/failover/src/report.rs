@@ -1,5 +1,7 @@
 //! What a member says of itself, for status and for the operator.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::message::Health;
@@ -51,6 +53,25 @@ pub struct Report {
     pub peers: Vec<PeerReport>,
 }
 
+impl Report {
+    /// What is left of it so long after it was said, if nothing else was: authority is over when its time is.
+    #[must_use]
+    pub fn after(self, age: Duration) -> Self {
+        let age_ms = u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let remaining_ms = self.remaining_ms.saturating_sub(age_ms);
+        if remaining_ms > 0 || self.serving_epoch.is_none() {
+            return Self { remaining_ms, ..self };
+        }
+        Self {
+            serving_epoch: None,
+            remaining_ms,
+            hears_primary: false,
+            primary: None,
+            ..self
+        }
+    }
+}
+
 /// What a member knows of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,4 +90,56 @@ pub struct PeerReport {
     pub silent_ms: Option<u64>,
     /// After how much silence it is suspected now, in milliseconds: longer where it is heard irregularly, up to a leash.
     pub suspected_after_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn i6_what_was_said_of_authority_ends_with_it() {
+        let me: MemberRef = "front-0/s/0000000000000001".parse().unwrap();
+        let said = Report {
+            primary: Some(me.member.clone()),
+            me,
+            role: Role::Primary,
+            synced_epoch: Epoch(3),
+            serving_epoch: Some(Epoch(3)),
+            remaining_ms: 500,
+            leash_ms: 600,
+            health: Health::Fit,
+            hears_primary: true,
+            lease_version: None,
+            lease_epoch: None,
+            follower: None,
+            peers: Vec::new(),
+        };
+        let after = |us: u64| said.clone().after(Duration::from_micros(us));
+        assert_eq!(after(0), said);
+        assert_eq!(
+            (after(100_001).remaining_ms, after(498_999).serving_epoch),
+            (399, Some(Epoch(3)))
+        );
+        let over = after(499_001);
+        assert_eq!(
+            (
+                over.serving_epoch,
+                over.remaining_ms,
+                over.hears_primary,
+                over.primary
+            ),
+            (None, 0, false, None)
+        );
+        let follows = Report {
+            serving_epoch: None,
+            remaining_ms: 0,
+            ..said
+        };
+        assert_eq!(
+            follows.clone().after(Duration::from_secs(9)),
+            follows,
+            "whom it hears it heard"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crds::member::{KnownStream, RenderedConfig};
@@ -38,6 +38,8 @@ use crate::wire::Message;
 const FOLLOW: Duration = Duration::from_secs(1);
 /// How long a process that is told to end waits for another primary. Kubernetes gives a pod 10 s.
 const LEAVE: Duration = Duration::from_secs(3);
+/// After how much time in which it hears nobody it waits no more: a word or two may be late.
+const ALONE: Duration = Duration::from_millis(500);
 /// How often it looks.
 const LEAVE_PERIOD: Duration = Duration::from_millis(20);
 /// Messages that wait for the driver, the peer, the keeper.
@@ -434,15 +436,18 @@ fn drive<A: LeaseApi>(
 }
 
 /// Waits for SIGTERM or SIGINT. Then hands authority over where it is held and a follower can take it, so that a planned
-/// end costs nobody the wait for a leash. Ends when another primary is heard, nobody is there to be one, or [`LEAVE`] is
-/// over: then the leash runs out, as when the process is killed.
+/// end costs nobody the wait for a leash. Ends when another primary is heard, nobody was there to be one for [`ALONE`], or [`LEAVE`]
+/// is over: then the leash runs out, as when the process is killed.
 async fn leave(driver: &mpsc::Sender<Input>, reporter: &Reporter) {
     signalled().await;
     let handed_over = async {
+        let mut accompanied = Instant::now();
         while let Some(Standing { report, .. }) = reporter.standing() {
-            let alone = report.peers.iter().all(|peer| peer.suspected);
+            if report.peers.iter().any(|peer| !peer.suspected) {
+                accompanied = Instant::now();
+            }
             match report.serving_epoch {
-                _ if alone => return,
+                _ if accompanied.elapsed() >= ALONE => return,
                 None if report.hears_primary => return,
                 None => {}
                 Some(epoch) => {

@@ -68,6 +68,8 @@ pub enum Input {
 pub struct Standing {
     /// The member's own words.
     pub report: Report,
+    /// When they were said.
+    pub at: BootTime,
     /// The last failovers.
     pub phases: Phases,
     /// Whether the last call to the API succeeded.
@@ -220,7 +222,7 @@ impl<A: LeaseApi> Driver<A> {
             let (at, report) = self.report();
             self.move_streams(at, &report);
             self.tell_recorder(at, &report);
-            self.publish(report);
+            self.publish(at, report);
         }
     }
 
@@ -437,7 +439,7 @@ impl<A: LeaseApi> Driver<A> {
         }
     }
 
-    fn publish(&self, report: Report) {
+    fn publish(&self, at: BootTime, report: Report) {
         let moved = self.moved(&report);
         if let Some(sight) = report.peers.first().and_then(Sight::of) {
             let sight = Some(sight);
@@ -449,6 +451,7 @@ impl<A: LeaseApi> Driver<A> {
         }
         let standing = Standing {
             report,
+            at,
             phases: self.phases.clone(),
             api_reachable: self.api_reachable,
             moved,

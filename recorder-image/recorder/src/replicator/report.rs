@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crds::member as api;
-use failover::{Health, Role};
+use failover::{BootTime, Health, Role};
 use segment::{Catalogue, StreamUid};
 
 use super::driver::{Moved, Standing};
 use super::hub::Hub;
 use super::link::Recorder;
+use crate::clock::boottime_ns;
 use crate::local::{StreamHealth, StreamState, Ticket};
 
 /// Where the report is made from.
@@ -40,12 +41,13 @@ pub fn known_streams(catalogue: &Catalogue) -> Vec<api::KnownStream> {
 }
 
 impl Reporter {
-    /// The driver's standing now; none before the driver has run.
+    /// The driver's standing now; none before the driver has run. One that stood still says nothing of authority that is over.
     pub fn standing(&self) -> Option<Standing> {
-        self.standing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let said = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = said.clone()?;
+        let age = BootTime(boottime_ns()).since(standing.at);
+        standing.report = standing.report.after(age);
+        Some(standing)
     }
 
     /// The report now; none before the driver has run.

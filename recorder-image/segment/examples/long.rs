@@ -76,6 +76,7 @@ fn entry(volume: &Volume, stream: Uuid, minute: u64) -> SealedEntry {
             duration: SEGMENT as u64,
             frames: 1500,
             fragments: 600,
+            paused: 0,
         },
         signature: None,
     }

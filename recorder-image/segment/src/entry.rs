@@ -24,6 +24,9 @@ pub struct Fragment {
     pub duration: u64,
     /// How many frames it has.
     pub frames: u32,
+    /// How long after the end of the frame before it in the run it begins although none was lost between, as its writer knows,
+    /// 1/90000 s; 0 where it does not.
+    pub paused: u32,
 }
 
 impl Fragment {
@@ -53,6 +56,9 @@ pub struct Extent {
     pub frames: u64,
     /// How many fragments it has.
     pub fragments: u64,
+    /// [`Fragment::paused`] of the first one.
+    #[serde(default)]
+    pub paused: u32,
 }
 
 impl Extent {
@@ -65,6 +71,7 @@ impl Extent {
             duration: 0,
             frames: 0,
             fragments: 0,
+            paused: 0,
         }
     }
 
@@ -80,7 +87,7 @@ impl Extent {
     /// One fragment more.
     pub fn add(&mut self, fragment: &Fragment) {
         if self.fragments == 0 {
-            (self.start_us, self.dts.0) = (fragment.start_us, fragment.dts);
+            (self.start_us, self.dts.0, self.paused) = (fragment.start_us, fragment.dts, fragment.paused);
         }
         self.end_us = fragment.end_us();
         self.dts.1 = fragment.dts + fragment.duration as i64;

@@ -153,25 +153,40 @@ impl SegmentFile {
     /// # Errors
     /// [`Error::Media`], [`Error::Io`].
     pub fn append(&mut self, samples: &[Sample], packets: &[Packet]) -> Result<Appended> {
-        let (bytes, parsed) = match self.with_sound(samples, packets) {
+        self.append_after(0, samples, packets)
+    }
+
+    /// The same of frames of which it is known that none was lost before them, though they begin `paused` after the end of the one
+    /// before, 1/90000 s.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_after(&mut self, paused: u32, samples: &[Sample], packets: &[Packet]) -> Result<Appended> {
+        let (bytes, parsed) = match self.with_sound(paused, samples, packets) {
             Some(whole) => whole,
-            None => self.fragment(samples, None)?,
+            None => self.fragment(paused, samples, None)?,
         };
         self.append_proven(&bytes, &parsed)
     }
 
     /// Sound that cannot be read again must not keep frames from the disk.
-    fn with_sound(&self, samples: &[Sample], packets: &[Packet]) -> Option<(Bytes, fmp4::Parsed)> {
+    fn with_sound(
+        &self,
+        paused: u32,
+        samples: &[Sample],
+        packets: &[Packet],
+    ) -> Option<(Bytes, fmp4::Parsed)> {
         let audio = self.header.audio.filter(|_| !packets.is_empty())?;
-        self.fragment(samples, Some((audio, packets))).ok()
+        self.fragment(paused, samples, Some((audio, packets))).ok()
     }
 
     fn fragment(
         &self,
+        paused: u32,
         samples: &[Sample],
         sound: Option<(Audio, &[Packet])>,
     ) -> Result<(Bytes, fmp4::Parsed)> {
-        let bytes = fmp4::write_fragment(self.index.fragments.len() as u64, samples, sound)?;
+        let bytes = fmp4::write_fragment(self.index.fragments.len() as u64, paused, samples, sound)?;
         let hashes: Vec<FrameHash> = samples.iter().map(|s| s.hash).collect();
         let parsed = fmp4::own_fragment(&bytes, self.header.tracks(), &hashes);
         let parsed = parsed.map_err(|e| Error::Media(e.into()))?;

@@ -245,6 +245,7 @@ mod tests {
             start_us: dts * 100 / 9,
             dts,
             duration: ticks,
+            paused: 0,
             hashes: vec![dts.to_be_bytes().repeat(2).try_into().unwrap()],
             unread: None,
             cuts: Vec::new(),

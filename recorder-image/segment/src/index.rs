@@ -29,7 +29,7 @@ pub struct Index {
 }
 
 /// A fragment as it stands in the file: the fields of [`Fragment`] in their order.
-type Row = (u64, u32, bool, i64, i64, u64, u32);
+type Row = (u64, u32, bool, i64, i64, u64, u32, u32);
 
 /// What an index file holds before its hash.
 #[derive(Serialize, Deserialize)]
@@ -82,7 +82,11 @@ impl Index {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn write(&self, path: &Path, root: &Root) -> Result<()> {
-        let row = |f: &Fragment| (f.offset, f.len, f.key, f.start_us, f.dts, f.duration, f.frames);
+        let row = |f: &Fragment| {
+            (
+                f.offset, f.len, f.key, f.start_us, f.dts, f.duration, f.frames, f.paused,
+            )
+        };
         let stored = Stored {
             root: Bytes::copy_from_slice(root),
             fragments: self.fragments.iter().map(row).collect(),
@@ -108,7 +112,7 @@ impl Index {
         if stored.root != root[..] {
             return Err(damaged("it is of another file"));
         }
-        let fragment = |(offset, len, key, start_us, dts, duration, frames): Row| Fragment {
+        let fragment = |(offset, len, key, start_us, dts, duration, frames, paused): Row| Fragment {
             offset,
             len,
             key,
@@ -116,6 +120,7 @@ impl Index {
             dts,
             duration,
             frames,
+            paused,
         };
         let (hashes, _) = stored.hashes.as_chunks();
         Ok(Self {
@@ -185,6 +190,7 @@ mod tests {
             dts: 3600 * n as i64 - 1,
             duration: 3600,
             frames: 2,
+            paused: n as u32 % 3,
         };
         Index {
             fragments: (0..9).map(fragment).collect(),

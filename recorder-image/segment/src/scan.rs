@@ -133,5 +133,6 @@ pub fn index(offset: u64, parsed: &fmp4::Parsed) -> Fragment {
         dts: parsed.dts as i64,
         duration: parsed.samples.iter().map(|s| u64::from(s.duration)).sum(),
         frames: parsed.samples.len() as u32,
+        paused: parsed.paused,
     }
 }

@@ -121,6 +121,7 @@ fn segment(store: Uuid, sequence: u64, run: u64, stretches: &[(u64, u64)]) -> Co
                 dts: (at * FRAME) as i64,
                 duration: (until - at) * FRAME,
                 frames: (until - at) as u32,
+                paused: 0,
             });
             hashes.extend((at..until).map(hash));
             at = until;

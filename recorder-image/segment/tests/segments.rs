@@ -439,7 +439,7 @@ proptest::proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(seed in 0usize..4000, flips in proptest::collection::vec((0usize..4000, 0u8..), 0..8)) {
         let head = fmp4::write_head(&header(1, uuid::Uuid::nil(), "a", 1, 0, 0), &clip().track).unwrap();
-        let mut data = [&head[..], &fmp4::write_fragment(0, &[sample(0), sample(1)], None).unwrap()].concat();
+        let mut data = [&head[..], &fmp4::write_fragment(0, 0, &[sample(0), sample(1)], None).unwrap()].concat();
         for (at, value) in flips {
             let len = data.len();
             data[at % len] ^= value;

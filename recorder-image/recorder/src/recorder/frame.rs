@@ -43,6 +43,8 @@ pub struct Frame {
     pub wallclock_us: i64,
     /// When its last packet was received, on `CLOCK_BOOTTIME`.
     pub received: Duration,
+    /// Whether it is known that no frame was lost between the one before it in its run and it.
+    pub follows: bool,
     /// The sound that came since the frame before. It goes wherever the frame goes.
     pub audio: Vec<Packet>,
     /// The run it belongs to.

@@ -478,6 +478,7 @@ mod tests {
             cts: 0,
             wallclock_us: n.cast_signed() * 40_000,
             received: Duration::from_millis(n * 40),
+            follows: false,
             audio: Vec::new(),
             run: Arc::new(run),
         }

@@ -29,10 +29,15 @@ pub const WINDOW_US: i64 = 2_000_000;
 /// The most that a playlist has in one entry, 1/90000 s.
 pub const PART: u64 = 900_000;
 
-/// How much later than it should the next group of a run may begin without a hole between them, 1/90000 s. A writer that
+/// How much later than it should the next fragment of a run may begin without a hole between them, 1/90000 s. A writer that
 /// waits for a frame gives the one before its usual duration; when the next came, it would have believed so much. What
 /// was lost meanwhile is in the ledger.
 const PAUSE: i64 = 90_000;
+
+/// Whether nothing is missing in a pause of this length before a fragment or group, whose writer knows so of one of `paused`.
+fn lacks_nothing(pause: i64, paused: u32) -> bool {
+    (0..PAUSE).contains(&pause) || pause == i64::from(paused)
+}
 
 /// A place between two fragments of a long group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub struct Gop {
     pub dts: i64,
     /// Its duration, 1/90000 s.
     pub duration: u64,
+    /// How long after the group before it in the run it begins although nothing was lost between, 1/90000 s; 0 where that is not known.
+    pub paused: u32,
     /// The hash of every frame.
     pub hashes: Vec<FrameHash>,
     /// How many frames it has where their hashes were not read: it is a whole segment, and no other copy is of its time.
@@ -86,6 +93,7 @@ impl Gop {
             start_us: fragment.start_us,
             dts: fragment.dts,
             duration: fragment.duration,
+            paused: fragment.paused,
             hashes,
             unread: None,
             cuts: Vec::new(),
@@ -107,6 +115,7 @@ impl Gop {
             start_us: extent.start_us,
             dts: extent.dts.0,
             duration: (extent.dts.1 - extent.dts.0).cast_unsigned(),
+            paused: extent.paused,
             hashes: Vec::new(),
             unread: Some(extent.frames as usize),
             cuts: Vec::new(),
@@ -125,7 +134,12 @@ impl Gop {
     pub(crate) fn extend(&mut self, fragment: &Fragment, hashes: Vec<FrameHash>) {
         // Before a pause a writer does not know how long a frame is shown.
         let pause = fragment.dts - self.end_dts();
-        let at = self.duration + pause.clamp(0, PAUSE).cast_unsigned() * u64::from(pause < PAUSE);
+        let shown = if lacks_nothing(pause, fragment.paused) {
+            pause
+        } else {
+            0
+        };
+        let at = self.duration + shown.cast_unsigned();
         let part = at.saturating_sub(self.cuts.last().map_or(0, |cut| cut.at));
         if part + fragment.duration > PART {
             self.cuts.push(Cut {
@@ -191,6 +205,8 @@ pub struct Holding {
     pub start_us: i64,
     /// Decoding times of its beginning and of its end in the run, 1/90000 s.
     pub dts: (i64, i64),
+    /// [`Gop::paused`].
+    pub paused: u32,
 }
 
 /// A group of pictures to play.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use uuid::Uuid;
 
 use super::matching::Matched;
-use super::{Chosen, Gop, Holding, PAUSE, unlike};
+use super::{Chosen, Gop, Holding, lacks_nothing, unlike};
 
 /// Chooses of each cluster, and puts the choices in order; `from_us` is where the time begins that is asked for.
 pub(super) fn of(gops: Vec<Gop>, matched: &Matched, from_us: i64) -> Vec<Chosen> {
@@ -54,6 +54,7 @@ fn holdings(group: &[(Option<usize>, Gop)]) -> Vec<Holding> {
             frames: reach.unwrap_or(gop.frames()),
             start_us: gop.start_us,
             dts: (gop.dts, gop.end_dts()),
+            paused: gop.paused,
         };
         match out.iter_mut().find(|h| h.store == held.store) {
             Some(known) if known.frames < held.frames => *known = held,
@@ -67,7 +68,7 @@ fn holdings(group: &[(Option<usize>, Gop)]) -> Vec<Holding> {
 /// Whether one writer has both, without a hole between them.
 fn follows(before: &Chosen, next: &Chosen) -> bool {
     let leads = |a: &Holding, b: &Holding| {
-        (a.store, a.run) == (b.store, b.run) && (0..PAUSE).contains(&(b.dts.0 - a.dts.1))
+        (a.store, a.run) == (b.store, b.run) && lacks_nothing(b.dts.0 - a.dts.1, b.paused)
     };
     before
         .holdings

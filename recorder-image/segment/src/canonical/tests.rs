@@ -18,6 +18,7 @@ fn gop(store: u128, run: u128, second: i64, frames: std::ops::Range<u8>, complet
         start_us: second * 1_000_000,
         dts: second * 90_000,
         duration: 3600 * frames.len() as u64,
+        paused: 0,
         hashes: frames
             .map(|f| [f.wrapping_add((second * 25) as u8); 16])
             .collect(),
@@ -364,22 +365,32 @@ fn stores_that_contradict_each_other_lose_nothing() {
 
 #[test]
 fn a_camera_that_pauses_leaves_no_hole_of_its_run() {
-    for (pause, follows) in [
-        (0, true),
-        (43_200, true),
-        (89_999, true),
-        (90_000, false),
-        (-1, false),
+    // How long it is, how long its writer knows it to be, and whether nothing is missing.
+    for (pause, paused, follows) in [
+        (0, 0, true),
+        (43_200, 0, true),
+        (89_999, 0, true),
+        (90_000, 0, false),
+        (-1, 0, false),
+        (90_000, 90_000, true),
+        (900_000, 900_000, true),
+        (900_001, 900_000, false),
+        (899_999, 900_000, false),
     ] {
         let (before, mut after) = (gop(1, 1, 0, 0..25, true, 1), gop(1, 1, 1, 0..25, true, 1));
         (after.dts, after.start_us) = (after.dts + pause, after.start_us + pause * 100 / 9);
-        assert_eq!(choose(vec![before, after])[1].follows, follows, "{pause}");
+        after.paused = paused;
+        assert_eq!(
+            choose(vec![before, after])[1].follows,
+            follows,
+            "{pause} {paused}"
+        );
     }
 }
 
 #[test]
 fn a_group_lasts_as_long_as_its_pictures_do() {
-    let fragment = |dts: i64, duration: u64| Fragment {
+    let fragment = |dts: i64, duration: u64, paused: u32| Fragment {
         offset: 0,
         len: 1,
         key: dts == 0,
@@ -387,9 +398,16 @@ fn a_group_lasts_as_long_as_its_pictures_do() {
         dts,
         duration,
         frames: 1,
+        paused,
     };
     let mut paused = gop(1, 1, 0, 0..1, false, 1);
     // The first one is shown for 43,200, which its writer did not know.
-    paused.extend(&fragment(43_200, 43_200), vec![[1; 16]]);
+    paused.extend(&fragment(43_200, 43_200, 0), vec![[1; 16]]);
     assert_eq!(paused.duration, 86_400);
+    // Nor that of the second one, but that nothing came after it for so long.
+    paused.extend(&fragment(286_400, 3600, 200_000), vec![[2; 16]]);
+    assert_eq!(paused.duration, 290_000);
+    let before = paused.duration;
+    paused.extend(&fragment(490_000, 3600, 0), vec![[3; 16]]);
+    assert_eq!(paused.duration, before + 3600, "of that nobody knows");
 }

@@ -325,6 +325,7 @@ pub(crate) mod tests {
                 start_us: start_ms * 1000 + first * FRAME_US,
                 dts: first * 3600,
                 duration,
+                paused: 0,
                 hashes: (0..frames)
                     .map(|f| [[store, run, n, f]; 4].concat().try_into().unwrap())
                     .collect(),

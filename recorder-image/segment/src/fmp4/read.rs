@@ -129,6 +129,8 @@ pub struct Parsed {
     pub len: usize,
     /// Decoding time of the first frame in the run, 1/90000 s.
     pub dts: u64,
+    /// How long after the frame before it begins although none was lost, 1/90000 s; 0 where that is not known.
+    pub paused: u32,
     /// The frames.
     pub samples: Vec<ParsedSample>,
 }
@@ -181,8 +183,11 @@ fn read(data: &[u8], tracks: Tracks, hashes: Hashes<'_>) -> Result<Parsed, &'sta
     let media = [moof, mdat]
         .into_iter()
         .chain(sound.map(|(_, part)| [part.0, part.1]).into_iter().flatten());
-    let (number, hash) = number_and_hash(&uuid)?;
-    if matches!(hashes, Hashes::OfBytes) && hash_of(&prft, media)[..] != *hash && !breaks(I4) {
+    let carried = carried(&uuid)?;
+    if matches!(hashes, Hashes::OfBytes)
+        && hash_of(&prft, carried.paused, media) != *carried.hash
+        && !breaks(I4)
+    {
         return Err("the hash of the fragment is not that of its bytes");
     }
     if let Some((audio, (moof, mdat))) = &sound {
@@ -203,9 +208,10 @@ fn read(data: &[u8], tracks: Tracks, hashes: Hashes<'_>) -> Result<Parsed, &'sta
         .ok_or("no tfdt")?
         .base_media_decode_time;
     Ok(Parsed {
-        number,
+        number: carried.number,
         len: sound.map_or(end(&mdat), |(_, (_, mdat))| end(&mdat)),
         dts,
+        paused: carried.paused.map_or(0, |ticks| u32::from_be_bytes(*ticks)),
         samples,
     })
 }
@@ -215,25 +221,49 @@ fn end(found: &BoxRef<'_>) -> usize {
     found.offset + found.bytes.len()
 }
 
-/// The fragment's number, and what its hash should be.
-fn number_and_hash<'a>(uuid: &BoxRef<'a>) -> Result<(u64, &'a [u8]), &'static str> {
+/// What a fragment box says.
+struct Carried<'a> {
+    /// The fragment's number.
+    number: u64,
+    /// [`Parsed::paused`], where it is not 0.
+    paused: Option<&'a [u8; 4]>,
+    /// What the fragment's hash should be.
+    hash: &'a [u8; 32],
+}
+
+fn carried<'a>(uuid: &BoxRef<'a>) -> Result<Carried<'a>, &'static str> {
     let payload = uuid
         .body()
         .strip_prefix(&FRAGMENT_BOX[..])
         .ok_or("the uuid box is not a Gapless fragment")?;
-    let (number, hash) = payload.split_first_chunk::<8>().ok_or("a short fragment box")?;
-    Ok((u64::from_be_bytes(*number), hash))
+    let short = "a short fragment box";
+    let (number, rest) = payload.split_first_chunk::<8>().ok_or(short)?;
+    let (paused, hash) = rest.split_last_chunk::<32>().ok_or(short)?;
+    let paused = match paused {
+        [] => None,
+        some => Some(some.try_into().map_err(|_| "a fragment box of no known length")?),
+    };
+    Ok(Carried {
+        number: u64::from_be_bytes(*number),
+        paused,
+        hash,
+    })
 }
 
 /// The hash that the fragment at the beginning of `data` carries of all its other bytes, whether or not it is theirs.
 pub(crate) fn carried_hash(data: &[u8]) -> Option<[u8; 32]> {
     let uuid = boxes(data).nth(1).filter(|found| &found.kind == b"uuid")?;
-    number_and_hash(&uuid).ok()?.1.try_into().ok()
+    Some(*carried(&uuid).ok()?.hash)
 }
 
-fn hash_of<'a>(prft: &BoxRef<'_>, media: impl Iterator<Item = BoxRef<'a>>) -> [u8; 32] {
+fn hash_of<'a>(
+    prft: &BoxRef<'_>,
+    paused: Option<&[u8; 4]>,
+    media: impl Iterator<Item = BoxRef<'a>>,
+) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(prft.bytes);
+    hasher.update(paused.map_or(&[], |ticks| &ticks[..]));
     for part in media {
         hasher.update(part.bytes);
     }

@@ -202,11 +202,17 @@ fn moov(track: &Track) -> mp4::Moov {
 }
 
 /// A fragment: `prft`, our fragment box, `moof`, `mdat`, and with `sound` another `moof` and `mdat`. `number` counts the fragments
-/// of a file from 0. Sound that does not fit is left out.
+/// of a file from 0. `paused` is how long after the end of the frame before it begins although none was lost, 1/90000 s; 0 where
+/// that is not known. Sound that does not fit is left out.
 ///
 /// # Errors
 /// [`Error::Media`] if there are no frames, or too many or too large ones for a fragment.
-pub fn write_fragment(number: u64, samples: &[Sample], sound: Option<(Audio, &[Packet])>) -> Result<Bytes> {
+pub fn write_fragment(
+    number: u64,
+    paused: u32,
+    samples: &[Sample],
+    sound: Option<(Audio, &[Packet])>,
+) -> Result<Bytes> {
     let first = samples
         .first()
         .ok_or_else(|| Error::Media("a fragment without frames".into()))?;
@@ -235,9 +241,14 @@ pub fn write_fragment(number: u64, samples: &[Sample], sound: Option<(Audio, &[P
     if let Some((audio, packets)) = sound {
         body.append(&mut audio::write(number, audio, packets)?);
     }
-    let hash = blake3::Hasher::new().update(&clock).update(&body).finalize();
-    let mut payload = number.to_be_bytes().to_vec();
-    payload.extend_from_slice(hash.as_bytes());
+    let pause = if paused > 0 {
+        &paused.to_be_bytes()[..]
+    } else {
+        &[]
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&clock).update(pause).update(&body);
+    let payload = [&number.to_be_bytes()[..], pause, hasher.finalize().as_bytes()].concat();
     uuid_box(&mut clock, &FRAGMENT_BOX, &payload);
     clock.append(&mut body);
     Ok(clock.into())

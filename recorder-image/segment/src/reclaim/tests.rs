@@ -78,6 +78,7 @@ fn copy(id: SegmentId, groups: &[Group]) -> Copy {
             dts: group.second * 90_000,
             duration: 3600 * group.frames.len() as u64,
             frames: group.frames.len() as u32,
+            paused: 0,
         });
     }
     let hash = |group: &Group, frame: u8| {

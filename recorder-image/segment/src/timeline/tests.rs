@@ -18,6 +18,7 @@ fn second(store: u128, second: i64, lacks: std::ops::Range<u8>) -> Gop {
         start_us: second * 1_000_000,
         dts: second * 90_000,
         duration: 90_000,
+        paused: 0,
         hashes: (0..25)
             .filter(|f| !lacks.contains(f))
             .map(|f| [(second * 25) as u8 + f; 16])

@@ -28,6 +28,7 @@ pub(super) fn frame(run: &Arc<Run>, n: u64, key: bool, len: usize) -> Frame {
         cts: 0,
         wallclock_us: n as i64 * 40_000,
         received: Duration::from_millis(n * 40),
+        follows: false,
         audio: Vec::new(),
         run: Arc::clone(run),
     }

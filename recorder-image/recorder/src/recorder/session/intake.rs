@@ -218,7 +218,7 @@ impl Intake {
         };
         let times = clock.frame(unit.arrival);
         let run = Arc::clone(run);
-        self.note_missing(&times, unit.lost, &refused, inner);
+        let follows = self.note_missing(&times, unit.lost, &refused, inner);
         self.last_us = times.wallclock_us;
         let mono_us = unit.arrival.mono_us;
         let audio = self.sound.as_mut().map(|sound| sound.frame(mono_us, times.dts));
@@ -230,6 +230,7 @@ impl Intake {
             cts: times.cts,
             wallclock_us: times.wallclock_us,
             received: unit.received,
+            follows,
             audio: audio.unwrap_or_default(),
             run,
         };
@@ -268,8 +269,8 @@ impl Intake {
         self.pending = Some(broken);
     }
 
-    /// Notes frames that never came, or could not be recorded, before this one.
-    fn note_missing(&mut self, times: &Times, lost: u16, refused: &Refused, inner: &mut Inner) {
+    /// Notes frames that never came, or could not be recorded, before this one. Returns whether it is known that there are none.
+    fn note_missing(&mut self, times: &Times, lost: u16, refused: &Refused, inner: &mut Inner) -> bool {
         let late = match self.rhythm(times) {
             Rhythm::Missing(frames) => frames,
             Rhythm::Usual => 0,
@@ -284,14 +285,15 @@ impl Intake {
             }
         };
         if self.last_us == 0 {
-            return;
+            return false;
         }
         let evidence = Evidence {
             lost,
             broken: refused.broken,
             late,
         };
-        match judge(evidence) {
+        let verdict = judge(evidence);
+        match verdict {
             Verdict::Whole => {}
             Verdict::Doubt => self.doubt(late, inner),
             Verdict::Gap { cause, frames } => {
@@ -305,6 +307,7 @@ impl Intake {
                 );
             }
         }
+        !matches!(verdict, Verdict::Gap { .. })
     }
 
     /// Frames were late, and no packet lacked: a remark, ever more rarely.

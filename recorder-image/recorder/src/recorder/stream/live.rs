@@ -357,7 +357,7 @@ impl Muxer {
             .zip(&ready.durations)
             .map(|(f, d)| sample(f, *d))
             .collect();
-        out.extend_from_slice(&write_fragment(self.fragments, &samples, None)?);
+        out.extend_from_slice(&write_fragment(self.fragments, 0, &samples, None)?);
         self.fragments += 1;
         Ok(())
     }

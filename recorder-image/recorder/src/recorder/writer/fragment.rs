@@ -62,6 +62,8 @@ pub struct Pending {
     steps: Steps,
     /// Decoding time of the newest frame of the fragment before, if its duration was not known when it was written.
     open_dts: Option<i64>,
+    /// Where the fragment before ends in the run, as it was written, 1/90000 s.
+    end: Option<i64>,
 }
 
 /// A fragment that is ready.
@@ -71,20 +73,19 @@ pub struct Ready {
     pub frames: Vec<Arc<Frame>>,
     /// Their durations, 1/90000 s.
     pub durations: Vec<u32>,
+    /// How long after the end of the fragment before they begin although no frame was lost between, 1/90000 s; 0 where that is not known.
+    pub paused: u32,
 }
 
 impl Pending {
-    /// Nothing is collected, of a run whose frames are so far apart.
-    pub fn new(steps: Steps) -> Self {
+    /// Nothing is collected, of the same run in another file; `directly` says that not a frame comes between.
+    #[must_use]
+    pub fn go_on(&self, directly: bool) -> Self {
         Self {
-            steps,
+            steps: self.steps,
+            end: self.end.filter(|_| directly),
             ..Self::default()
         }
-    }
-
-    /// How far apart the frames are.
-    pub fn steps(&self) -> Steps {
-        self.steps
     }
 
     /// Whether nothing is collected.
@@ -120,7 +121,8 @@ impl Pending {
     /// The fragment of all collected frames. The last duration is known by the decoding time of the frame that
     /// follows in the same run, else it is that of the frame before.
     pub fn take(&mut self, next: Option<&Frame>) -> Option<Ready> {
-        let last = self.frames.last()?;
+        let (first, last) = (self.frames.first()?, self.frames.last()?);
+        let pause = self.end.filter(|_| first.follows).map(|end| first.dts - end);
         let known = next.filter(|n| n.run.id == last.run.id).map(|n| n.dts - last.dts);
         self.open_dts = known.is_none().then_some(last.dts);
         let frames = std::mem::take(&mut self.frames);
@@ -130,7 +132,13 @@ impl Pending {
         if known.is_none() {
             durations.push(self.steps.usual());
         }
-        Some(Ready { frames, durations })
+        let length: i64 = durations.iter().copied().map(i64::from).sum();
+        self.end = frames.first().map(|first| first.dts + length);
+        Some(Ready {
+            frames,
+            durations,
+            paused: pause.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(0),
+        })
     }
 }
 
@@ -162,6 +170,7 @@ mod tests {
             cts: 0,
             wallclock_us: 0,
             received: Duration::from_secs(1),
+            follows: true,
             audio: Vec::new(),
             run: Arc::clone(run),
         })
@@ -226,6 +235,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_is_told_where_no_frame_was_lost() {
+        let (run, second) = (run(), 90_000);
+        let mut pending = Pending::default();
+        let mut paused = |frame: &Frame| {
+            pending.push(Arc::new(frame.clone()));
+            pending.take(None).map(|ready| ready.paused)
+        };
+        let at = |dts: i64, follows: bool| Frame {
+            follows,
+            ..Frame::clone(&frame(&run, dts, true))
+        };
+        assert_eq!(paused(&at(0, true)), Some(0), "nothing is before it");
+        assert_eq!(paused(&at(3000, true)), Some(0));
+        // The one before it was written with the duration of 3000.
+        assert_eq!(paused(&at(6000 + 2 * second, true)), Some(2 * 90_000));
+        assert_eq!(paused(&at(9000 + 9 * second, false)), Some(0), "some were lost");
+        let (directly, not) = (pending.go_on(true), pending.go_on(false));
+        for (mut next, expected) in [(directly, 90_000), (not, 0)] {
+            next.push(frame(&run, 12_000 + 10 * second, true));
+            assert_eq!(next.take(None).map(|ready| ready.paused), Some(expected));
+        }
+    }
+
+    #[test]
     fn slow_streams_have_samples_of_their_real_length() {
         let every = |ticks: i64| (0..5).map(|n| n * ticks).collect::<Vec<_>>();
         // Two seconds, and how it is when each frame is written before the next one is known.
@@ -241,7 +274,11 @@ mod tests {
             newest: 180_000,
             given: 180_000,
         };
-        let mut next = Pending::new(steps);
+        let before = Pending {
+            steps,
+            ..Pending::default()
+        };
+        let mut next = before.go_on(true);
         let run = run();
         next.push(frame(&run, 0, true));
         let ready = next.take(Some(&frame(&run, 180_000, true))).unwrap();

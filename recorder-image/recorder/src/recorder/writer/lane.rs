@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use segment::{Catalogue, Error, Finished};
 
-use super::fragment::{Pending, Steps};
+use super::fragment::Pending;
 use super::volume::{OpenFile, Opening, Volume};
 use crate::local::{ErrorCode, StreamError, ToReplicator};
 use crate::recorder::decide::should_write;
@@ -191,9 +191,11 @@ impl Lane {
     fn rotate(&mut self, seq: u64, frame: &Frame, step: &mut Step<'_>) -> Result<(), Failed> {
         self.flush(Some(frame))?;
         let same_run = self.active.as_ref().filter(|a| a.run == frame.run.id);
-        let steps = same_run.map(|a| a.pending.steps()).unwrap_or_default();
+        let pending = same_run
+            .map(|a| a.pending.go_on(a.next == seq))
+            .unwrap_or_default();
         self.end_segment(Some(frame))?;
-        let opened = Active::open(&self.stream, seq, frame, steps, step);
+        let opened = Active::open(&self.stream, seq, frame, pending, step);
         self.active = Some(opened.map_err(|error| Failed { seq, error })?);
         Ok(())
     }
@@ -313,7 +315,7 @@ impl Active {
         stream: &Stream,
         seq: u64,
         frame: &Frame,
-        steps: Steps,
+        pending: Pending,
         step: &mut Step<'_>,
     ) -> Result<Self, Error> {
         let standing = step.pair.standing(stream.uid, step.now);
@@ -327,7 +329,7 @@ impl Active {
             run: frame.run.id,
             standing,
             first_dts: frame.dts,
-            pending: Pending::new(steps),
+            pending,
             next: seq,
         })
     }

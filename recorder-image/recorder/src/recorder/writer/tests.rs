@@ -175,6 +175,7 @@ impl Camera {
             cts: 0,
             wallclock_us: 1_800_000_000_000_000 + n as i64 * 40_000,
             received,
+            follows: false,
             audio: Vec::new(),
             run: Arc::clone(&self.run),
         };
@@ -404,6 +405,7 @@ async fn everything_is_written_at_the_end_however_much_it_is() {
             cts: 0,
             wallclock_us: i64::from(n) * 40_000,
             received: now(),
+            follows: false,
             audio: Vec::new(),
             run: Arc::clone(&run),
         };

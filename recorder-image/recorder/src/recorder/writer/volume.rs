@@ -97,7 +97,7 @@ impl OpenFile {
         let frames = ready.frames.iter().zip(&ready.durations);
         let samples: Vec<Sample> = frames.map(|(f, d)| sample(f, *d)).collect();
         let sound: Vec<Packet> = ready.frames.iter().flat_map(|f| f.audio.clone()).collect();
-        self.file.append(&samples, &sound).map(drop)
+        self.file.append_after(ready.paused, &samples, &sound).map(drop)
     }
 
     /// Whether nothing was written but the head.

@@ -45,7 +45,7 @@ fn packet(time: u64, size: usize, duration: u32) -> Packet {
 }
 
 fn written(audio: Audio, packets: &[Packet]) -> Bytes {
-    write_fragment(0, &[picture()], Some((audio, packets))).unwrap()
+    write_fragment(0, 0, &[picture()], Some((audio, packets))).unwrap()
 }
 
 /// The `moof` of the sound in a fragment.
@@ -81,7 +81,7 @@ fn sound_is_read_as_it_was_written_and_costs_no_frame() {
         .base_media_decode_time;
     assert_eq!(time, 8000);
     // The frame is the same as without.
-    let plain = write_fragment(0, &[picture()], None).unwrap();
+    let plain = write_fragment(0, 0, &[picture()], None).unwrap();
     let alone = fragment(&plain, tracks(PCMU)).unwrap();
     assert_eq!(alone.samples, parsed.samples);
     assert_eq!(fragment(&plain, Tracks::default()).unwrap(), alone);

@@ -34,6 +34,7 @@ fn frame(run: &Arc<Run>, n: u64, len: usize) -> Frame {
         cts: 0,
         wallclock_us: n as i64 * 40_000,
         received: now(),
+        follows: false,
         audio: Vec::new(),
         run: Arc::clone(run),
     }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Client, Error};
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::build::{Effect, Object};
+use crate::owner::is_ours;
 use crate::problem::{Problem, Reason};
 use crate::world::PairId;
 
@@ -25,15 +27,36 @@ pub struct Applied {
     pub retry: bool,
 }
 
+/// Why an effect was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Somebody else has an object of that name.
+    #[error("it is somebody else's")]
+    Taken,
+    /// The API server.
+    #[error(transparent)]
+    Api(#[from] Error),
+    /// Nobody answered.
+    #[error("no answer in {} s", DEADLINE.as_secs())]
+    Late(#[from] tokio::time::error::Elapsed),
+}
+
 /// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without
-/// a Lease.
+/// a Lease, and no pod of what is somebody else's.
 pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied {
     let mut applied = Applied::default();
+    let mut whole = true;
     for effect in effects {
+        if !whole && matches!(effect, Effect::Create(object) if object.is::<Pod>()) {
+            continue;
+        }
         let done = timeout(DEADLINE, one(client, id, effect)).await;
-        let Some(message) = failure(done) else { continue };
-        let problem = problem(effect, &message);
+        let Err(failure) = done.map_err(Failure::from).flatten() else {
+            continue;
+        };
+        let problem = problem(effect, &failure);
         tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
+        whole &= !(matches!(failure, Failure::Taken) && is_used_by_pods(effect));
         applied.retry = true;
         applied.problems.push(problem);
         if matches!(effect, Effect::Create(object) if object.is::<Lease>()) {
@@ -43,25 +66,38 @@ pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied 
     applied
 }
 
-fn failure(done: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Option<String> {
-    match done {
-        Ok(Ok(())) => None,
-        Ok(Err(Error::Api(status))) => Some(status.message.clone()),
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer in {} s", DEADLINE.as_secs())),
-    }
+/// Whether a member's pod mounts it, or runs as it.
+fn is_used_by_pods(effect: &Effect) -> bool {
+    let (Effect::Create(object) | Effect::Apply(object)) = effect else {
+        return false;
+    };
+    object.is::<PersistentVolumeClaim>() || object.is::<Secret>() || object.is::<ServiceAccount>()
 }
 
-fn problem(effect: &Effect, message: &str) -> Problem {
+fn problem(effect: &Effect, failure: &Failure) -> Problem {
     let subject = subject(effect);
+    if let Failure::Taken = failure {
+        let message = format!(
+            "{subject} is somebody else's: it has neither this pair as an owner nor the labels of one of that name. It is left as it \
+             is, and the pair lacks its own. Remove it if nobody needs it, or give the pair another name"
+        );
+        return Problem::new(Reason::NameTaken, &subject, message);
+    }
     let message = match effect {
         // A refused Secret may be quoted by the refusal.
-        Effect::Create(object) | Effect::Apply(object) if object.resource.kind == "Secret" => {
+        Effect::Create(object) | Effect::Apply(object) if object.is::<Secret>() => {
             format!("the API server refused {subject}")
         }
-        _ => format!("the API server refused {subject}: {message}"),
+        _ => format!("the API server refused {subject}: {}", words(failure)),
     };
     Problem::new(Reason::ApplyFailed, &subject, message)
+}
+
+fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::Api(Error::Api(status)) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn subject(effect: &Effect) -> String {
@@ -71,10 +107,12 @@ fn subject(effect: &Effect) -> String {
     }
 }
 
-async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Error> {
+async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failure> {
     match effect {
         Effect::Create(object) => create(client, id, object).await,
         Effect::Apply(object) => {
+            // Server-side apply would take it over.
+            leave_what_is_others(client, id, object).await?;
             let params = PatchParams::apply(crds::names::MANAGER).force();
             let patch = Patch::Apply(&object.value);
             api(client, id, object)
@@ -82,8 +120,8 @@ async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Error>
                 .await?;
             Ok(())
         }
-        Effect::Annotate { pod, uid, annotation } => annotate(client, id, pod, uid, annotation).await,
-        Effect::Delete { pod, uid } => delete_pod(client, &id.namespace, pod, uid).await,
+        Effect::Annotate { pod, uid, annotation } => Ok(annotate(client, id, pod, uid, annotation).await?),
+        Effect::Delete { pod, uid } => Ok(delete(client, id, pod, uid).await?),
     }
 }
 
@@ -92,15 +130,26 @@ fn api(client: &Client, id: &PairId, object: &Object) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &id.namespace, &object.resource)
 }
 
-async fn create(client: &Client, id: &PairId, object: &Object) -> Result<(), Error> {
+/// Fails where there is an object of that name that is not the pair's.
+async fn leave_what_is_others(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
+    let found = api(client, id, object).get_metadata_opt(object.name()).await?;
+    match found {
+        Some(found) if !is_ours(&object.resource.kind, &found.metadata, id) => Err(Failure::Taken),
+        _ => Ok(()),
+    }
+}
+
+async fn create(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
     let typed = serde_json::from_value(object.value.clone()).map_err(Error::SerdeError)?;
     let params = PostParams {
         field_manager: Some(crds::names::MANAGER.to_owned()),
         ..PostParams::default()
     };
     match api(client, id, object).create(&params, &typed).await {
-        Err(Error::Api(status)) if status.is_already_exists() => Ok(()),
-        done => done.map(drop),
+        Err(Error::Api(status)) if status.is_already_exists() => {
+            leave_what_is_others(client, id, object).await
+        }
+        done => Ok(done.map(drop)?),
     }
 }
 
@@ -119,22 +168,27 @@ async fn annotate(
     gone_is_fine(done.map(drop))
 }
 
-/// Deletes this very pod, with its grace: on a node that is off it stays until the node is back.
-pub async fn delete_pod(client: &Client, namespace: &str, pod: &str, uid: &str) -> Result<(), Error> {
+/// Deletes this very pod, with its grace: on a node that is off it stays until the node is back. It does nothing, so no disruption
+/// budget counts it, and none is asked; one that runs is evicted instead.
+async fn delete(client: &Client, id: &PairId, pod: &str, uid: &str) -> Result<(), Error> {
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: None,
     });
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
     gone_is_fine(pods.delete(pod, &params).await.map(drop))
 }
 
-/// Another pod of that name, or none: what was to be done is done.
 fn gone_is_fine(done: Result<(), Error>) -> Result<(), Error> {
     match done {
-        Err(Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(Error::Api(status)) if is_gone(&status) => Ok(()),
         done => done,
     }
+}
+
+/// Another pod of that name, or none: what was to be done is done.
+pub(crate) fn is_gone(status: &Status) -> bool {
+    status.is_not_found() || status.is_conflict()
 }
 
 #[cfg(test)]
@@ -143,11 +197,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use failover::LeaseRecord;
-    use k8s_openapi::api::core::v1::{Secret, Service};
+    use k8s_openapi::api::core::v1::Service;
 
     use super::*;
     use crate::fixtures::cluster::{CORE, Cluster, LEASE, paths};
-    use crate::fixtures::{built, id, new_pair};
+    use crate::fixtures::{at_rest, built, id, new_pair};
 
     fn lease() -> Effect {
         let record = LeaseRecord::first(Duration::from_millis(600));
@@ -181,6 +235,11 @@ mod tests {
             uid: "uid-front-0".to_owned(),
             annotation: ("gapless.video/config-hash", "new".to_owned()),
         }
+    }
+
+    /// The labels of everything of the pair's, or of one of its name before.
+    fn ours() -> serde_json::Value {
+        json!({ crds::names::LABEL_MANAGED_BY: crds::names::MANAGER, crds::names::LABEL_PAIR: "front" })
     }
 
     async fn done(cluster: &Cluster, effects: &[Effect]) -> Applied {
@@ -234,13 +293,120 @@ mod tests {
     #[tokio::test]
     async fn i5_a_lease_that_is_there_is_left_as_it_is() {
         let cluster = Cluster::default();
-        let there = json!({ "metadata": { "name": "front", "annotations": { "gapless.video/epoch": "9" } } });
+        let mut there =
+            json!({ "metadata": { "name": "front", "annotations": { "gapless.video/epoch": "9" } } });
+        there["metadata"]["labels"] = ours();
         cluster.put(LEASE, there);
         let before = cluster.get(LEASE);
         let applied = done(&cluster, &[lease(), service("front")]).await;
         assert_eq!(applied, Applied::default());
         assert_eq!(cluster.get(LEASE), before);
         assert_eq!(cluster.everything().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_somebody_elses_is_left_alone_and_named() {
+        const OTHERS: [(&str, &str, bool); 8] = [
+            (
+                "Service front-0",
+                "/api/v1/namespaces/cctv/services/front-0",
+                true,
+            ),
+            ("Service front", "/api/v1/namespaces/cctv/services/front", true),
+            (
+                "Secret front-config",
+                "/api/v1/namespaces/cctv/secrets/front-config",
+                false,
+            ),
+            (
+                "ServiceAccount front-replicator",
+                "/api/v1/namespaces/cctv/serviceaccounts/front-replicator",
+                false,
+            ),
+            (
+                "PersistentVolumeClaim media-front-1",
+                "/api/v1/namespaces/cctv/persistentvolumeclaims/media-front-1",
+                false,
+            ),
+            (
+                "PodDisruptionBudget front",
+                "/apis/policy/v1/namespaces/cctv/poddisruptionbudgets/front",
+                true,
+            ),
+            (
+                "EndpointSlice front-primary",
+                "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front-primary",
+                true,
+            ),
+            ("Pod front-0", "/api/v1/namespaces/cctv/pods/front-0", true),
+        ];
+        let mut world = new_pair(&json!({}));
+        world.addresses = at_rest(&json!({})).addresses;
+        let effects = built(&world).effects;
+        for (subject, path, pods) in OTHERS {
+            let cluster = Cluster::default();
+            let owner = json!([{ "apiVersion": "v1", "kind": "Shop", "name": "front", "uid": "uid-shop" }]);
+            let theirs = json!({ "metadata": { "name": "it", "labels": { "app": "shop" }, "ownerReferences": owner } });
+            cluster.put(path, theirs);
+            let before = cluster.get(path);
+            let applied = done(&cluster, &effects).await;
+            assert_eq!(cluster.get(path), before, "{subject}");
+            let told: Vec<_> = applied
+                .problems
+                .iter()
+                .map(|told| (told.reason, told.subject.as_str()))
+                .collect();
+            assert_eq!(told, [(Reason::NameTaken, subject)]);
+            let message = &applied.problems[0].message;
+            assert!(
+                message.contains(subject) && message.contains("another name"),
+                "{message}"
+            );
+            assert!(applied.retry, "it may be removed");
+            let made = cluster.get(&format!("{CORE}/pods/front-1")).is_some();
+            assert_eq!(made, pods, "{subject}: no pod uses what is somebody else's");
+        }
+    }
+
+    #[tokio::test]
+    async fn i5_nothing_is_made_where_somebody_else_has_the_lease() {
+        let cluster = Cluster::default();
+        cluster.put(
+            LEASE,
+            json!({ "metadata": { "name": "front" }, "spec": { "holderIdentity": "shop" } }),
+        );
+        let applied = done(&cluster, &built(&new_pair(&json!({}))).effects).await;
+        let told = &applied.problems[0];
+        assert_eq!(
+            (told.reason, told.subject.as_str()),
+            (Reason::NameTaken, "Lease front")
+        );
+        assert_eq!(cluster.everything().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_was_kept_or_brought_along_is_adopted() {
+        for labels in [ours(), json!({}), json!({ "app": "shop" })] {
+            let cluster = Cluster::default();
+            let path = format!("{CORE}/persistentvolumeclaims/media-front-1");
+            cluster.put(
+                &path,
+                json!({ "metadata": { "name": "media-front-1", "labels": labels } }),
+            );
+            let claim = crate::build::Object::new::<PersistentVolumeClaim>(
+                &id(),
+                "media-front-1",
+                &ours(),
+                json!({}),
+            );
+            assert_eq!(done(&cluster, &[Effect::Apply(claim)]).await, Applied::default());
+            let adopted = cluster.get(&path).unwrap();
+            assert_eq!(
+                adopted["metadata"]["labels"][crds::names::LABEL_PAIR],
+                "front",
+                "{labels}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -191,7 +191,7 @@ fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
             lease_duration: pair.spec.failover.lease_duration.get(),
             ..Policy::default()
         },
-        outdated: built.outdated.iter().cloned().collect(),
+        outdated: built.outdated.clone(),
         known_epoch: Epoch(u64::try_from(highest).unwrap_or_default()),
         switchover: switchover(pair),
         preferred: pair

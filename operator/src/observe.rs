@@ -14,6 +14,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Error, ResourceExt as _};
 
 use crate::build::secrets::{ANNOTATION_RECOVERING, KEY_OPERATOR_CERT, KEY_OPERATOR_KEY, KEY_STREAMS};
+use crate::owner::is_ours;
 use crate::pki::{Authority, Identity};
 use crate::problem::{Problem, Reason};
 use crate::world::{Credentials, Keys, PairId, Rendered, View, World};
@@ -37,9 +38,14 @@ pub async fn observe(
     let lease = Api::<Lease>::namespaced(client.clone(), namespace)
         .get_opt(&names::lease(&id.name))
         .await?;
+    let lease = lease.filter(|lease| is_ours("Lease", &lease.metadata, &id));
+    let ours = |slice: &EndpointSlice| is_ours("EndpointSlice", &slice.metadata, &id);
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-    let primary_slice = slices.get_opt(&names::primary_service(&id.name)).await?;
-    let read_slice = slices.get_opt(&names::read_service(&id.name)).await?;
+    let primary_slice = slices
+        .get_opt(&names::primary_service(&id.name))
+        .await?
+        .filter(ours);
+    let read_slice = slices.get_opt(&names::read_service(&id.name)).await?.filter(ours);
     let taken_out = |slice: EndpointSlice| slice.annotations().get(names::ANNOTATION_SUSPECTED).cloned();
     let mut world = World {
         lease: lease.is_some(),
@@ -281,6 +287,24 @@ mod tests {
         let seen = observe(&cluster.client(), Arc::new(pair), other, Arc::default()).await;
         let world = seen.unwrap();
         assert!(!world.lease && world.addresses.is_empty() && world.keys.token.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_has_under_our_names_is_not_ours() {
+        let cluster = Cluster::default();
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices";
+        for path in [
+            LEASE,
+            &format!("{slices}/front"),
+            &format!("{slices}/front-primary"),
+        ] {
+            cluster.put(
+                path,
+                json!({ "metadata": { "name": "any" }, "addressType": "IPv4", "endpoints": [] }),
+            );
+        }
+        let world = look(&cluster, &json!({})).await;
+        assert!(!world.lease && !world.primary_slice && !world.read_slice);
     }
 
     #[tokio::test]

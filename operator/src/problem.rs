@@ -10,8 +10,12 @@ const MAX_MESSAGE: usize = 1000;
 pub enum Reason {
     /// What was asked for cannot be done.
     InvalidSpec,
+    /// An object of the pair's would have a name that somebody else's has.
+    NameTaken,
     /// The API server refused an object.
     ApplyFailed,
+    /// The Lease says nothing that can be understood.
+    LeaseUnreadable,
     /// A volume is gone.
     VolumeLost,
     /// A member's volume fails.
@@ -37,11 +41,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it goes on only when somebody acts.
+    pub const fn is_blocking(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidSpec | Self::NameTaken | Self::ApplyFailed | Self::LeaseUnreadable
+        )
+    }
+
     /// As it is written in conditions and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidSpec => "InvalidSpec",
+            Self::NameTaken => "NameTaken",
             Self::ApplyFailed => "ApplyFailed",
+            Self::LeaseUnreadable => "LeaseUnreadable",
             Self::VolumeLost => "VolumeLost",
             Self::DiskFailing => "DiskFailing",
             Self::DiskFull => "DiskFull",

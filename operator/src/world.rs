@@ -97,10 +97,25 @@ pub struct View {
     pub lease: Option<LeaseRecord>,
     /// Whether the newest read said that there is none.
     pub lease_missing: bool,
+    /// Why the Lease cannot be understood, where it cannot.
+    pub lease_unreadable: Option<String>,
     /// Whether members have answered for long, and none of them was primary: longer than any failover takes.
     pub leaderless: bool,
     /// The newest report of each member, by member.
     pub reports: BTreeMap<String, SeenReport>,
+    /// What keeps a member from being restarted whose turn it is, by member.
+    pub held: BTreeMap<String, Held>,
+}
+
+/// Why a pod stays that was to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Held {
+    /// A disruption budget keeps it, for as long as its peer is not ready.
+    #[error("it may not be evicted yet: {0}")]
+    NotYet(String),
+    /// Something is in the way that waiting will not mend.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// A report.

@@ -69,10 +69,12 @@ fn named<K: kube::Resource<DynamicType = ()>>(id: &PairId, fields: serde_json::V
     Object::new::<K>(id, &name, &labels::pair(id), fields).owned_by(id)
 }
 
-/// One member stays, whatever is drained.
+/// One member stays, whatever is drained or updated. One that is not ready may leave while the other is, so that it can be replaced; of
+/// two that are not ready each may be recording all the same.
 pub(super) fn disruption_budget(id: &PairId) -> Object {
     let spec = json!({
         "minAvailable": 1,
+        "unhealthyPodEvictionPolicy": "IfHealthyBudget",
         "selector": { "matchLabels": { names::LABEL_PAIR: id.name } },
     });
     let name = names::read_service(&id.name);

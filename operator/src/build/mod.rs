@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use crds::names;
 use k8s_openapi::api::core::v1::Pod;
+use uuid::Uuid;
 
 pub use access::lease;
 pub use network::endpoint_of;
@@ -28,8 +29,10 @@ use crate::world::World;
 pub struct Built {
     /// The effects.
     pub effects: Vec<Effect>,
-    /// Members whose pod was made from another template than the one that is wanted now, and that run.
-    pub outdated: Vec<String>,
+    /// Members whose pod was made from another template than the one that is wanted now, and that run; each with the pod that is wanted.
+    pub outdated: BTreeMap<String, Object>,
+    /// The streams that are rendered, which every member is to load: UID and name.
+    pub streams: Vec<(Uuid, String)>,
     /// Whether something waits for what other controllers or the members have to do first.
     pub waiting: Option<&'static str>,
 }
@@ -38,7 +41,8 @@ pub struct Built {
 pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
     let mut built = Built {
         effects: Vec::new(),
-        outdated: Vec::new(),
+        outdated: BTreeMap::new(),
+        streams: Vec::new(),
         waiting: None,
     };
     // First of all, so that no volume is ever used in a pair that has no Lease to count its epochs.
@@ -97,6 +101,8 @@ fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mu
     if known.is_none() {
         built.waiting = Some("the members have not told yet which streams their volumes have");
     }
+    let streams = config.streams.iter();
+    built.streams = streams.map(|stream| (stream.uid, stream.name.clone())).collect();
     let certificates = minted.members.iter().map(|(_, identity)| identity.cert.as_str());
     let text = secrets::text(&config);
     let texts: Vec<&str> = certificates.chain([text.as_str()]).collect();
@@ -134,15 +140,15 @@ fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Buil
         });
         return;
     }
-    if outdated {
-        built.outdated.push(wanted.name().to_owned());
-    }
     if annotation(pod, names::ANNOTATION_CONFIG_HASH) != Some(config_hash) {
         built.effects.push(Effect::Annotate {
             pod: wanted.name().to_owned(),
             uid: object::uid(pod),
             annotation: (names::ANNOTATION_CONFIG_HASH, config_hash.to_owned()),
         });
+    }
+    if outdated {
+        built.outdated.insert(wanted.name().to_owned(), wanted);
     }
 }
 

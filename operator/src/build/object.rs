@@ -51,6 +51,13 @@ impl Object {
         self
     }
 
+    /// The same under another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.value["metadata"]["name"] = json!(name);
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         self.value["metadata"]["name"].as_str().unwrap_or_default()
@@ -85,7 +92,7 @@ pub enum Effect {
         /// Key and value.
         annotation: (&'static str, String),
     },
-    /// Delete a pod that does nothing (any more). Never forced.
+    /// Delete a pod that does nothing, yet or any more. Never forced.
     Delete {
         /// The pod.
         pod: String,

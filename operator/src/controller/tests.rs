@@ -276,7 +276,7 @@ fn an_observer_is_told_what_its_pair_needs() {
     let setup = setup(&world, &minted, &built(&world));
     assert_eq!(setup.policy.lease_duration, Duration::from_secs(9));
     assert_eq!(setup.known_epoch, Epoch(1007));
-    assert_eq!(setup.outdated.into_iter().collect::<Vec<_>>(), ["front-0"]);
+    assert_eq!(setup.outdated.into_keys().collect::<Vec<_>>(), ["front-0"]);
     assert_eq!(
         setup.lost.into_iter().collect::<Vec<_>>(),
         [StoreId::new("store-1").unwrap()]

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use super::member::MemberClient;
 use super::state::State;
-use super::{Setup, Shared, lease, translate};
+use super::{Setup, Shared, lease, restart, translate};
+use crate::owner::is_ours;
+use crate::world::Held;
 
 /// One decision may take so long.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -33,22 +35,25 @@ pub(super) async fn carry_out(
     for decision in decisions {
         let name = name(&decision);
         let done = timeout(DEADLINE, one(shared, setup, state, clients, decision.clone())).await;
+        let done = done.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", DEADLINE.as_secs())));
+        if let Decision::RestartMember { member, .. } = &decision {
+            state.holds(member, done.as_ref().err().map(held));
+        }
         let (pair, namespace) = (&setup.id.name, &setup.id.namespace);
-        match done {
-            Ok(Ok(outcome)) => {
-                tracing::info!(%pair, %namespace, ?decision, %outcome, "decided");
-                shared.metrics.decision(name, true);
-            }
-            Ok(Err(error)) => {
+        match &done {
+            Ok(outcome) => tracing::info!(%pair, %namespace, ?decision, %outcome, "decided"),
+            Err(error) => {
                 tracing::warn!(%pair, %namespace, ?decision, %error, "a decision was not carried out");
-                shared.metrics.decision(name, false);
-            }
-            Err(_) => {
-                tracing::warn!(%pair, %namespace, ?decision, "a decision took too long");
-                shared.metrics.decision(name, false);
             }
         }
+        shared.metrics.decision(name, done.is_ok());
     }
+}
+
+/// Why a pod was not replaced.
+fn held(error: &anyhow::Error) -> Held {
+    let known = error.downcast_ref::<Held>().cloned();
+    known.unwrap_or_else(|| Held::Refused(format!("the API server does not answer: {error}")))
 }
 
 fn name(decision: &Decision) -> &'static str {
@@ -80,7 +85,7 @@ async fn one(
             Ok(format!("{member} is the follower"))
         }
         Decision::RestartMember { member, pod_uid, why } => {
-            crate::apply::delete_pod(&shared.client, &setup.id.namespace, member.as_str(), &pod_uid).await?;
+            restart::restart(shared, setup, member.as_str(), &pod_uid).await?;
             Ok(format!("{why:?}"))
         }
         Decision::Serve(target) => serve(shared, setup, state, target).await,
@@ -130,6 +135,10 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
         state.serves(None);
         anyhow::bail!("there is no EndpointSlice {name}");
     };
+    if !is_ours("EndpointSlice", &slice.metadata, &setup.id) {
+        state.serves(None);
+        anyhow::bail!("EndpointSlice {name} is somebody else's");
+    }
     if let Some(epoch) = epoch_of(&slice).filter(|epoch| *epoch >= target.epoch) {
         state.serves(Some(ServeTarget { epoch, ..target }));
         return Ok(format!("it leads to epoch {epoch} already"));

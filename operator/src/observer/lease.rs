@@ -16,33 +16,28 @@ use crate::world::PairId;
 /// A read that takes longer counts as none.
 const DEADLINE: Duration = Duration::from_millis(800);
 
-/// A quorum read: a GET without a version is never answered from a cache.
-pub(super) async fn read(shared: &Shared, id: &PairId) -> ReadResult {
+/// A quorum read: a GET without a version is never answered from a cache. And why the Lease cannot be understood, where it cannot.
+pub(super) async fn read(shared: &Shared, id: &PairId) -> (ReadResult, Option<String>) {
     let api: Api<Lease> = Api::namespaced(shared.client.clone(), &id.namespace);
-    let result = match timeout(DEADLINE, api.get_opt(&names::lease(&id.name))).await {
-        Ok(Ok(Some(lease))) => parse(&lease),
-        Ok(Ok(None)) => ReadResult::Missing,
-        Ok(Err(_)) | Err(_) => ReadResult::Unavailable,
+    let (result, unreadable) = match timeout(DEADLINE, api.get_opt(&names::lease(&id.name))).await {
+        Ok(Ok(Some(lease))) => match parse(&lease) {
+            Ok(lease) => (ReadResult::Found(lease), None),
+            Err(why) => (ReadResult::Unreadable, Some(why)),
+        },
+        Ok(Ok(None)) => (ReadResult::Missing, None),
+        Ok(Err(_)) | Err(_) => (ReadResult::Unavailable, None),
     };
     shared.metrics.lease_read(&result);
-    result
+    (result, unreadable)
 }
 
-fn parse(lease: &Lease) -> ReadResult {
-    let holder = lease
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.holder_identity.as_deref());
-    match (
-        LeaseRecord::parse(lease.annotations(), holder),
-        lease.resource_version(),
-    ) {
-        (Ok(record), Some(version)) => ReadResult::Found(failover::Lease {
-            version: Version::new(&version),
-            record,
-        }),
-        _ => ReadResult::Unreadable,
-    }
+fn parse(lease: &Lease) -> Result<failover::Lease, String> {
+    let spec = lease.spec.as_ref();
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+    let record = LeaseRecord::parse(lease.annotations(), holder).map_err(|error| error.to_string())?;
+    let version = lease.resource_version().ok_or("it has no resourceVersion")?;
+    let version = Version::new(&version);
+    Ok(failover::Lease { version, record })
 }
 
 /// Writes another record over the version that it was decided on.
@@ -106,7 +101,7 @@ pub(super) mod tests {
 
     const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front-primary";
 
-    fn shared(cluster: &Cluster) -> Shared {
+    pub(in crate::observer) fn shared(cluster: &Cluster) -> Shared {
         let (pods, mut writer) = store::<Pod>();
         for pod in at_rest(&json!({})).pods.into_values() {
             writer.apply_watcher_event(&Event::Apply(pod));
@@ -136,30 +131,47 @@ pub(super) mod tests {
 
     #[test]
     fn a_lease_that_makes_no_sense_is_unreadable() {
+        type Spoil = fn(&mut Value);
         let good = || {
             let mut lease = written(&record());
             lease["metadata"]["resourceVersion"] = json!("5");
             lease
         };
-        let spoilt: [fn(&mut Value); 5] = [
-            |lease| lease["metadata"]["annotations"][names::ANNOTATION_EPOCH] = json!("-1"),
-            |lease| lease["metadata"]["annotations"][names::ANNOTATION_LEASH_MS] = json!(null),
-            |lease| lease["metadata"]["annotations"] = json!(null),
-            |lease| lease["metadata"]["resourceVersion"] = json!(null),
-            |lease| lease["spec"]["holderIdentity"] = json!("front-0"),
+        let spoilt: [(Spoil, &str); 5] = [
+            (
+                |lease| lease["metadata"]["annotations"][names::ANNOTATION_EPOCH] = json!("-1"),
+                "annotation gapless.video/epoch is \"-1\"",
+            ),
+            (
+                |lease| lease["metadata"]["annotations"][names::ANNOTATION_LEASH_MS] = json!(null),
+                "annotation gapless.video/leash-ms is missing",
+            ),
+            (
+                |lease| lease["metadata"]["annotations"] = json!(null),
+                "annotation gapless.video/epoch is missing",
+            ),
+            (
+                |lease| lease["metadata"]["resourceVersion"] = json!(null),
+                "no resourceVersion",
+            ),
+            (
+                |lease| lease["spec"]["holderIdentity"] = json!("front-0"),
+                "front-0",
+            ),
         ];
         let read = |lease: &Value| parse(&serde_json::from_value(without_nulls(lease)).unwrap());
         assert_eq!(
             read(&good()),
-            ReadResult::Found(failover::Lease {
+            Ok(failover::Lease {
                 version: Version::new("5"),
                 record: record()
             })
         );
-        for spoil in spoilt {
+        for (spoil, why) in spoilt {
             let mut lease = good();
             spoil(&mut lease);
-            assert_eq!(read(&lease), ReadResult::Unreadable, "{lease}");
+            let told = read(&lease).unwrap_err();
+            assert!(told.contains(why), "{told}: {lease}");
         }
     }
 
@@ -172,7 +184,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn what_a_read_says() {
         let cluster = with_lease();
-        let ReadResult::Found(lease) = read(&shared(&cluster), &id()).await else {
+        let (ReadResult::Found(lease), None) = read(&shared(&cluster), &id()).await else {
             panic!("it is there")
         };
         assert_eq!(lease.record, record());
@@ -183,13 +195,16 @@ pub(super) mod tests {
         );
         assert_eq!(
             read(&shared(&Cluster::default()), &id()).await,
-            ReadResult::Missing
+            (ReadResult::Missing, None)
         );
+        cluster.put(LEASE, json!({ "metadata": { "name": "front" } }));
+        let (result, why) = read(&shared(&cluster), &id()).await;
+        assert_eq!((result, why.is_some()), (ReadResult::Unreadable, true));
         for code in [403, 500, 503] {
             cluster.refuse("GET", "leases", code, "no quorum");
             assert_eq!(
                 read(&shared(&cluster), &id()).await,
-                ReadResult::Unavailable,
+                (ReadResult::Unavailable, None),
                 "{code}"
             );
         }
@@ -237,7 +252,7 @@ pub(super) mod tests {
                 key: crds::Secret::new(""),
             },
             policy: Policy::default(),
-            outdated: BTreeSet::new(),
+            outdated: BTreeMap::new(),
             known_epoch: Epoch(7),
             switchover: None,
             preferred: None,
@@ -312,14 +327,19 @@ pub(super) mod tests {
             &json!([{ "addresses": ["198.18.2.1"], "targetRef": target }]),
             epoch,
             member,
+            "uid-front",
         )
         .await
     }
 
-    async fn led_from(endpoints: &Value, epoch: u64, member: &str) -> (Value, Vec<Asked>) {
+    async fn led_from(endpoints: &Value, epoch: u64, member: &str, owner: &str) -> (Value, Vec<Asked>) {
         let cluster = Cluster::default();
         let slice = json!({
-            "metadata": { "name": "front-primary", "annotations": { names::ANNOTATION_EPOCH: "5" } },
+            "metadata": {
+                "name": "front-primary",
+                "annotations": { names::ANNOTATION_EPOCH: "5" },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": "RecorderPair", "name": "front", "uid": owner }],
+            },
             "addressType": "IPv4",
             "endpoints": endpoints,
         });
@@ -351,7 +371,13 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_slice_that_leads_to_nobody_is_filled_in_the_same_epoch() {
-        let (slice, _) = led_from(&json!([]), 5, "front-0").await;
+        let (slice, _) = led_from(&json!([]), 5, "front-0", "uid-front").await;
         assert_eq!(slice["endpoints"][0]["targetRef"]["name"], "front-0");
+    }
+
+    #[tokio::test]
+    async fn the_slice_of_somebody_else_is_left_alone() {
+        let (slice, patches) = led_from(&json!([]), 6, "front-0", "uid-shop").await;
+        assert_eq!((&slice["endpoints"], patches.len()), (&json!([]), 0));
     }
 }

@@ -7,13 +7,14 @@
 mod act;
 mod lease;
 mod member;
+mod restart;
 mod shown;
 mod state;
 mod task;
 mod tls;
 mod translate;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::build::Object;
 use crate::metrics::Metrics;
 use crate::pki::Identity;
 use crate::world::{PairId, View};
@@ -46,8 +48,8 @@ pub struct Setup {
     pub identity: Identity,
     /// The operator's times.
     pub policy: Policy,
-    /// Members whose pod is of an old template.
-    pub outdated: BTreeSet<String>,
+    /// Members whose pod is of an old template, each with the pod that is wanted.
+    pub outdated: BTreeMap<String, Object>,
     /// The highest epoch that status tells.
     pub known_epoch: Epoch,
     /// The switchover that was asked for.

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, silence};
     use crate::report::{Known, status};
-    use crate::world::World;
+    use crate::world::{Held, World};
 
     type Change = fn(&mut World);
 
@@ -146,7 +146,14 @@ mod tests {
     #[test]
     fn what_status_tells_asks_for_a_reconcile() {
         let rest = shown(&view(|_| ()));
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 11] = [
+            ("a Lease that makes no sense", |w| {
+                Arc::make_mut(&mut w.view).lease_unreadable = Some("no epoch".to_owned());
+            }),
+            ("a pod that is held", |w| {
+                let held = Held::NotYet("1 of 1".to_owned());
+                Arc::make_mut(&mut w.view).held.insert(STANDBY.to_owned(), held);
+            }),
             ("nobody leads for long", |w| {
                 Arc::make_mut(&mut w.view).leaderless = true;
             }),

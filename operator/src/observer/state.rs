@@ -12,12 +12,15 @@ use tokio::time::Instant;
 
 use super::{Setup, translate};
 use crate::coverage;
-use crate::world::{Doubt, SeenReport, View};
+use crate::world::{Doubt, Held, SeenReport, View};
 
 /// What is known of the primary's slice is read again after so long: somebody may have deleted it.
 const SERVING_AGE: Duration = Duration::from_secs(30);
 /// A lost Lease is made again at once where every member told its epoch, else after so long.
 const RECREATE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A restart that was refused is tried again after so long.
+const RESTART_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A failover takes about a second. That members answer and none is primary is a fault after so long.
 const LEADERLESS_PATIENCE: Duration = Duration::from_secs(15);
@@ -28,6 +31,8 @@ pub(super) struct Seen {
     pub(super) at: Instant,
     /// The Lease.
     pub(super) lease: ReadResult,
+    /// Why it cannot be understood, where it cannot.
+    pub(super) unreadable: Option<String>,
     /// What each member said, in their order.
     pub(super) reports: [Option<MemberReport>; 2],
     /// Each member's pod, in their order.
@@ -39,11 +44,13 @@ pub(super) struct State {
     started: Instant,
     now: BootTime,
     lease: LeaseWatch,
+    unreadable: Option<String>,
     missing_since: Option<BootTime>,
     leaderless_since: Option<BootTime>,
     members: [Memory; 2],
     serving: Option<(BootTime, ServeTarget)>,
     calm: Calm,
+    held: BTreeMap<String, (BootTime, Held)>,
 }
 
 struct Memory {
@@ -65,11 +72,13 @@ impl State {
             started,
             now: BootTime::default(),
             lease: LeaseWatch::default(),
+            unreadable: None,
             missing_since: None,
             leaderless_since: None,
             members,
             serving: None,
             calm: Calm::default(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -77,6 +86,9 @@ impl State {
     pub(super) fn take(&mut self, seen: Seen, setup: &Setup) -> Vec<Decision> {
         self.now = BootTime::default() + seen.at.duration_since(self.started);
         self.lease.read(self.now, &seen.lease, setup.policy.longest_gap);
+        if !matches!(seen.lease, ReadResult::Unavailable) {
+            self.unreadable = seen.unreadable;
+        }
         let missing = self.lease.is_missing();
         self.missing_since = missing.then(|| self.missing_since.unwrap_or(self.now));
         for (memory, (report, pod)) in self
@@ -97,9 +109,21 @@ impl State {
             // One that does not come about is not tried again before there was as much calm again.
             self.calm = Calm::default();
         }
+        // What it is nobody's turn for any more is held by nothing.
+        self.held
+            .retain(|member, _| decisions.iter().any(|decision| restarts(decision, member)));
+        decisions.retain(|decision| match decision {
+            Decision::RecreateLease { .. } => self.may_recreate(),
+            Decision::RestartMember { member, .. } => self.may_restart(member),
+            _ => true,
+        });
         decisions
-            .retain(|decision| !matches!(decision, Decision::RecreateLease { .. }) || self.may_recreate());
-        decisions
+    }
+
+    /// Whether a restart was not refused just now.
+    fn may_restart(&self, member: &MemberName) -> bool {
+        let held = self.held.get(member.as_str());
+        held.is_none_or(|(at, _)| self.now.since(*at) >= RESTART_PATIENCE)
     }
 
     /// A Lease is not made again below an epoch that only a silent member knows, if waiting a little can help it.
@@ -174,6 +198,15 @@ impl State {
         self.serving = target.map(|target| (self.now, target));
     }
 
+    /// Remembers what keeps a member from being restarted; nothing, where it was.
+    pub(super) fn holds(&mut self, member: &MemberName, held: Option<Held>) {
+        let member = member.to_string();
+        match held {
+            Some(held) => drop(self.held.insert(member, (self.now, held))),
+            None => drop(self.held.remove(&member)),
+        }
+    }
+
     /// What there is to show.
     pub(super) fn view(&self, policy: &Policy) -> View {
         let seen = |(memory, peer): (&Memory, &Memory)| {
@@ -189,12 +222,22 @@ impl State {
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
             lease_missing: self.lease.is_missing(),
+            lease_unreadable: self.unreadable.clone(),
             leaderless: self
                 .leaderless_since
                 .is_some_and(|since| self.now.since(since) >= LEADERLESS_PATIENCE),
             reports,
+            held: self
+                .held
+                .iter()
+                .map(|(member, (_, held))| (member.clone(), held.clone()))
+                .collect(),
         }
     }
+}
+
+fn restarts(decision: &Decision, member: &str) -> bool {
+    matches!(decision, Decision::RestartMember { member: this, .. } if this.as_str() == member)
 }
 
 fn failback(setup: &Setup) -> Option<Failback> {
@@ -223,7 +266,7 @@ impl Memory {
     }
 
     fn state(&self, setup: &Setup, peer: Option<&MemberReport>) -> Option<MemberState> {
-        let outdated = setup.outdated.contains(&self.name);
+        let outdated = setup.outdated.contains_key(&self.name);
         let report = self.report.as_ref();
         Some(MemberState {
             name: MemberName::new(&self.name).ok()?,

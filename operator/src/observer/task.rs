@@ -77,10 +77,11 @@ async fn look(shared: &Shared, setup: &Setup, clients: &mut [MemberClient; 2]) -
         first.report(setup, pods[0].as_deref()),
         second.report(setup, pods[1].as_deref()),
     );
-    let (lease, (one, two)) = futures::future::join(read, reports).await;
+    let ((lease, unreadable), (one, two)) = futures::future::join(read, reports).await;
     Seen {
         at: Instant::now(),
         lease,
+        unreadable,
         reports: [one, two],
         pods,
     }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Known;
 use crate::coverage;
-use crate::problem::{Problem, Reason};
+use crate::problem::Problem;
 use crate::world::World;
 
 /// At most so many problems are spelt out.
@@ -104,16 +104,36 @@ fn reconciling(known: Known<'_>, members: &[MemberStatus]) -> Verdict {
             "an object could not be written and is tried again",
         ),
         (_, _, false, _) => {
-            let mut message = format!("members to be replaced, one at a time: {}", outdated.join(", "));
-            message.extend(only_one_receives(known.world).map(|why| format!("; it waits: {why}")));
+            let names: Vec<&str> = outdated.keys().map(String::as_str).collect();
+            let mut message = format!("members to be replaced, one at a time: {}", names.join(", "));
+            let why = held(known.world).or_else(|| only_one_receives(known.world));
+            message.extend(why.map(|why| format!("; it waits: {why}")));
             verdict("Reconciling", true, "RollingUpdate", message)
         }
         (_, _, _, Some(member)) => {
             let message = format!("member {:?} is starting", member.name);
             verdict("Reconciling", true, "MemberStarting", message)
         }
-        _ => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
+        _ => match not_loaded(known) {
+            Some(what) => verdict("Reconciling", true, "Waiting", format!("waiting: {what}")),
+            None => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
+        },
     }
+}
+
+/// What keeps the member whose turn it is from being replaced.
+fn held(world: &World) -> Option<String> {
+    let (member, held) = world.view.held.first_key_value()?;
+    Some(format!("the old pod {member:?} stays, {held}"))
+}
+
+/// A member that answers without a stream that is rendered.
+fn not_loaded(known: Known<'_>) -> Option<String> {
+    known.world.members().iter().find_map(|member| {
+        let report = known.world.view.fresh(member)?;
+        let stream = coverage::not_loaded(report, &known.built.streams).next()?;
+        Some(format!("member {member:?} has not loaded stream {stream:?} yet"))
+    })
 }
 
 /// A stream that keeps the member that alone receives it from being replaced.
@@ -131,7 +151,7 @@ fn only_one_receives(world: &World) -> Option<String> {
 }
 
 fn stalled(problems: &[Problem]) -> Verdict {
-    let blocking = |problem: &&Problem| matches!(problem.reason, Reason::InvalidSpec | Reason::ApplyFailed);
+    let blocking = |problem: &&Problem| problem.reason.is_blocking();
     let blocking: Vec<&Problem> = problems.iter().filter(blocking).collect();
     match blocking.first() {
         Some(first) => verdict("Stalled", true, first.reason.as_str(), spell(&blocking)),

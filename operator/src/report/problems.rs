@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::mint::is_lost;
 use crate::problem::{Problem, Reason};
-use crate::world::World;
+use crate::world::{Held, World};
 
 /// Everything that is wrong with members and streams.
 pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = unreadable(world).into_iter().collect();
+    problems.extend(world.view.held.iter().filter_map(refused));
     for status in members {
         let report = world.view.fresh(&status.name);
         problems.extend(volume(world, &status.name));
@@ -29,6 +30,31 @@ pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> 
     problems.extend(no_primary(world));
     problems.extend(no_standby(world));
     problems
+}
+
+/// A Lease that says nothing: whoever holds authority keeps it, and nobody can take it.
+fn unreadable(world: &World) -> Option<Problem> {
+    let why = world.view.lease_unreadable.as_ref()?;
+    let lease = names::lease(&world.id.name);
+    let message = format!(
+        "Lease {lease:?} cannot be read: {why}. No member can take over meanwhile. If it is this pair's, delete it: it is made again, \
+         above every epoch that is known. If another program has it, give the pair another name"
+    );
+    Some(Problem::new(Reason::LeaseUnreadable, &lease, message))
+}
+
+/// A member that cannot be made anew until somebody acts. That a budget keeps it is no fault.
+fn refused((member, held): (&String, &Held)) -> Option<Problem> {
+    let Held::Refused(why) = held else { return None };
+    let message = format!(
+        "Pod {member:?} is to be replaced, and goes on with its old template: {why}. Change what is asked for, or what refuses it; a \
+         quota needs room for one pod more"
+    );
+    Some(Problem::new(
+        Reason::ApplyFailed,
+        &format!("Pod {member}"),
+        message,
+    ))
 }
 
 /// What each member that answers says of a stream.

@@ -15,6 +15,7 @@ use crate::fixtures::{
 };
 use crate::problem::Reason;
 use crate::validate::validate;
+use crate::world::Held;
 
 type Change = fn(&mut World);
 
@@ -145,6 +146,117 @@ fn reconciling_is_that_something_is_still_to_come() {
     assert_eq!(verdict(&status, "Reconciling"), "True Retrying");
 }
 
+#[test]
+fn reconciling_is_that_a_member_has_not_loaded_a_stream() {
+    for member in [PRIMARY, STANDBY] {
+        let mut world = at_rest(&asked(&["door", "yard"]));
+        said(&mut world, member)
+            .streams
+            .retain(|stream| stream.name != "yard");
+        let status = told(&world);
+        assert_eq!(verdict(&status, "Reconciling"), "True Waiting", "{member}");
+        let message = &condition(&status, "Reconciling").message;
+        let expected = format!("waiting: member {member:?} has not loaded stream \"yard\" yet");
+        assert_eq!(*message, expected);
+    }
+    let cases: &[(&str, Change, &str)] = &[
+        (
+            "another UID is another stream",
+            |w| swap_uid(w, STANDBY),
+            "True Waiting",
+        ),
+        (
+            "a silent member says nothing of it",
+            forget_in_silence,
+            "False Done",
+        ),
+        (
+            "what is not rendered cannot be loaded",
+            never_rendered,
+            "False Done",
+        ),
+    ];
+    says("Reconciling", cases);
+}
+
+fn swap_uid(world: &mut World, member: &str) {
+    said(world, member).streams[0].uid = uuid::Uuid::nil();
+}
+
+fn forget_in_silence(world: &mut World) {
+    said(world, STANDBY).streams.clear();
+    silence(world, STANDBY);
+}
+
+/// A stream without credentials that was never recorded is left out.
+fn never_rendered(world: &mut World) {
+    let credentials = json!({ "secretName": "nowhere" });
+    let yard = json!({ "name": "yard", "url": "rtsp://camera-2/stream", "credentials": credentials });
+    let mut spec = with_password();
+    spec["streams"].as_array_mut().unwrap().push(yard);
+    crate::fixtures::ask(world, &spec);
+    let problem = Problem::new(Reason::CredentialsMissing, "yard", "no Secret".to_owned());
+    world.credentials.insert("yard".to_owned(), Err(problem));
+}
+
+/// The standby is outdated, and its pod stays for this.
+fn hold(world: &mut World, held: Held) {
+    age(world, STANDBY);
+    Arc::make_mut(&mut world.view).held = [(STANDBY.to_owned(), held)].into();
+}
+
+#[test]
+fn an_update_that_the_budget_holds_waits_and_is_no_fault() {
+    let status = changed(|world| hold(world, Held::NotYet("front needs 1".to_owned())));
+    assert_eq!(verdict(&status, "Reconciling"), "True RollingUpdate");
+    assert_eq!(verdict(&status, "Stalled"), "False NotStalled");
+    assert_eq!(verdict(&status, "Degraded"), "False AsExpected");
+    let message = &condition(&status, "Reconciling").message;
+    let why = "it waits: the old pod \"front-1\" stays, it may not be evicted yet: front needs 1";
+    assert!(message.ends_with(why), "{message}");
+}
+
+#[test]
+fn an_update_whose_pod_is_refused_is_stalled_with_what_the_api_server_says() {
+    let status = changed(|world| hold(world, Held::Refused("exceeded quota: video".to_owned())));
+    for (kind, expected) in [
+        ("Reconciling", "True RollingUpdate"),
+        ("Stalled", "True ApplyFailed"),
+        ("Degraded", "True ApplyFailed"),
+    ] {
+        assert_eq!(verdict(&status, kind), expected, "{kind}");
+        let message = &condition(&status, kind).message;
+        assert!(
+            message.contains("front-1") && message.contains("exceeded quota: video"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_lease_that_cannot_be_read_is_told_with_what_to_do_and_as_an_event() {
+    let why = "annotation gapless.video/epoch is missing";
+    let mut world = at_rest(&json!({}));
+    let before = told(&world);
+    Arc::make_mut(&mut world.view).lease_unreadable = Some(why.to_owned());
+    let status = told(&world);
+    for kind in ["Stalled", "Degraded"] {
+        assert_eq!(verdict(&status, kind), "True LeaseUnreadable");
+        let message = &condition(&status, kind).message;
+        for word in ["Lease \"front\"", why, "delete it", "another name"] {
+            assert!(message.contains(word), "{message} does not say {word:?}");
+        }
+    }
+    let notes = notes(&before, &status);
+    assert!(
+        notes
+            .iter()
+            .all(|note| note.warning && note.reason == "LeaseUnreadable"),
+        "{notes:?}"
+    );
+    assert_eq!(notes.len(), 2);
+}
+
 fn stand_by(world: &mut World, member: &str) {
     said(world, member).role = MemberRole::Standby;
 }
@@ -169,6 +281,7 @@ fn stalled_is_that_it_goes_on_only_when_somebody_acts() {
     let cases = [
         (Reason::InvalidSpec, "True InvalidSpec"),
         (Reason::ApplyFailed, "True ApplyFailed"),
+        (Reason::NameTaken, "True NameTaken"),
         (Reason::DiskFull, "False NotStalled"),
     ];
     for (reason, expected) in cases {

@@ -30,7 +30,7 @@ pub enum Decision {
         /// What to write.
         record: LeaseRecord,
     },
-    /// Delete this pod, so that it is made anew. Conditional on its UID; never forced.
+    /// Evict this pod, so that it is made anew. Conditional on its UID; never forced.
     RestartMember {
         /// Which member.
         member: MemberName,

@@ -240,6 +240,7 @@ fn a_tool_that_removes_what_was_not_asked_for_leaves_volumes_alone() {
 fn one_member_stays_whatever_is_drained() {
     let budget = first::<PodDisruptionBudget>(&json!({}), "front");
     assert_eq!(budget["spec"]["minAvailable"], 1);
+    assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "IfHealthyBudget");
     assert_eq!(
         budget["spec"]["selector"]["matchLabels"],
         json!({ names::LABEL_PAIR: "front" })

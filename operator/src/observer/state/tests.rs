@@ -8,7 +8,7 @@ use failover::{Epoch, Lease, Version};
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::{at_rest, change, receiving, record, report};
+use crate::fixtures::{at_rest, change, outdated, receiving, record, report};
 use crate::observer::lease::tests::setup;
 
 /// An observer of a pair at rest, and what there is to see.
@@ -53,6 +53,7 @@ impl Scene {
         let seen = Seen {
             at: self.start + Duration::from_secs(second),
             lease: self.lease.clone(),
+            unreadable: (self.lease == ReadResult::Unreadable).then(|| "no epoch".to_owned()),
             reports: self.reports.clone(),
             pods: self.pods.clone(),
         };
@@ -259,6 +260,24 @@ fn the_lease_that_is_shown_is_the_one_that_was_read_last() {
 }
 
 #[test]
+fn a_lease_that_cannot_be_understood_is_shown_until_another_is_read() {
+    let unreadable = |scene: &Scene| scene.state.view(&scene.setup.policy).lease_unreadable;
+    let mut scene = scene();
+    let why = Some("no epoch".to_owned());
+    let rounds = [
+        (found(), None),
+        (ReadResult::Unreadable, why.clone()),
+        (ReadResult::Unavailable, why),
+        (ReadResult::Missing, None),
+    ];
+    for (second, (read, expected)) in (1..).zip(rounds) {
+        scene.lease = read;
+        scene.at(second);
+        assert_eq!(unreadable(&scene), expected, "{:?}", scene.lease);
+    }
+}
+
+#[test]
 fn whom_the_slice_leads_to_is_looked_at_again_after_a_while() {
     let again = [Decision::Serve(led_to("front-0"))];
     let mut scene = scene();
@@ -312,7 +331,7 @@ fn a_member_is_in_sync_when_its_peer_says_so() {
 fn an_outdated_standby_is_replaced_even_if_it_never_answers() {
     for answers in [true, false] {
         let mut scene = scene();
-        scene.setup.outdated = BTreeSet::from(["front-0".to_owned(), "front-1".to_owned()]);
+        scene.setup.outdated = outdated(&["front-0", "front-1"]);
         if !answers {
             scene.state = State::new(crds::names::members("front"), scene.start);
             scene.state.serves(Some(led_to("front-0")));
@@ -328,10 +347,55 @@ fn an_outdated_standby_is_replaced_even_if_it_never_answers() {
 }
 
 #[test]
+fn a_restart_that_was_refused_is_tried_again_after_a_while() {
+    let mut scene = scene();
+    scene.setup.outdated = outdated(&["front-1"]);
+    let restarts = |decisions: Vec<Decision>| decisions.iter().any(|what| restarts(what, "front-1"));
+    let held = |scene: &Scene| scene.state.view(&scene.setup.policy).held;
+    let (member, budget) = (
+        MemberName::new("front-1").unwrap(),
+        Held::NotYet("1 of 1".to_owned()),
+    );
+    assert!(restarts(scene.at(1)));
+    scene.state.holds(&member, Some(budget.clone()));
+    for second in 2..=10 {
+        assert!(!restarts(scene.at(second)), "after {second} s");
+        assert_eq!(
+            held(&scene),
+            BTreeMap::from([("front-1".to_owned(), budget.clone())])
+        );
+    }
+    assert!(restarts(scene.at(11)), "after ten seconds");
+    scene.state.holds(&member, None);
+    assert!(held(&scene).is_empty(), "it was restarted");
+}
+
+#[test]
+fn what_kept_a_member_is_forgotten_when_it_is_its_turn_no_more() {
+    type Change = fn(&mut Scene);
+    let cases: [(&str, Change); 2] = [
+        ("it is not outdated any more", |s| s.setup.outdated.clear()),
+        ("its peer is not fit", |s| s.report(0).fit = false),
+    ];
+    for (what, change) in cases {
+        let mut scene = scene();
+        scene.setup.outdated = outdated(&["front-1"]);
+        scene.at(1);
+        let refused = Held::Refused("no such field".to_owned());
+        scene
+            .state
+            .holds(&MemberName::new("front-1").unwrap(), Some(refused));
+        change(&mut scene);
+        scene.at(2);
+        assert!(scene.state.view(&scene.setup.policy).held.is_empty(), "{what}");
+    }
+}
+
+#[test]
 fn i1_nobody_is_replaced_who_alone_receives_a_stream() {
     let restarts = |state| {
         let mut scene = scene();
-        scene.setup.outdated = BTreeSet::from(["front-1".to_owned()]);
+        scene.setup.outdated = outdated(&["front-1"]);
         for (index, state) in [(0, state), (1, StreamState::Receiving)] {
             let door = receiving("door", uuid::Uuid::from_u128(7));
             scene.report(index).streams = vec![StreamReport { state, ..door }];

@@ -2,9 +2,11 @@
 //
 // Plays a recording in Chromium with hls.js, from its first to its last picture, and prints one JSON line:
 //   {duration_s, buffered: [[from, to]...], frames, dropped, ended, slow, errors: [...]}
+// It begins when all is loaded, to the end: what is judged is the recording, and not whether this machine loads faster than it
+// plays. One that is not in one piece may not be loaded to its end by that: then it does not play, and what was loaded is told.
 // slow: how often the picture stood still with a second of media or more at hand: this machine decoded late, and hls.js
-// calls that a stalled buffer, though nothing was missing in it. The picture has to go on by itself, or playback does not end;
-// where hls.js helps it over a hole it reports an error of another kind.
+// calls that a stalled buffer, though nothing was missing in it. From then on it plays at half the speed, down to the true one. The
+// picture has to go on by itself, or playback does not end; where hls.js helps it over a hole it reports an error of another kind.
 // Exits 1 if playback does not reach the end or hls.js reports a fatal error. The page is served on loopback by this
 // program, which passes the member's answers on, so that the browser's own rules about origins stay in force.
 import http from 'node:http';
@@ -27,11 +29,13 @@ const page = (src) => `<!doctype html><meta charset="utf-8"><title>play</title>
 const v = document.getElementById('v'); const errors = []; window.errors = errors; window.slow = 0;
 const hls = new Hls({maxBufferLength: 3600, maxMaxBufferLength: 3600, maxBufferSize: 1e9});
 hls.on(Hls.Events.ERROR, (_, e) => {
-  if (e.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !e.fatal && e.buffer >= 1) window.slow += 1;
-  else errors.push({type: e.type, details: e.details, fatal: e.fatal, reason: e.reason ?? e.error?.message});
+  if (e.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !e.fatal && e.buffer >= 1) {
+    window.slow += 1;
+    v.playbackRate = Math.max(1, v.playbackRate / 2);
+  } else errors.push({type: e.type, details: e.details, fatal: e.fatal, reason: e.reason ?? e.error?.message});
 });
 hls.loadSource(${JSON.stringify(src)}); hls.attachMedia(v); v.playbackRate = 4;
-hls.on(Hls.Events.MANIFEST_PARSED, () => v.play());
+hls.on(Hls.Events.BUFFERED_TO_END, () => v.play());
 </script>`;
 
 /** Serves the page, the player and, under any other path, what the member answers. */

@@ -2,10 +2,14 @@
 //
 // Opens the page of a live view in Chromium, watches for so long from the first picture on, and prints one JSON line:
 //   {state, from_s, to_s, behind_s, frames, connections, errors: [...]}
+// A machine that is busy may show a moment late: then it watches until the picture is of now again, for a while.
 // Exits 1 if no picture comes.
 import { launch } from './chromium.mjs';
 
 const LIMIT_MS = 60_000;
+// Further behind the newest frame is not live: the page itself jumps from there.
+const BEHIND_S = 1.5;
+const LIVE_AGAIN_MS = 20_000;
 const [page, duration] = process.argv.slice(2);
 if (!duration) {
   console.error('usage: node watch.mjs PAGE_URL MILLISECONDS');
@@ -30,6 +34,13 @@ try {
   const begun = await tab.waitForFunction(playing, null, { timeout: LIMIT_MS }).then(() => true, () => false);
   const first = await look();
   if (begun) await tab.waitForTimeout(Number(duration));
+  const live = ({ from, most, behind }) => {
+    const { buffered, currentTime } = document.getElementById('video');
+    const newest = buffered.length ? buffered.end(buffered.length - 1) : 0;
+    return window.live.state === 'live' && currentTime - from >= most && newest - currentTime < behind;
+  };
+  const watched = { from: first.at_s, most: Number(duration) / 1000, behind: BEHIND_S };
+  if (begun) await tab.waitForFunction(live, watched, { timeout: LIVE_AGAIN_MS }).catch(() => {});
   const last = await look();
   const { state, connections, behind_s, frames } = last;
   console.log(JSON.stringify({ state, connections, behind_s, frames, from_s: first.at_s, to_s: last.at_s, errors }));

@@ -225,8 +225,14 @@ impl MemberApi {
 
     /// The sum of a metric over all its labels, if it is there.
     pub async fn metric(&self, name: &str) -> Result<Option<f64>> {
+        self.metric_with(name, "").await
+    }
+
+    /// The same, where it has this label.
+    pub async fn metric_with(&self, name: &str, label: &str) -> Result<Option<f64>> {
         let text = String::from_utf8(self.source.get(&self.base.join("metrics")?, None).await?)?;
-        Ok(metric_in(&text, name))
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(label)).collect();
+        Ok(metric_in(&lines.join("\n"), name))
     }
 
     /// Hashes of all sealed segments that end after a moment, by stream and identity; downloads each of them, and fails

@@ -14,7 +14,8 @@ use crate::wait::{now_ms, until};
 /// Frames a second of every camera.
 const FPS: u64 = 25;
 /// How many frames a gap may be longer or shorter by the clocks of its two writers: one that has heard no sender report yet takes its
-/// first frame to be as new as it can be.
+/// first frame to be as new as it can be. To that comes how late this machine was, which is what the cameras' ticker says: what it
+/// made wait may have come as late to a writer.
 const CLOCKS: u64 = 3;
 /// How long the last frames may take to be durable and served: the rest of a group of pictures, and some load.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -298,8 +299,24 @@ pub async fn ensure_acknowledged(
 }
 
 /// Fails unless a stream lacks frames in one place, `most` of them at most, for a viewer too, and the member that took over tells of
-/// it as one gap with its cause. Returns how many frames that are.
-pub fn ensure_one_hole(found: &StreamVerdict, gaps: &[Gap], most: u64) -> Result<u64> {
+/// it, or soon, as one gap with its cause: what it missed itself and its peer has is open until it is refilled. Returns how many
+/// frames that are.
+pub async fn ensure_one_hole(
+    cameras: &Cameras,
+    found: &StreamVerdict,
+    start: Start,
+    teller: &MemberApi,
+    most: u64,
+) -> Result<u64> {
+    let late_ms = cameras.state().await?.late_max_ms;
+    until("the hole is told of as one gap", SETTLE, async || {
+        let gaps = teller.timeline(&found.stream, start.at_ms).await?.gaps;
+        is_one_hole(found, &gaps, most, CLOCKS + (late_ms * FPS).div_ceil(1_000)).map(Some)
+    })
+    .await
+}
+
+fn is_one_hole(found: &StreamVerdict, gaps: &[Gap], most: u64, clocks: u64) -> Result<u64> {
     let frames = total(&found.missing);
     ensure!(
         found.missing.len() == 1 && frames <= most,
@@ -315,7 +332,7 @@ pub fn ensure_one_hole(found: &StreamVerdict, gaps: &[Gap], most: u64) -> Result
     ensure!(lacks.len() == 1 && lacks[0].cause == "Takeover", "{gaps:?}");
     let told = lacks[0].frames.context("nobody counted")?;
     ensure!(
-        told.abs_diff(frames) <= CLOCKS,
+        told.abs_diff(frames) <= clocks,
         "{told} frames are told of, {frames} are missing"
     );
     Ok(frames)

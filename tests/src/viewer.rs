@@ -3,11 +3,13 @@
 //! It does what a player does, and nothing that only a test could: one unchanged URL, a short pause after an answer that
 //! ends, and no knowledge of members.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::oracle::{self, Account, Span};
@@ -19,6 +21,8 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_milli
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long no byte may come: then whoever answered is gone, whatever the connection says.
 const SILENCE: Duration = Duration::from_millis(700);
+/// Silence is counted in naps of this length: one in which this process stood still for longer is a nap all the same.
+const NAP: Duration = Duration::from_millis(50);
 /// The most that may wait for the end of its box, bytes.
 const MOST: usize = 64 << 20;
 
@@ -41,7 +45,18 @@ pub struct Seen {
 impl Seen {
     /// Frames that it missed between the first and the last that it saw.
     pub fn missed(&self) -> u64 {
-        self.account.missing().iter().map(Span::frames).sum()
+        self.missed_since(0)
+    }
+
+    /// Those of them from this number on.
+    pub fn missed_since(&self, first: u64) -> u64 {
+        let since = Span {
+            first,
+            last: u64::MAX,
+        };
+        let missing = self.account.missing();
+        let missing = missing.iter().filter_map(|span| span.intersect(&since));
+        missing.map(|span| span.frames()).sum()
     }
 
     /// The most frames in a row that it missed.
@@ -71,24 +86,30 @@ pub struct Viewer {
 impl Viewer {
     /// Begins to watch a URL, with the token that it needs.
     pub fn start(url: Url, token: &str) -> Result<Self> {
-        Self::with(reqwest::Client::builder().read_timeout(SILENCE), url, token)
+        Self::with(Some(SILENCE), url, token)
     }
 
     /// As [`Viewer::start`], where whoever answers lives: a silence of any length is waited out.
     pub fn start_patient(url: Url, token: &str) -> Result<Self> {
-        Self::with(reqwest::Client::builder(), url, token)
+        Self::with(None, url, token)
     }
 
-    fn with(client: reqwest::ClientBuilder, url: Url, token: &str) -> Result<Self> {
+    fn with(patience: Option<Duration>, url: Url, token: &str) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = client
+        let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             // Each connection is led anew, as by another player.
             .pool_max_idle_per_host(0)
             .no_proxy()
             .build()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(follow(client, url, token.to_owned(), Arc::clone(&seen)));
+        let source = Source {
+            client,
+            url,
+            token: token.to_owned(),
+            patience,
+        };
+        let task = tokio::spawn(follow(source, Arc::clone(&seen)));
         Ok(Self { seen, task })
     }
 
@@ -119,11 +140,19 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow(client: reqwest::Client, url: Url, token: String, seen: Arc<Mutex<Seen>>) {
+/// Where it watches, and for how long it bears silence.
+struct Source {
+    client: reqwest::Client,
+    url: Url,
+    token: String,
+    patience: Option<Duration>,
+}
+
+async fn follow(source: Source, seen: Arc<Mutex<Seen>>) {
     let mut pause = BACKOFF[0];
     loop {
         let before = lock(&seen).account.frames();
-        let ended = connection(&client, &url, &token, &seen).await;
+        let ended = connection(&source, &seen).await;
         let shown = {
             let mut seen = lock(&seen);
             seen.last_end =
@@ -139,9 +168,25 @@ async fn follow(client: reqwest::Client, url: Url, token: String, seen: Arc<Mute
     }
 }
 
+/// What comes of waiting; fails where nothing does for as long as is borne. Only silence that this process could have heard counts:
+/// what came while it stood still is there when it goes on.
+async fn heard<T>(patience: Option<Duration>, waiting: impl Future<Output = T>) -> Result<T> {
+    let Some(patience) = patience else {
+        return Ok(waiting.await);
+    };
+    let mut waiting = pin!(waiting);
+    for _ in 0..patience.div_duration_f32(NAP).ceil() as u32 {
+        if let Ok(came) = timeout(NAP, &mut waiting).await {
+            return Ok(came);
+        }
+    }
+    bail!("silence for {patience:?}")
+}
+
 /// One answer, to its end.
-async fn connection(client: &reqwest::Client, url: &Url, token: &str, seen: &Mutex<Seen>) -> Result<()> {
-    let mut answer = client.get(url.clone()).bearer_auth(token).send().await?;
+async fn connection(source: &Source, seen: &Mutex<Seen>) -> Result<()> {
+    let asked = source.client.get(source.url.clone()).bearer_auth(&source.token);
+    let mut answer = heard(source.patience, asked.send()).await??;
     ensure!(
         answer.status().is_success(),
         "{}: {}",
@@ -150,7 +195,7 @@ async fn connection(client: &reqwest::Client, url: &Url, token: &str, seen: &Mut
     );
     lock(seen).connections += 1;
     let (mut waiting, mut newest) = (Vec::new(), 0);
-    while let Some(bytes) = answer.chunk().await? {
+    while let Some(bytes) = heard(source.patience, answer.chunk()).await?? {
         waiting.extend_from_slice(&bytes);
         ensure!(waiting.len() <= MOST, "a box without an end");
         let found = oracle::frames(&waiting).context("a fragment that cannot be read")?;
@@ -165,4 +210,36 @@ async fn connection(client: &reqwest::Client, url: &Url, token: &str, seen: &Mut
         seen.frames(&found);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_is_what_could_have_been_heard() {
+        let bears = Some(4 * NAP);
+        assert!(heard(bears, pending::<()>()).await.is_err());
+        // This process stands still for longer than that, and what came meanwhile has to be read yet.
+        let (tell, told) = tokio::sync::oneshot::channel();
+        tokio::spawn(async {
+            std::thread::sleep(8 * NAP);
+            tokio::task::yield_now().await;
+            tell.send(7)
+        });
+        assert_eq!(heard(bears, told).await.unwrap(), Ok(7));
+        assert_eq!(heard(None, ready(1)).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn what_was_missed_before_is_not_counted() {
+        let seen = Seen {
+            account: Account::of([1, 2, 5, 6, 9]),
+            ..Seen::default()
+        };
+        assert_eq!([0, 4, 8, 9].map(|first| seen.missed_since(first)), [4, 3, 1, 0]);
+        assert_eq!(seen.missed(), 4);
+    }
 }

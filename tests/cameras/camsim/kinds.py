@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 FPS = 25
-# A tick of a variable frame rate: (ticks that it lasts, one frame each so many ticks). 25, 12.5 and about 2 frames/s.
-SPELLS = [(100, 1), (75, 2), (75, 12)]
+# A tick of a variable frame rate: (ticks that it lasts, one frame each so many ticks). 25 frames/s, a frame each 1.2 s, 12.5 and about
+# 2 frames/s.
+SPELLS = [(100, 1), (100, 30), (75, 2), (75, 12)]
 
 H264, H265 = "h264", "h265"
 AAC, PCMU, PCMA = "aac", "pcmu", "pcma"
@@ -56,6 +57,7 @@ KINDS = {kind.name: kind for kind in [
     Kind("h264", seconds=60),
     Kind("h264-b", bframes=3),
     Kind("h264-long", gop=10 * FPS),
+    Kind("h264-short", gop=2 * FPS // 5),
     Kind("h264-vfr", varies=True),
     Kind("h264-own", rates=(1000, 500)),
     Kind("h264-sizes", sizes=("640x360", "320x180")),

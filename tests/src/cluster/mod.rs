@@ -10,6 +10,7 @@ mod operator;
 mod pair;
 mod phases;
 mod scene;
+mod told;
 mod trouble;
 mod watch;
 
@@ -26,5 +27,6 @@ pub use operator::OperatorView;
 pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec, peer_of};
 pub use phases::Phases;
 pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};
+pub use told::Told;
 pub use trouble::{Endured, Times, Trouble, Whom};
 pub use watch::{Served, Watcher};

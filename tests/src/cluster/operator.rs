@@ -1,5 +1,7 @@
 //! The operators, and which of them leads.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -48,6 +50,14 @@ impl OperatorView {
         let leads = view.metric("gapless_operator_leader").await?;
         anyhow::ensure!(leads >= 1.0, "{} does not lead yet", view.pod);
         Ok(view)
+    }
+
+    /// As [`OperatorView::leader`], as soon as there is one: the lead may be on its way from one to the other.
+    pub async fn leads(kube: &Kube, limit: Duration) -> Result<Self> {
+        until("an operator leads", limit, async || {
+            Self::leader(kube).await.map(Some)
+        })
+        .await
     }
 
     /// `namespace/name` of its pod.

@@ -225,6 +225,19 @@ impl PairUnderTest {
             .collect()
     }
 
+    /// What both members say, as soon as both answer: on a busy machine a question may find no answer in time.
+    pub async fn reports(&self, limit: Duration) -> Result<[MemberReport; 2]> {
+        let [one, other] = names::members(PAIR);
+        let answered = async |name: &str| {
+            let view = self.view(name).await?;
+            view.report.with_context(|| format!("{name} does not answer"))
+        };
+        until("both members answer", limit, async || {
+            Ok(Some([answered(&one).await?, answered(&other).await?]))
+        })
+        .await
+    }
+
     /// Primary and standby; fails with what is lacking, unless both are well.
     pub async fn well(&self, streams: usize) -> Result<[MemberView; 2]> {
         let [one, other] = names::members(PAIR);

@@ -301,8 +301,12 @@ impl Trouble {
             Self::DeletePod(_) => scene.kube.delete::<Pod>(NAMESPACE, &member.name).await?,
             Self::Drain(_) => {
                 scene.kube.cordon(node).await?;
-                let evicted = scene.kube.evict(NAMESPACE, &member.name).await?;
-                ensure!(evicted, "the budget of a pair that is whole refuses one member");
+                // A budget hears that a pod is ready a moment after the pair is whole.
+                until("the budget lets one member of two go", RETURN, async || {
+                    let evicted = scene.kube.evict(NAMESPACE, &member.name).await?;
+                    Ok(evicted.then_some(()))
+                })
+                .await?;
             }
             Self::FreezeRecorder(_) | Self::FreezeReplicator(_) | Self::FreezePod(_) => {
                 let freeze = self.frozen().iter();

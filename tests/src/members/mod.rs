@@ -167,13 +167,16 @@ impl Pair {
             .await
     }
 
-    /// Tells a standby to take over, as the operator does in a switchover.
+    /// Tells a standby to take over, as the operator does in a switchover: again, where it cannot at the moment.
     pub async fn switch_over(&self, to: usize) -> Result<()> {
         let epoch = self.report(to).await?.epoch;
         let address = self.members[to].control_address();
-        let outcome = self.operator.switch_over(&address, epoch).await?;
-        ensure!(outcome == TakeOutcome::Accepted, "{outcome:?}");
-        Ok(())
+        until("the order is accepted", UP, async || {
+            let outcome = self.operator.switch_over(&address, epoch).await?;
+            ensure!(outcome == TakeOutcome::Accepted, "{outcome:?}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Waits until both members are connected and lack nothing older than the live media.

@@ -171,7 +171,11 @@ async fn a_disk_that_fails_for_ten_seconds_loses_no_frame() {
     })
     .await
     .unwrap();
-    assert!(trial.pair.report(WELL).await.unwrap().fit);
+    until("the other one stays fit", TOLD, async || {
+        Ok(trial.pair.report(WELL).await?.fit.then_some(()))
+    })
+    .await
+    .unwrap();
     seconds(10).await;
     let did = disk.lift().await.unwrap();
     assert!(did.failed("writes") + did.failed("syncs") >= 5, "{did:?}");

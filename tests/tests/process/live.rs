@@ -30,6 +30,14 @@ async fn live_both_members_show_every_frame_at_once() {
         .map(|(member, camera)| (camera, viewer(&pair, member, &format!("cam-{camera}"))))
         .collect();
     seconds(8).await;
+    // From whenever it began, which a busy machine may make late.
+    for (_, viewer) in &viewers {
+        until("a viewer sees seven seconds", SHOWN, async || {
+            Ok((viewer.seen().account.frames() >= 7 * 25).then_some(()))
+        })
+        .await
+        .unwrap();
+    }
     let state = cameras.state().await.unwrap();
     for (camera, viewer) in &viewers {
         let newest = state.pushed(*camera).last().unwrap().span.last;
@@ -39,7 +47,6 @@ async fn live_both_members_show_every_frame_at_once() {
             "camera {camera}: {account}, longest silence {:?}",
             seen.longest_silence
         );
-        assert!(account.frames() >= 7 * 25, "{account}");
         assert_eq!(
             (seen.missed(), account.surplus(), seen.connections),
             (0, 0, 1),

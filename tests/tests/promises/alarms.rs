@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use crds::names;
-use e2e::cluster::{MemberView, NAMESPACE, RETURN, Scene};
+use e2e::cluster::{MemberView, RETURN, Scene};
 use e2e::wait::{now_ms, until};
 
 use crate::STREAMS;
@@ -36,15 +36,9 @@ async fn stand_still(scene: &Scene, member: &MemberView) -> Result<Duration> {
 
 /// For how long a standby did not hear the primary, the longest time since a moment (Unix milliseconds), by its own log.
 async fn silence(scene: &Scene, standby: &str, since_ms: u64) -> Result<Duration> {
-    let log = scene
-        .kube
-        .logs(NAMESPACE, standby, names::CONTAINER_REPLICATOR)
-        .await?;
     let (mut longest, mut began) = (0, None);
-    for line in log.lines().filter(|line| line.contains("suspicion")) {
-        let time = line.split_whitespace().next().context("an empty line")?;
-        let at = u64::try_from(time.parse::<jiff::Timestamp>()?.as_millisecond())?;
-        if line.contains("suspected=true") {
+    for (at, suspected) in scene.suspicions(standby).await? {
+        if suspected {
             began = (at >= since_ms).then_some(at);
         } else if let Some(began) = began.take() {
             longest = at.saturating_sub(began).max(longest);

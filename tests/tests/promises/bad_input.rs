@@ -160,11 +160,15 @@ async fn each_bad_stream_is_told_in_the_status_and_the_others_lose_nothing() {
     }
     let (status, _, message) = scene.pair.condition("Degraded").await.unwrap();
     assert_eq!(status, "True", "{message}");
-    let events = scene.kube.events(NAMESPACE, PAIR).await.unwrap();
-    assert!(
-        events.iter().any(|event| event.contains("no-such-secret")),
-        "{events:?}"
-    );
+    // An event is written after the status that it tells of.
+    until("an event names the Secret", SOON, async || {
+        let events = scene.kube.events(NAMESPACE, PAIR).await?;
+        let named = events.iter().any(|event| event.contains("no-such-secret"));
+        ensure!(named, "{events:?}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
     seconds(2).await;
     // The good streams are judged; both members receive them, whatever the others do.
     let views = scene.settled(RETURN).await.unwrap();

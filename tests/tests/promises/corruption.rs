@@ -24,7 +24,10 @@ async fn a_changed_byte_does_not_reach_the_standby() {
     seconds(2).await;
     let since = e2e::wait::now_ms();
     seconds(8).await;
-    let (stream, id) = sealed_since(&primary, &scene.streams(), since).await.unwrap();
+    let sealed = until("the primary seals a segment", SOON, async || {
+        sealed_since(&primary, &scene.streams(), since).await.map(Some)
+    });
+    let (stream, id) = sealed.await.unwrap();
     let volume = scene
         .kube
         .volume_of(NAMESPACE, &crds::names::claim(&primary.name))
@@ -50,9 +53,10 @@ async fn a_changed_byte_does_not_reach_the_standby() {
     })
     .await
     .unwrap();
-    let standby = scene.pair.view(&standby.name).await.unwrap();
-    let report = standby.report.as_ref().unwrap();
-    assert_eq!(report.replication.last_refusal.as_ref().unwrap().segment, id);
+    let reports = scene.pair.reports(SOON).await.unwrap();
+    let report = reports.iter().find(|report| report.member == standby.name);
+    let refusal = report.unwrap().replication.last_refusal.as_ref();
+    assert_eq!(refusal.unwrap().segment, id);
     let metric = standby.api.metric("gapless_refused_total").await.unwrap();
     assert!(metric.is_some_and(|count| count >= 1.0), "{metric:?}");
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::cameras::Options;
-use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene, Told};
 use e2e::wait::until;
 use serde_json::json;
 
@@ -64,16 +64,28 @@ async fn authority_goes_back_to_the_preferred_member() {
     verdict.ensure_perfect().unwrap();
     scene.ensure_well(&before, &members).await.unwrap();
 
-    until("the failback is told", RETURN, async || {
-        let events = scene.kube.events(NAMESPACE, PAIR).await?;
-        ensure!(
-            events.iter().any(|event| event.starts_with("FailedBack:")),
-            "{events:?}"
+    let told = until("the failback is told", RETURN, async || {
+        let (events, failovers) = (
+            scene.kube.events(NAMESPACE, PAIR).await?,
+            scene.pair.status().await?.failovers,
         );
-        Ok(Some(()))
+        let mut failovers = failovers.iter();
+        let told = failovers.find(|told| told.epoch.cast_unsigned() == back.epoch);
+        let told = Told::by_status(told.context("the status does not tell of it")?);
+        // It is told as what it says of itself.
+        let reason = match told.why.as_str() {
+            "Failback" => "FailedBack:",
+            _ => "FailedOver:",
+        };
+        let event =
+            |event: &String| event.starts_with(reason) && event.contains(&format!(" epoch {} ", back.epoch));
+        ensure!(events.iter().any(event), "{events:?}");
+        Ok(Some(told))
     })
     .await
     .unwrap();
+    assert_eq!(told.member, preferred);
+    scene.ensure_handed_over(&told, "Failback").await.unwrap();
     // It stays there.
     let epoch = scene.pair.epoch().await.unwrap();
     tokio::time::sleep(2 * CALM).await;

@@ -94,10 +94,7 @@ fn led_to_nobody(scene: &Scene) -> JoinHandle<()> {
 /// What is asked for while the leader is lost is done by the next one, and nothing else happens to the pair.
 async fn lose_the_leader(scene: &Scene, strike: impl AsyncFnOnce(&OperatorView) -> Result<()>) -> Result<()> {
     let before = scene.record(Duration::from_secs(5)).await?;
-    let leader = until("an operator leads", LEADS, async || {
-        OperatorView::leader(&scene.kube).await.map(Some)
-    })
-    .await?;
+    let leader = OperatorView::leads(&scene.kube, LEADS).await?;
     let since = ready_since(scene).await?;
     let led_to_nobody = led_to_nobody(scene);
     strike(&leader).await?;
@@ -158,7 +155,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
 #[tokio::test]
 async fn a_leader_whose_link_to_the_api_server_is_cut_gives_up() {
     let scene = Scene::start(STREAMS).await.unwrap();
-    let leader = OperatorView::leader(&scene.kube).await.unwrap();
+    let leader = OperatorView::leads(&scene.kube, LEADS).await.unwrap();
     let cut = async |leader: &OperatorView| scene.bed.cut(&leader.node, "api").await.map(drop);
     cut(&leader).await.unwrap();
     let next = successor(&scene, &leader).await.unwrap();

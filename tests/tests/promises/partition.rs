@@ -87,7 +87,12 @@ async fn apart_for(span: Duration) {
     while !refilled {
         refilled = true;
         for member in &members {
-            let told = report(&scene, member).await.unwrap().replication;
+            // On a busy machine a question may find no answer in time.
+            let Ok(told) = report(&scene, member).await else {
+                refilled = false;
+                continue;
+            };
+            let told = told.replication;
             lags.push(told.lag_ms);
             refilled &= told.connected && told.backfill_bytes == 0;
         }

@@ -17,6 +17,8 @@ use crate::STREAMS;
 /// Longer than the kubelet's probes and its sync of a pod's status are apart.
 const SYNC: Duration = Duration::from_secs(12);
 const WATCHED_FOR: Duration = Duration::from_secs(20);
+/// Until nobody was suspected for a while: a look takes 45 s, and a busy machine may spoil some.
+const QUIET: Duration = Duration::from_mins(5);
 
 #[tokio::test]
 async fn at_rest_nothing_is_written_but_the_renewal() {
@@ -41,8 +43,8 @@ async fn at_rest_nothing_is_written_but_the_renewal() {
         before,
         after,
         complaints,
-    } = until("nobody is suspected for a while", RETURN, async || {
-        Ok(Window::of(&scene).await.unwrap())
+    } = until("nobody is suspected for a while", QUIET, async || {
+        Window::of(&scene).await
     })
     .await
     .unwrap();

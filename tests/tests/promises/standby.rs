@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use crds::member::StreamState;
 use e2e::cameras::{Options, Refuses};
-use e2e::cluster::{MemberView, RETURN, Scene};
+use e2e::cluster::{Before, MemberView, Phases, RETURN, Scene};
 use e2e::judge::ensure_one_hole;
 use e2e::wait::until;
 
@@ -19,7 +19,8 @@ async fn rests(scene: &Scene, [serves, idle]: [&MemberView; 2]) -> Result<()> {
     let who = [(serves, StreamState::Receiving), (idle, StreamState::Idle)];
     until("one receives and the other rests", RETURN, async || {
         for (member, state) in who {
-            let report = scene.pair.view(&member.name).await?.report.unwrap();
+            let view = scene.pair.view(&member.name).await?;
+            let report = view.report.context("it does not answer")?;
             ensure!(
                 report.streams.iter().all(|stream| stream.state == state),
                 "{} is not {state:?}: {:?}",
@@ -42,11 +43,18 @@ async fn a_cold_standby_loses_a_hole_that_is_known_and_no_other_frame() {
     .unwrap();
     let [primary, standby] = scene.settled(RETURN).await.unwrap();
     rests(&scene, [&primary, &standby]).await.unwrap();
-    let before = scene.record(Duration::from_secs(10)).await.unwrap();
-    let (status, _, message) = scene.pair.condition("Degraded").await.unwrap();
-    assert_eq!(status, "False", "{message}");
-    let fault = scene.bed.kill_pod(&before.primary.pod()).await.unwrap();
-    let outcome = scene.failed_over(fault, &before).await.unwrap();
+    let kill = async |scene: &Scene, before: &Before| {
+        until("a standby at rest is no fault", RETURN, async || {
+            let (status, _, message) = scene.pair.condition("Degraded").await?;
+            ensure!(status == "False", "{message}");
+            Ok(Some(()))
+        })
+        .await?;
+        scene.bed.kill_pod(&before.primary.pod()).await
+    };
+    let mut phases = Phases::start();
+    let struck = scene.struck(Duration::from_secs(10), &mut phases, kill);
+    let (_, before, outcome) = struck.await.unwrap();
     println!("another epoch is served after {} ms", outcome.serving_after_ms());
     seconds(10).await;
     let members = scene.settled(RETURN).await.unwrap();
@@ -58,8 +66,8 @@ async fn a_cold_standby_loses_a_hole_that_is_known_and_no_other_frame() {
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     for found in &verdict.streams {
-        let timeline = members[0].api.timeline(&found.stream, before.start.at_ms);
-        let frames = ensure_one_hole(found, &timeline.await.unwrap().gaps, MOST).unwrap();
+        let hole = ensure_one_hole(&scene.cameras, found, before.start, &members[0].api, MOST);
+        let frames = hole.await.unwrap();
         println!("Cold: {} has a hole of {} ms", found.stream, frames * 40);
     }
     scene.ensure_well(&before, &members).await.unwrap();

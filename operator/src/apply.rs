@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Client, Error};
@@ -25,6 +25,8 @@ pub struct Applied {
     pub problems: Vec<Problem>,
     /// Whether it is worth trying again soon.
     pub retry: bool,
+    /// Whether one of the objects is somebody else's, so that what came after it was not written.
+    pub taken: bool,
 }
 
 /// Why an effect was not carried out.
@@ -41,37 +43,25 @@ enum Failure {
     Late(#[from] tokio::time::error::Elapsed),
 }
 
-/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without
-/// a Lease, and no pod of what is somebody else's.
+/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease, and
+/// nothing is written after an object that is somebody else's: the rest would use it, lead to it, or follow from what it should hold.
 pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied {
     let mut applied = Applied::default();
-    let mut whole = true;
     for effect in effects {
-        if !whole && matches!(effect, Effect::Create(object) if object.is::<Pod>()) {
-            continue;
-        }
         let done = timeout(DEADLINE, one(client, id, effect)).await;
         let Err(failure) = done.map_err(Failure::from).flatten() else {
             continue;
         };
         let problem = problem(effect, &failure);
         tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
-        whole &= !(matches!(failure, Failure::Taken) && is_used_by_pods(effect));
         applied.retry = true;
         applied.problems.push(problem);
-        if matches!(effect, Effect::Create(object) if object.is::<Lease>()) {
+        applied.taken = matches!(failure, Failure::Taken);
+        if applied.taken || matches!(effect, Effect::Create(object) if object.is::<Lease>()) {
             break;
         }
     }
     applied
-}
-
-/// Whether a member's pod mounts it, or runs as it.
-fn is_used_by_pods(effect: &Effect) -> bool {
-    let (Effect::Create(object) | Effect::Apply(object)) = effect else {
-        return false;
-    };
-    object.is::<PersistentVolumeClaim>() || object.is::<Secret>() || object.is::<ServiceAccount>()
 }
 
 fn problem(effect: &Effect, failure: &Failure) -> Problem {
@@ -79,7 +69,7 @@ fn problem(effect: &Effect, failure: &Failure) -> Problem {
     if let Failure::Taken = failure {
         let message = format!(
             "{subject} is somebody else's: it has neither this pair as an owner nor the labels of one of that name. It is left as it \
-             is, and the pair lacks its own. Remove it if nobody needs it, or give the pair another name"
+             is, and nothing else of the pair is made or changed. Remove it if nobody needs it, or give the pair another name"
         );
         return Problem::new(Reason::NameTaken, &subject, message);
     }
@@ -197,7 +187,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use failover::LeaseRecord;
-    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 
     use super::*;
     use crate::fixtures::cluster::{CORE, Cluster, LEASE, paths};
@@ -306,44 +296,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_somebody_elses_is_left_alone_and_named() {
-        const OTHERS: [(&str, &str, bool); 8] = [
-            (
-                "Service front-0",
-                "/api/v1/namespaces/cctv/services/front-0",
-                true,
-            ),
-            ("Service front", "/api/v1/namespaces/cctv/services/front", true),
+        const OTHERS: [(&str, &str); 9] = [
+            ("Service front-0", "/api/v1/namespaces/cctv/services/front-0"),
+            ("Service front", "/api/v1/namespaces/cctv/services/front"),
+            ("Secret front-ca", "/api/v1/namespaces/cctv/secrets/front-ca"),
             (
                 "Secret front-config",
                 "/api/v1/namespaces/cctv/secrets/front-config",
-                false,
             ),
             (
                 "ServiceAccount front-replicator",
                 "/api/v1/namespaces/cctv/serviceaccounts/front-replicator",
-                false,
             ),
             (
                 "PersistentVolumeClaim media-front-1",
                 "/api/v1/namespaces/cctv/persistentvolumeclaims/media-front-1",
-                false,
             ),
             (
                 "PodDisruptionBudget front",
                 "/apis/policy/v1/namespaces/cctv/poddisruptionbudgets/front",
-                true,
             ),
             (
                 "EndpointSlice front-primary",
                 "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front-primary",
-                true,
             ),
-            ("Pod front-0", "/api/v1/namespaces/cctv/pods/front-0", true),
+            ("Pod front-0", "/api/v1/namespaces/cctv/pods/front-0"),
         ];
         let mut world = new_pair(&json!({}));
         world.addresses = at_rest(&json!({})).addresses;
         let effects = built(&world).effects;
-        for (subject, path, pods) in OTHERS {
+        for (subject, path) in OTHERS {
             let cluster = Cluster::default();
             let owner = json!([{ "apiVersion": "v1", "kind": "Shop", "name": "front", "uid": "uid-shop" }]);
             let theirs = json!({ "metadata": { "name": "it", "labels": { "app": "shop" }, "ownerReferences": owner } });
@@ -363,8 +345,15 @@ mod tests {
                 "{message}"
             );
             assert!(applied.retry, "it may be removed");
-            let made = cluster.get(&format!("{CORE}/pods/front-1")).is_some();
-            assert_eq!(made, pods, "{subject}: no pod uses what is somebody else's");
+            let is_theirs = |effect: &Effect| {
+                matches!(effect, Effect::Create(_) | Effect::Apply(_)) && super::subject(effect) == subject
+            };
+            let at = effects.iter().position(is_theirs).unwrap();
+            assert_eq!(
+                cluster.everything().len(),
+                at + 1,
+                "{subject}: nothing follows it"
+            );
         }
     }
 

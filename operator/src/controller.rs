@@ -86,7 +86,9 @@ pub async fn reconcile(
     let minted = mint(&world)?;
     let built = build(&world, &minted, image.as_deref());
     let applied = apply::apply(&context.client, &world.id, &built.effects).await;
-    context.observers.set_up(setup(&world, &minted, &built));
+    context
+        .observers
+        .set_up(setup(&world, &minted, &built), !applied.taken);
     context.metrics.effects_failed(applied.problems.len());
     problems.extend(applied.problems);
     let known = Known {

@@ -110,8 +110,9 @@ pub struct View {
 /// Why a pod stays that was to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Held {
-    /// A disruption budget keeps it, for as long as its peer is not ready.
-    #[error("it may not be evicted yet: {0}")]
+    /// It is tried again, and nothing is known to be wrong: a disruption budget keeps it for as long as its peer is not ready, or the API
+    /// server did not answer.
+    #[error("{0}")]
     NotYet(String),
     /// Something is in the way that waiting will not mend.
     #[error("{0}")]

@@ -53,7 +53,7 @@ pub(super) async fn carry_out(
 /// Why a pod was not replaced.
 fn held(error: &anyhow::Error) -> Held {
     let known = error.downcast_ref::<Held>().cloned();
-    known.unwrap_or_else(|| Held::Refused(format!("the API server does not answer: {error}")))
+    known.unwrap_or_else(|| Held::NotYet(format!("the API server did not answer: {error}")))
 }
 
 fn name(decision: &Decision) -> &'static str {

@@ -104,13 +104,21 @@ impl Observers {
         running.get(uid)?.view.borrow().clone()
     }
 
-    /// Starts the pair's observer, or tells it what changed.
-    pub fn set_up(&self, setup: Setup) {
+    /// Starts the pair's observer, or tells it what changed. `written` says that what the setup was built with exists: else the observer
+    /// keeps the keys that it has, and no member is made anew, because that would not happen.
+    pub fn set_up(&self, mut setup: Setup, written: bool) {
+        if !written {
+            setup.outdated.clear();
+        }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // One that panicked has ended, too: it is started anew.
         let alive = running.get(&setup.id.uid).filter(|one| !one.task.is_finished());
         if let Some(one) = alive {
             one.setup.send_if_modified(|old| {
+                if !written {
+                    setup.authority.clone_from(&old.authority);
+                    setup.identity = old.identity.clone();
+                }
                 let differs = *old != setup;
                 if differs {
                     *old = setup;

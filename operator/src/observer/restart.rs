@@ -38,7 +38,7 @@ async fn rehearse(shared: &Shared, setup: &Setup, wanted: &Object) -> anyhow::Re
         field_manager: Some(crds::names::MANAGER.to_owned()),
     };
     match pods.create(&params, &serde_json::from_value(trial.value)?).await {
-        Err(Error::Api(status)) => Err(Held::Refused(format!(
+        Err(Error::Api(status)) if is_refusal(&status) => Err(Held::Refused(format!(
             "the API server refuses the new one, which was tried without making it: {}",
             status.message
         )))?,
@@ -70,11 +70,19 @@ async fn evict(shared: &Shared, setup: &Setup, member: &str, pod_uid: &str) -> a
     match done {
         // Two budgets that count one pod are told in an answer of success.
         Ok(status) if status.is_failure() => Err(refused(&status))?,
-        Err(Error::Api(status)) if status.code == 429 => Err(Held::NotYet(words(&status)))?,
-        Err(Error::Api(status)) if !is_gone(&status) => Err(refused(&status))?,
-        Ok(_) | Err(Error::Api(_)) => Ok(()),
-        Err(error) => Err(error)?,
+        Err(Error::Api(status)) if status.code == 429 => Err(Held::NotYet(format!(
+            "it may not be evicted yet: {}",
+            words(&status)
+        )))?,
+        Err(Error::Api(status)) if is_gone(&status) => Ok(()),
+        Err(Error::Api(status)) if is_refusal(&status) => Err(refused(&status))?,
+        done => Ok(done.map(drop)?),
     }
+}
+
+/// Whether the API server will say the same the next time: not where it is busy, or others were quicker.
+fn is_refusal(status: &Status) -> bool {
+    (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code)
 }
 
 fn refused(status: &Status) -> Held {
@@ -169,7 +177,6 @@ mod tests {
             ),
             (400, "admission webhook \"images.example\" denied the request"),
             (422, "spec.priorityClassName: Invalid value"),
-            (500, "no quorum"),
         ];
         for (code, message) in refusals {
             let cluster = cluster("uid-front-1");
@@ -184,10 +191,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_api_server_that_is_busy_refuses_nothing() {
+        for (path, code) in [("/pods", 500), ("/pods", 429), ("/pods", 503), ("/eviction", 504)] {
+            let cluster = cluster("uid-front-1");
+            cluster.refuse("POST", path, code, "no quorum");
+            let Held::NotYet(told) = &restarted(&cluster).await.held["front-1"] else {
+                panic!("{code}: it is tried again")
+            };
+            assert!(told.contains("did not answer"), "{told}");
+            assert!(pod(&cluster).is_some(), "{code}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_disruption_budget_keeps_a_pod() {
         let refused = Held::Refused("the API server refuses to evict it: the budget".to_owned());
         let refusals = [
-            (429, Held::NotYet("the budget".to_owned())),
+            (
+                429,
+                Held::NotYet("it may not be evicted yet: the budget".to_owned()),
+            ),
             (403, refused.clone()),
             // So two budgets that count one pod are told: an answer of success that says 500.
             (201, refused),

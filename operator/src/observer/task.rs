@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::fixtures::cluster::{Cluster, LEASE};
-    use crate::fixtures::{id, record};
+    use crate::fixtures::{id, outdated, record};
     use crate::observer::Observers;
     use crate::observer::lease::tests::setup;
 
@@ -115,7 +115,7 @@ mod tests {
             triggers,
             metrics: Arc::default(),
         });
-        observers.set_up(setup());
+        observers.set_up(setup(), true);
         wishes.next().await;
         (cluster, observers, wishes)
     }
@@ -134,6 +134,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn keys_that_were_not_written_are_nobodys() {
+        let (cluster, observers, _wishes) = scene().await;
+        looks(&cluster).await;
+        let minted = || Setup {
+            authority: "another one".to_owned(),
+            outdated: outdated(&["front-1"]),
+            ..setup()
+        };
+        observers.set_up(minted(), false);
+        assert_eq!(looks(&cluster).await, 0, "it keeps what it has");
+        observers.set_up(minted(), true);
+        assert_eq!(looks(&cluster).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_switchover_is_looked_at_at_once_and_what_does_not_change_is_not() {
         let (cluster, observers, mut wishes) = scene().await;
         assert_eq!(looks(&cluster).await, 1, "the first round");
@@ -142,12 +157,15 @@ mod tests {
         assert_eq!(looks(&cluster).await, 1, "it is asked for");
         observers.ask(&id().uid, Some(&asked));
         let switchover = Some(asked);
-        observers.set_up(Setup {
-            switchover,
-            ..setup()
-        });
+        observers.set_up(
+            Setup {
+                switchover,
+                ..setup()
+            },
+            true,
+        );
         assert_eq!(looks(&cluster).await, 0, "it is what it was");
-        observers.set_up(setup());
+        observers.set_up(setup(), true);
         assert_eq!(looks(&cluster).await, 1, "it is done");
         observers.ask("another", Some(&to("front-0")));
         assert_eq!(looks(&cluster).await, 0, "another pair's");

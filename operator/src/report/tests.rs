@@ -207,7 +207,12 @@ fn hold(world: &mut World, held: Held) {
 
 #[test]
 fn an_update_that_the_budget_holds_waits_and_is_no_fault() {
-    let status = changed(|world| hold(world, Held::NotYet("front needs 1".to_owned())));
+    let status = changed(|world| {
+        hold(
+            world,
+            Held::NotYet("it may not be evicted yet: front needs 1".to_owned()),
+        );
+    });
     assert_eq!(verdict(&status, "Reconciling"), "True RollingUpdate");
     assert_eq!(verdict(&status, "Stalled"), "False NotStalled");
     assert_eq!(verdict(&status, "Degraded"), "False AsExpected");

@@ -54,7 +54,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What is left of it so long after it was said, if nothing else was: authority is over when its time is.
+    /// What is left of it so long after it was said, if nothing else was: authority is over when its time is, and the role with it.
     #[must_use]
     pub fn after(self, age: Duration) -> Self {
         let age_ms = u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
@@ -63,6 +63,7 @@ impl Report {
             return Self { remaining_ms, ..self };
         }
         Self {
+            role: Role::Standby,
             serving_epoch: None,
             remaining_ms,
             hears_primary: false,
@@ -124,12 +125,13 @@ mod tests {
         let over = after(499_001);
         assert_eq!(
             (
+                over.role,
                 over.serving_epoch,
                 over.remaining_ms,
                 over.hears_primary,
                 over.primary
             ),
-            (None, 0, false, None)
+            (Role::Standby, None, 0, false, None)
         );
         let follows = Report {
             serving_epoch: None,

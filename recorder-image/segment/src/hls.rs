@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::canonical::{Chosen, Gop};
 use crate::id::SegmentId;
-use crate::timeline::hole;
+use crate::timeline::{hole, pause};
 
 /// The most that one entry plays, microseconds; `EXT-X-TARGETDURATION` is this, for ever.
 const ENTRY_US: i64 = 10_000_000;
@@ -78,28 +78,35 @@ fn cell(dts: i64) -> i64 {
     dts.div_euclid(LIVE_TICKS)
 }
 
-/// The parts of a group that one entry can hold, each.
+/// The parts of a group that one entry can hold, each. A long pause of the camera lies between two of them as a hole does: no player waits.
 fn pieces(chosen: &Chosen, gap_before: Option<(i64, i64)>) -> impl Iterator<Item = Piece<'_>> {
     let gop = &chosen.gop;
     let us = |ticks: u64| (ticks * 100 / 9) as i64;
-    let begins = std::iter::once((gop.offset, 0)).chain(gop.cuts.iter().map(|c| (c.offset, c.at)));
+    let first = (gop.offset, 0, gap_before, chosen.seam_us.is_some());
+    let begins = gop.cuts.iter().map(move |c| {
+        let (from, to) = (us(c.at), us(c.at + c.pause));
+        let pause = (gop.start_us + from, gop.start_us + to);
+        (c.offset, to, (c.pause > 0).then_some(pause), false)
+    });
     let ends = gop.cuts.iter().map(|c| (c.offset, c.at));
     let ends = ends.chain([(gop.offset + gop.len, gop.duration)]);
-    begins.zip(ends).map(move |((offset, at), (end, until))| Piece {
+    let pieces = std::iter::once(first).chain(begins).zip(ends);
+    pieces.map(move |((offset, at_us, gap_before, seam), (end, until))| Piece {
         gop,
         offset,
         len: end - offset,
-        start_us: gop.start_us + us(at),
-        duration_us: us(until) - us(at),
-        gap_before: gap_before.filter(|_| at == 0),
-        seam: at == 0 && chosen.seam_us.is_some(),
+        start_us: gop.start_us + at_us,
+        duration_us: us(until) - at_us,
+        gap_before,
+        seam,
     })
 }
 
 fn entries<'a>(chosen: &'a [Chosen], kind: &Kind<'_>) -> Vec<Entry<'a>> {
     let (mut out, grows): (Vec<Entry<'_>>, bool) = (Vec::new(), matches!(kind, Kind::Live(_)));
     for (i, next) in chosen.iter().enumerate() {
-        let gap = i.checked_sub(1).and_then(|before| hole(&chosen[before], next));
+        let before = i.checked_sub(1).map(|before| &chosen[before]);
+        let gap = before.and_then(|before| hole(before, next).or_else(|| pause(before, next)));
         for piece in pieces(next, gap) {
             match out.last_mut() {
                 Some(entry) if entry.takes(&piece, grows) => {
@@ -363,10 +370,30 @@ mod tests {
             .map(|n| Cut {
                 offset: n * PART / 90,
                 at: n * PART,
+                pause: 0,
             })
             .to_vec();
         let text = playlist(&choose(vec![long]), &Kind::Ended, SegmentId::stem, |_| 1);
         assert_eq!(durations(&text), [10.0, 10.0, 5.0]);
         assert!(text.contains("#EXT-X-BYTERANGE:5000@20000\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_pause_is_skipped_within_a_group_and_between_two() {
+        let seconds = |n: u64| n * 90_000;
+        let mut paused = gop(0, 0, seconds(17));
+        paused.cuts = vec![Cut {
+            offset: 500,
+            at: seconds(3),
+            pause: seconds(12),
+        }];
+        let mut next = gop(0, 28 * 90_000, seconds(5));
+        (next.offset, next.paused) = (paused.offset + paused.len, 11 * 90_000);
+        let chosen = choose(vec![paused, next]);
+        assert!(chosen[1].follows && hole(&chosen[0], &chosen[1]).is_none());
+        let text = playlist(&chosen, &Kind::Ended, SegmentId::stem, |_| 1);
+        assert_eq!(durations(&text), [3.0, 10.0, 2.0, 2.0, 10.0, 1.0, 5.0], "{text}");
+        assert_eq!(text.matches("#EXT-X-GAP").count(), 4, "{text}");
+        assert!(text.contains("#EXT-X-BYTERANGE:500@0\n"), "{text}");
     }
 }

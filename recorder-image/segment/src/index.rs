@@ -1,6 +1,7 @@
 //! The index of a segment: its fragments and the hashes of its frames. It is derived from the file, and kept beside that of a sealed
 //! one, so that neither memory nor ledgers grow with the number of frames. Where it is gone or damaged the file is read again (I8).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub struct Index {
 }
 
 /// A fragment as it stands in the file: the fields of [`Fragment`] in their order.
-type Row = (u64, u32, bool, i64, i64, u64, u32, u32);
+type Row = (u64, u32, bool, i64, i64, u64, u32);
 
 /// What an index file holds before its hash.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +38,9 @@ struct Stored {
     /// BLAKE3 of the segment file that it is of.
     root: Bytes,
     fragments: Vec<Row>,
+    /// Those that came after a pause: which, and [`Fragment::paused`].
+    #[serde(default)]
+    pauses: BTreeMap<u32, u32>,
     /// All frame hashes, one after the other.
     hashes: Bytes,
 }
@@ -82,14 +86,12 @@ impl Index {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn write(&self, path: &Path, root: &Root) -> Result<()> {
-        let row = |f: &Fragment| {
-            (
-                f.offset, f.len, f.key, f.start_us, f.dts, f.duration, f.frames, f.paused,
-            )
-        };
+        let row = |f: &Fragment| (f.offset, f.len, f.key, f.start_us, f.dts, f.duration, f.frames);
+        let pauses = (0..).zip(&self.fragments).map(|(n, f)| (n, f.paused));
         let stored = Stored {
             root: Bytes::copy_from_slice(root),
             fragments: self.fragments.iter().map(row).collect(),
+            pauses: pauses.filter(|(_, paused)| *paused > 0).collect(),
             hashes: self.hashes.concat().into(),
         };
         let mut data = Vec::new();
@@ -112,7 +114,8 @@ impl Index {
         if stored.root != root[..] {
             return Err(damaged("it is of another file"));
         }
-        let fragment = |(offset, len, key, start_us, dts, duration, frames, paused): Row| Fragment {
+        let paused = |n: u32| stored.pauses.get(&n).copied().unwrap_or(0);
+        let fragment = |(n, (offset, len, key, start_us, dts, duration, frames)): (u32, Row)| Fragment {
             offset,
             len,
             key,
@@ -120,11 +123,11 @@ impl Index {
             dts,
             duration,
             frames,
-            paused,
+            paused: paused(n),
         };
         let (hashes, _) = stored.hashes.as_chunks();
         Ok(Self {
-            fragments: stored.fragments.into_iter().map(fragment).collect(),
+            fragments: (0..).zip(stored.fragments).map(fragment).collect(),
             hashes: hashes.to_vec(),
         })
     }

@@ -70,6 +70,8 @@ pub struct TimelineGap {
     pub frames: Option<u64>,
 }
 
+/// A camera that sends nothing for so long pauses, microseconds.
+const PAUSE_US: i64 = 1_000_000;
 /// The most that two frames may be apart, in frames, before a frame is missing between them.
 const TOLERANCE: (i64, i64) = (3, 2);
 
@@ -123,6 +125,12 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
     let (a, b) = (&before.gop, &next.gop);
     let (frame, apart) = (a.frame_us(), b.start_us - a.end_us());
     (apart * TOLERANCE.1 > frame * (TOLERANCE.0 - TOLERANCE.1)).then_some((a.end_us(), b.start_us))
+}
+
+/// For how long nothing came between two neighbours though nothing is missing there, if that was a second or more.
+pub fn pause(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
+    let (end_us, start_us) = (before.gop.end_us(), next.gop.start_us);
+    (next.follows && start_us - end_us >= PAUSE_US).then_some((end_us, start_us))
 }
 
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and

@@ -16,6 +16,8 @@ struct State {
     authority: Option<Authority>,
     owned: Owned,
     peer: Option<(Duration, Peer)>,
+    /// Since when the replicator speaks of the peer.
+    listens: Option<Duration>,
 }
 
 /// What a word about the peer changed.
@@ -73,13 +75,14 @@ impl Pair {
                 .collect(),
         };
         state.peer = Some((now, peer));
+        state.listens.get_or_insert(now);
         news
     }
 
     /// The replicator is gone: so are the peer and all authority.
     pub fn replicator_gone(&self) {
         let mut state = self.lock();
-        state.peer = None;
+        (state.peer, state.listens) = (None, None);
         state.owned = Owned::default();
         if let Some(a) = state.authority.as_mut() {
             (a.role, a.deadline_boottime_ns) = (Role::None, 0);
@@ -118,6 +121,11 @@ impl Pair {
         let holds =
             |a: Authority| a.role == Role::Primary && now < Duration::from_nanos(a.deadline_boottime_ns);
         self.lock().authority.is_some_and(holds)
+    }
+
+    /// For how long the replicator has told whether it hears the peer; `None` where it does not.
+    pub fn listens(&self, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(self.lock().listens?))
     }
 
     /// Whether the peer is heard now, and not suspected.

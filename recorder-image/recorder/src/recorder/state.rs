@@ -280,7 +280,8 @@ impl Shared {
     /// What this member must still wait for, after it began, before the peer may leave.
     pub fn waits_for(&self, now: Duration) -> Option<String> {
         let age = now.saturating_sub(self.began);
-        let waits = |received, peer| readiness::waits(age, received, peer);
+        let listens = self.pair.listens(now);
+        let waits = |received, peer| readiness::waits(age, listens, received, peer);
         if self.configured().is_none() {
             return waits(false, PeerView::default()).then(|| "its configuration".to_owned());
         }

@@ -46,6 +46,8 @@ pub struct Cut {
     pub offset: u64,
     /// The duration of the group up to there, 1/90000 s.
     pub at: u64,
+    /// For how long nothing came then although nothing was lost, 1/90000 s, if that was long.
+    pub pause: u64,
 }
 
 /// One copy of a group of pictures.
@@ -71,7 +73,7 @@ pub struct Gop {
     pub hashes: Vec<FrameHash>,
     /// How many frames it has where their hashes were not read: it is a whole segment, and no other copy is of its time.
     pub unread: Option<usize>,
-    /// Where a group longer than [`PART`] may be cut for a playlist.
+    /// Where a group that is longer than [`PART`], or pauses, is cut for a playlist.
     pub cuts: Vec<Cut>,
     /// Whether the next key frame followed in the same run.
     pub complete: bool,
@@ -140,11 +142,18 @@ impl Gop {
             0
         };
         let at = self.duration + shown.cast_unsigned();
-        let part = at.saturating_sub(self.cuts.last().map_or(0, |cut| cut.at));
-        if part + fragment.duration > PART {
+        let part = at.saturating_sub(self.cuts.last().map_or(0, |cut| cut.at + cut.pause));
+        let paused = shown >= PAUSE;
+        if paused || part + fragment.duration > PART {
+            let (at, pause) = if paused {
+                (self.duration, shown.cast_unsigned())
+            } else {
+                (at, 0)
+            };
             self.cuts.push(Cut {
                 offset: fragment.offset,
                 at,
+                pause,
             });
         }
         self.len += u64::from(fragment.len);

@@ -407,6 +407,11 @@ fn a_group_lasts_as_long_as_its_pictures_do() {
     // Nor that of the second one, but that nothing came after it for so long.
     paused.extend(&fragment(286_400, 3600, 200_000), vec![[2; 16]]);
     assert_eq!(paused.duration, 290_000);
+    let cut = |cut: &Cut| (cut.at, cut.pause);
+    assert_eq!(
+        paused.cuts.iter().map(cut).collect::<Vec<_>>(),
+        [(86_400, 200_000)]
+    );
     let before = paused.duration;
     paused.extend(&fragment(490_000, 3600, 0), vec![[3; 16]]);
     assert_eq!(paused.duration, before + 3600, "of that nobody knows");

@@ -118,7 +118,8 @@ fn chains(chosen: &[Chosen]) -> Vec<Chain> {
     }
     for (i, next) in chosen.iter().enumerate() {
         for h in &next.holdings {
-            if let Some(before) = ends.get(&(h.store, h.run, h.dts.0)) {
+            let end = h.dts.0 - i64::from(h.paused);
+            if let Some(before) = ends.get(&(h.store, h.run, end)) {
                 let (a, b) = (find(&mut root, *before), find(&mut root, i));
                 root[a.max(b)] = a.min(b);
             }

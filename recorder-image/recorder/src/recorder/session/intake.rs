@@ -19,6 +19,11 @@ use segment::{AudioTrack, ClockSource, nal};
 /// An access unit larger than this fits into no fragment, bytes.
 const MAX_UNIT: usize = segment::fmp4::MAX_FRAGMENT / 2;
 
+/// A camera whose packets are not taken throws frames away before it numbers them, so that no packet lacks. What it sent before them is late
+/// then, by as much as it threw away; by so much more than the frame that follows it proves nothing yet, microseconds. Less than
+/// a second, because a pause of less is believed anyway.
+const BACKLOG_US: i64 = 500_000;
+
 /// The codec parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -91,6 +96,8 @@ pub struct Intake {
     cadence: Cadence,
     sound: Option<Sound>,
     last_us: i64,
+    /// Decoding time of the frame before, 1/90000 s, and when it came, microseconds on the monotonic clock.
+    before: Option<(i64, i64)>,
     waiting: u64,
     refused: Refused,
     /// Units that were refused in this session.
@@ -114,6 +121,7 @@ impl Intake {
             cadence: Cadence::default(),
             sound: None,
             last_us: 0,
+            before: None,
             waiting: 0,
             refused: Refused::default(),
             refusals: 0,
@@ -218,9 +226,14 @@ impl Intake {
         };
         let times = clock.frame(unit.arrival);
         let run = Arc::clone(run);
-        let follows = self.note_missing(&times, unit.lost, &refused, inner);
-        self.last_us = times.wallclock_us;
         let mono_us = unit.arrival.mono_us;
+        let passed_us = self
+            .before
+            .map(|(dts, came_us)| ((times.dts - dts) * 100 / 9, mono_us - came_us));
+        let in_time = passed_us.is_some_and(|(step_us, waited_us)| step_us - waited_us < BACKLOG_US);
+        let is_whole = self.note_missing(&times, unit.lost, &refused, in_time, inner);
+        self.last_us = times.wallclock_us;
+        self.before = Some((times.dts, mono_us));
         let audio = self.sound.as_mut().map(|sound| sound.frame(mono_us, times.dts));
         let frame = Frame {
             hash: nal::frame_hash(&unit.data, self.hevc),
@@ -230,7 +243,7 @@ impl Intake {
             cts: times.cts,
             wallclock_us: times.wallclock_us,
             received: unit.received,
-            follows,
+            follows: is_whole && in_time,
             audio: audio.unwrap_or_default(),
             run,
         };
@@ -269,8 +282,15 @@ impl Intake {
         self.pending = Some(broken);
     }
 
-    /// Notes frames that never came, or could not be recorded, before this one. Returns whether it is known that there are none.
-    fn note_missing(&mut self, times: &Times, lost: u16, refused: &Refused, inner: &mut Inner) -> bool {
+    /// Notes frames that never came, or could not be recorded, before this one. Returns whether none is known to be.
+    fn note_missing(
+        &mut self,
+        times: &Times,
+        lost: u16,
+        refused: &Refused,
+        in_time: bool,
+        inner: &mut Inner,
+    ) -> bool {
         let late = match self.rhythm(times) {
             Rhythm::Missing(frames) => frames,
             Rhythm::Usual => 0,
@@ -295,7 +315,7 @@ impl Intake {
         let verdict = judge(evidence);
         match verdict {
             Verdict::Whole => {}
-            Verdict::Doubt => self.doubt(late, inner),
+            Verdict::Doubt => self.doubt(late, in_time, inner),
             Verdict::Gap { cause, frames } => {
                 let start_us = self.last_us + inner.interval_us().unwrap_or(0);
                 note_loss(
@@ -311,11 +331,16 @@ impl Intake {
     }
 
     /// Frames were late, and no packet lacked: a remark, ever more rarely.
-    fn doubt(&mut self, late: u64, inner: &mut Inner) {
+    fn doubt(&mut self, late: u64, in_time: bool, inner: &mut Inner) {
         self.doubts += 1;
         if self.doubts.is_power_of_two() {
+            let what = if in_time {
+                "no packet lacks, so none was lost"
+            } else {
+                "no packet lacks, but what was sent before came late: it may have thrown some away"
+            };
             inner.notice(Notice::Note(format!(
-                "the camera paused for {late} frames; no packet lacks, so none was lost ({} times in this session)",
+                "the camera paused for {late} frames; {what} ({} times in this session)",
                 self.doubts
             )));
         }

@@ -319,7 +319,7 @@ impl Hub {
         self.lock().refusals.declined(self.now())
     }
 
-    /// Forgets what was refused so long ago that it is wanted again. Returns whether there was any: only a new connection asks for it.
+    /// Forgets what was refused, once the first of it was long ago. Returns whether there is anything to ask for again, by a new connection.
     pub fn forgive(&self) -> bool {
         self.lock().refusals.forgive(self.now())
     }

@@ -57,11 +57,14 @@ impl Refusals {
         declined.cloned().collect()
     }
 
-    /// Forgets what was refused so long ago that it is wanted again. Returns whether there was any.
+    /// Forgets all that was refused, once the first of it was long ago: it takes a new connection to ask again, so that is done for all at
+    /// once. Returns whether there is anything to ask for.
     pub(super) fn forgive(&mut self, now: Duration) -> bool {
-        let before = self.declined.len();
-        self.declined.retain(|_, at| now < *at + DECLINE);
-        self.declined.len() < before
+        let due = self.declined.values().any(|at| now >= *at + DECLINE);
+        if due {
+            self.declined.clear();
+        }
+        due
     }
 
     /// How many there were.

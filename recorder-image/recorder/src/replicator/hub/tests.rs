@@ -220,12 +220,16 @@ fn a_refused_segment_is_declined_for_a_while_and_until_the_good_one_comes() {
     assert!(refusals.declines(&id(0), ms(599_999)) && !refusals.declines(&id(0), ms(600_000)));
     assert!(!refusals.forgive(ms(599_999)));
     assert_eq!(refusals.declined(ms(600_000)), [id(1)]);
-    assert!(refusals.forgive(ms(600_000)) && !refusals.forgive(ms(600_000)));
     refusals.resolve(&id(0));
     assert_eq!(refusals.last().map(|last| &last.id), Some(&id(1)));
     refusals.resolve(&id(1));
     assert_eq!((refusals.last(), refusals.count()), (None, 2));
     assert!(refusals.declined(ms(2)).is_empty());
+    refusals.refuse(&id(2), "Malformed", ms(0));
+    refusals.refuse(&id(3), "Malformed", ms(599_999));
+    assert!(refusals.forgive(ms(600_000)), "the first of them");
+    assert!(refusals.declined(ms(600_000)).is_empty(), "all at once");
+    assert!(!refusals.forgive(ms(u64::MAX)));
     for n in 0..5000 {
         refusals.refuse(&id(n), "Malformed", ms(0));
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::local::StreamUid;
 use crate::recorder::metrics::Metrics;
@@ -344,6 +346,44 @@ fn a_pause_without_a_lost_packet_is_no_gap() {
     let said = notes(&stream);
     assert!(said.iter().all(|n| matches!(n, Notice::Note(_))), "{said:?}");
     assert_eq!(said.len(), 2, "told once, and the second time: {said:?}");
+}
+
+/// Whether each frame is known to follow the one before, by its number.
+fn follow(stream: &Stream, first_us: i64) -> BTreeMap<i64, bool> {
+    let inner = stream.lock();
+    let number = |f: &Arc<Frame>| (f.wallclock_us - first_us + 20_000) / 40_000;
+    inner.ring.frames().map(|f| (number(f), f.follows)).collect()
+}
+
+#[test]
+fn i1_only_what_comes_when_it_was_sent_is_known_to_follow_after_a_pause() {
+    let (stream, mut intake) = fed(0..60);
+    for n in [110, 111] {
+        intake.unit(unit(n), &mut stream.lock());
+    }
+    // For two seconds nothing is taken; the camera holds three frames, and throws away what has no room.
+    for n in (112..115).chain(162..170) {
+        let mut u = unit(n);
+        let held_us = if n < 162 { (162 - n) * 40_000 } else { 0 };
+        (u.arrival.own_us, u.arrival.mono_us) = (u.arrival.own_us + held_us, u.arrival.mono_us + held_us);
+        intake.unit(u, &mut stream.lock());
+    }
+    let mut lossy = unit(170);
+    lossy.lost = 1;
+    intake.unit(lossy, &mut stream.lock());
+    let known = follow(&stream, T0);
+    let not: Vec<i64> = known
+        .iter()
+        .filter(|(_, follows)| !**follows)
+        .map(|(n, _)| *n)
+        .collect();
+    assert_eq!(not, [0, 162, 170], "{known:?}");
+    let said = notes(&stream);
+    let told = |what: &str| {
+        said.iter()
+            .any(|n| matches!(n, Notice::Note(note) if note.contains(what)))
+    };
+    assert!(told("none was lost") && told("thrown some away"), "{said:?}");
 }
 
 /// A unit with a message before its picture.

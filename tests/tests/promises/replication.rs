@@ -60,9 +60,9 @@ async fn what_was_acknowledged_survives_the_primary_and_its_volume() {
     scene.bed.create(&primary.node).await.unwrap();
     scene.pair.forget(&primary.name).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
-    assert_eq!(members[0].name, standby.name);
+    let new = members.iter().find(|member| member.name == primary.name).unwrap();
     for (watched, end) in &acknowledged {
-        ensure_acknowledged(&scene.cameras, watched, start, end, &members[1].api)
+        ensure_acknowledged(&scene.cameras, watched, start, end, &new.api)
             .await
             .unwrap();
     }
@@ -93,12 +93,13 @@ async fn a_lost_volume_of_the_standby_is_filled_while_recording_goes_on() {
     .unwrap();
     println!("  {told:?}");
     assert!((0..100).contains(&told.percent), "{told:?}");
+    // Whoever is primary: on a busy machine it may be the new one.
     let members = scene.settled(RETURN).await.unwrap();
-    assert_eq!(members[0].name, before.primary.name);
     let verdict = scene.judge(before.start, &members).await.unwrap();
     println!("{verdict}");
     verdict.ensure_perfect().unwrap();
     // What was sealed before is on the new volume too, byte for byte.
-    scene.ensure_kept(&before, &members[1].api).await.unwrap();
+    let new = members.iter().find(|member| member.name == lost.name).unwrap();
+    scene.ensure_kept(&before, &new.api).await.unwrap();
     scene.ready(RETURN).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::canonical::Chosen;
+use crate::canonical::{Chosen, PAUSE};
 use crate::compared::Compared;
 use crate::gaps::UNKNOWN;
 use crate::ledger::Gap;
@@ -70,8 +70,6 @@ pub struct TimelineGap {
     pub frames: Option<u64>,
 }
 
-/// A camera that sends nothing for so long pauses, microseconds.
-const PAUSE_US: i64 = 1_000_000;
 /// The most that two frames may be apart, in frames, before a frame is missing between them.
 const TOLERANCE: (i64, i64) = (3, 2);
 
@@ -130,7 +128,7 @@ pub fn hole(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
 /// For how long nothing came between two neighbours though nothing is missing there, if that was a second or more.
 pub fn pause(before: &Chosen, next: &Chosen) -> Option<(i64, i64)> {
     let (end_us, start_us) = (before.gop.end_us(), next.gop.start_us);
-    (next.follows && start_us - end_us >= PAUSE_US).then_some((end_us, start_us))
+    (next.follows && start_us - end_us >= PAUSE * 100 / 9).then_some((end_us, start_us))
 }
 
 /// The gaps of the merged recording, each with the cause that the ledger of the member with volume `store` has for it, and

@@ -12,13 +12,18 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const HEARING: Duration = Duration::from_secs(5);
 
 /// Whether a member that began `age` ago must still wait for a stream that it does not receive. `listens` is for how long its
-/// replicator has told whether it hears the peer, if it does.
-pub fn waits(age: Duration, listens: Option<Duration>, received: bool, peer: PeerView) -> bool {
+/// replicator has told whether it hears the peer, if it does. `received` is asked only where it matters.
+pub fn waits(
+    age: Duration,
+    listens: Option<Duration>,
+    received: impl FnOnce() -> bool,
+    peer: PeerView,
+) -> bool {
     let may_come = match (peer.heard, peer.stream_broken) {
         (true, broken) => !broken,
         (false, _) => listens.is_none_or(|listens| listens < HEARING),
     };
-    age < PATIENCE && !received && may_come
+    age < PATIENCE && may_come && !received()
 }
 
 #[cfg(test)]
@@ -49,7 +54,7 @@ mod tests {
             let waiting = waits(
                 Duration::from_secs(age),
                 listens.map(Duration::from_secs),
-                received,
+                || received,
                 peer,
             );
             assert_eq!(waiting, expected, "{age} s, {listens:?}, {received}, {peer:?}");

@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::pair::Pair;
 use super::readiness;
 use super::registry::Registry;
+use super::stream::Stream;
 use super::writer::Command;
 use crate::clock;
 use crate::clock::boottime_ns;
@@ -281,15 +282,20 @@ impl Shared {
     pub fn waits_for(&self, now: Duration) -> Option<String> {
         let age = now.saturating_sub(self.began);
         let listens = self.pair.listens(now);
-        let waits = |received, peer| readiness::waits(age, listens, received, peer);
         if self.configured().is_none() {
-            return waits(false, PeerView::default()).then(|| "its configuration".to_owned());
+            let waits = readiness::waits(age, listens, || false, PeerView::default());
+            return waits.then(|| "its configuration".to_owned());
         }
+        let receives = |stream: &Stream| {
+            matches!(
+                stream.health(now).state,
+                StreamState::Receiving | StreamState::Idle
+            )
+        };
         let streams = self.registry.streams();
         let lacking = streams.iter().find(|stream| {
-            let state = stream.health(now).state;
-            let received = matches!(state, StreamState::Receiving | StreamState::Idle);
-            waits(received, self.pair.peer(stream.uid, now))
+            let peer = self.pair.peer(stream.uid, now);
+            readiness::waits(age, listens, || receives(stream), peer)
         });
         lacking.map(|stream| format!("stream {:?}, which its peer may receive", stream.name))
     }

@@ -32,7 +32,7 @@ pub const PART: u64 = 900_000;
 /// How much later than it should the next fragment of a run may begin without a hole between them, 1/90000 s. A writer that
 /// waits for a frame gives the one before its usual duration; when the next came, it would have believed so much. What
 /// was lost meanwhile is in the ledger.
-const PAUSE: i64 = 90_000;
+pub(crate) const PAUSE: i64 = 90_000;
 
 /// Whether nothing is missing in a pause of this length before a fragment or group, whose writer knows so of one of `paused`.
 fn lacks_nothing(pause: i64, paused: u32) -> bool {

@@ -181,7 +181,8 @@ class Feed:
 
     def _push(self, camera: Camera, medium: Medium, place: int, now_ns: int) -> bool:
         clock, counter = medium.source.get_clock(), self.counter
-        if clock is None:  # not yet prepared
+        # Not yet prepared. It has its clock a moment before its base time: a frame that counts from zero would be sent in a day.
+        if clock is None or medium.source.get_base_time() == 0:
             return False
         codec, units = clip.CODECS[camera.kind.codec], medium.units
         place = medium.place_at(place + medium.shift, camera.kind.gop)

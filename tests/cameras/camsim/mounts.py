@@ -12,6 +12,7 @@ from . import feed, keeper, kinds, single  # noqa: E402
 # Taken here, where there is one thread: GObject makes the class of an enumeration when it is first asked for, and a second thread
 # that asks meanwhile finds it without members.
 USER_AGENT, TRANSPORT = GstRtsp.RTSPHeaderField.USER_AGENT, GstRtsp.RTSPHeaderField.TRANSPORT
+NEVER_SUSPENDED = GstRtspServer.RTSPSuspendMode.NONE
 
 # What becomes of the tone beside the video.
 SOUND = {
@@ -56,7 +57,7 @@ class CameraFactory(GstRtspServer.RTSPMediaFactory):
         self.connect("media-configure", self._configure)
 
     def _configure(self, _factory, media) -> None:
-        media.set_suspend_mode(GstRtspServer.RTSPSuspendMode.NONE)
+        media.set_suspend_mode(NEVER_SUSPENDED)
         source = media.get_element().get_by_name_recurse_up("src")
         self.camera.attach(source)
         media.connect("unprepared", lambda _media: self.camera.detach(source))

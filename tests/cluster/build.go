@@ -46,7 +46,7 @@ var programs = []program{
 		links: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}},
 	{name: "helm", dir: "helm", pkg: "helm.sh/helm/v3/cmd/helm",
 		ldflags: "-X helm.sh/helm/v3/internal/version.version=" + helmVersion},
-	{name: "coredns", dir: "coredns", pkg: "github.com/coredns/coredns", image: coreDNSImage},
+	{name: "coredns", dir: "coredns", pkg: ".", image: coreDNSImage},
 	{name: "pause", dir: "pause", pkg: ".", image: pauseImage},
 	{name: "probe", dir: "probe", pkg: ".", image: probeImage},
 }

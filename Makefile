@@ -58,7 +58,8 @@ lint: setup $(DENY) ## Format, clippy, docs, licences, generated files
 
 $(DENY):
 	@echo "building cargo-deny $(DENY_VERSION)"
-	@cd / && cargo install -q --locked --root $(GAPLESS_CACHE)/tools cargo-deny@$(DENY_VERSION)
+	@# It runs for a second: optimising it would take minutes.
+	@cd / && cargo install -q --locked --debug --root $(GAPLESS_CACHE)/tools cargo-deny@$(DENY_VERSION)
 
 .PHONY: gen
 gen: ## Write the generated files: CRDs
@@ -86,7 +87,8 @@ e2e: process testbed-test promises soak-short ## Prove the promises: as plain pr
 
 .PHONY: process
 process: setup build browser $(TESTBED) ## Two members as plain processes: kills, failing disks, lost volumes, bad input
-	$(TESTS) --test process -- --test-threads=1
+	@# Two at a time: they wait most of the time, each has its own ports, folders and cameras.
+	$(TESTS) --test process -- --test-threads=2
 
 .PHONY: testbed-test
 testbed-test: setup $(TESTBED) ## Prove the test cluster: power cuts, links, disks

@@ -190,7 +190,8 @@ impl Scene {
             watcher,
             holders,
         };
-        scene.settled(UP).await?;
+        // Nobody holds the scene yet who could keep what happened.
+        scene.settled(UP).await.inspect_err(|_| scene.keep())?;
         Ok(scene)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crds::owner::is_ours;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -11,7 +12,6 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::build::{Effect, Object};
-use crate::owner::is_ours;
 use crate::problem::{Problem, Reason};
 use crate::world::PairId;
 
@@ -23,10 +23,20 @@ const DEADLINE: Duration = Duration::from_secs(15);
 pub struct Applied {
     /// What was refused.
     pub problems: Vec<Problem>,
-    /// Whether it is worth trying again soon.
-    pub retry: bool,
-    /// Whether one of the objects is somebody else's, so that what came after it was not written.
-    pub taken: bool,
+    /// How far they came.
+    pub progress: Progress,
+}
+
+/// How far effects came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// All were carried out.
+    #[default]
+    Done,
+    /// Some were refused, and are tried again soon.
+    Retrying,
+    /// The same, and nothing after the last of them was tried: it is somebody else's object, or there may be no Lease.
+    Stopped,
 }
 
 /// Why an effect was not carried out.
@@ -54,14 +64,20 @@ pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied 
         };
         let problem = problem(effect, &failure);
         tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
-        applied.retry = true;
         applied.problems.push(problem);
-        applied.taken = matches!(failure, Failure::Taken);
-        if applied.taken || matches!(effect, Effect::Create(object) if object.is::<Lease>()) {
+        if stops(effect, &failure) {
+            applied.progress = Progress::Stopped;
             break;
         }
+        applied.progress = Progress::Retrying;
     }
     applied
+}
+
+fn stops(effect: &Effect, failure: &Failure) -> bool {
+    let about_lease =
+        matches!(effect, Effect::Create(object) | Effect::Check(object) if object.is::<Lease>());
+    about_lease || matches!(failure, Failure::Taken)
 }
 
 fn problem(effect: &Effect, failure: &Failure) -> Problem {
@@ -75,7 +91,7 @@ fn problem(effect: &Effect, failure: &Failure) -> Problem {
     }
     let message = match effect {
         // A refused Secret may be quoted by the refusal.
-        Effect::Create(object) | Effect::Apply(object) if object.is::<Secret>() => {
+        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) if object.is::<Secret>() => {
             format!("the API server refused {subject}")
         }
         _ => format!("the API server refused {subject}: {}", words(failure)),
@@ -92,13 +108,14 @@ fn words(failure: &Failure) -> String {
 
 fn subject(effect: &Effect) -> String {
     match effect {
-        Effect::Create(object) | Effect::Apply(object) => format!("{object:?}"),
+        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) => format!("{object:?}"),
         Effect::Annotate { pod, .. } | Effect::Delete { pod, .. } => format!("Pod {pod}"),
     }
 }
 
 async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failure> {
     match effect {
+        Effect::Check(object) => leave_what_is_others(client, id, object).await,
         Effect::Create(object) => create(client, id, object).await,
         Effect::Apply(object) => {
             // Server-side apply would take it over.
@@ -124,7 +141,9 @@ fn api(client: &Client, id: &PairId, object: &Object) -> Api<DynamicObject> {
 async fn leave_what_is_others(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
     let found = api(client, id, object).get_metadata_opt(object.name()).await?;
     match found {
-        Some(found) if !is_ours(&object.resource.kind, &found.metadata, id) => Err(Failure::Taken),
+        Some(found) if !is_ours(&object.resource.kind, &found.metadata, &id.name, &id.uid) => {
+            Err(Failure::Taken)
+        }
         _ => Ok(()),
     }
 }
@@ -267,7 +286,10 @@ mod tests {
         assert_eq!(cluster.everything().len(), 2);
         let message = "the API server refused Service front-0: the quota is used up".to_owned();
         let problem = Problem::new(Reason::ApplyFailed, "Service front-0", message);
-        assert_eq!((applied.problems, applied.retry), (vec![problem], true));
+        assert_eq!(
+            (applied.problems, applied.progress),
+            (vec![problem], Progress::Retrying)
+        );
     }
 
     #[tokio::test]
@@ -277,7 +299,7 @@ mod tests {
         let applied = done(&cluster, &built(&new_pair(&json!({}))).effects).await;
         assert_eq!(cluster.everything().len(), 0);
         assert_eq!(cluster.asked("PATCH").len(), 0);
-        assert_eq!((applied.problems.len(), applied.retry), (1, true));
+        assert_eq!((applied.problems.len(), applied.progress), (1, Progress::Stopped));
     }
 
     #[tokio::test]
@@ -296,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_somebody_elses_is_left_alone_and_named() {
-        const OTHERS: [(&str, &str); 9] = [
+        const OTHERS: [(&str, &str); 10] = [
             ("Service front-0", "/api/v1/namespaces/cctv/services/front-0"),
             ("Service front", "/api/v1/namespaces/cctv/services/front"),
             ("Secret front-ca", "/api/v1/namespaces/cctv/secrets/front-ca"),
@@ -315,6 +337,10 @@ mod tests {
             (
                 "PodDisruptionBudget front",
                 "/apis/policy/v1/namespaces/cctv/poddisruptionbudgets/front",
+            ),
+            (
+                "EndpointSlice front",
+                "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front",
             ),
             (
                 "EndpointSlice front-primary",
@@ -344,7 +370,7 @@ mod tests {
                 message.contains(subject) && message.contains("another name"),
                 "{message}"
             );
-            assert!(applied.retry, "it may be removed");
+            assert_eq!(applied.progress, Progress::Stopped, "it may be removed");
             let is_theirs = |effect: &Effect| {
                 matches!(effect, Effect::Create(_) | Effect::Apply(_)) && super::subject(effect) == subject
             };
@@ -371,6 +397,55 @@ mod tests {
             (Reason::NameTaken, "Lease front")
         );
         assert_eq!(cluster.everything().len(), 1);
+    }
+
+    /// A pair that adopts kept volumes, and what may be there by the name of its Lease.
+    async fn adopted(lease: Option<serde_json::Value>, spoil: fn(&Cluster)) -> (Cluster, Applied) {
+        let mut world = at_rest(&json!({}));
+        world.lease = false;
+        let cluster = Cluster::default();
+        if let Some(lease) = lease {
+            cluster.put(LEASE, lease);
+        }
+        spoil(&cluster);
+        let applied = done(&cluster, &built(&world).effects).await;
+        (cluster, applied)
+    }
+
+    #[tokio::test]
+    async fn i5_kept_volumes_are_not_used_where_somebody_else_has_the_lease() {
+        let theirs = json!({ "metadata": { "name": "front" }, "spec": { "holderIdentity": "shop" } });
+        let (cluster, applied) = adopted(Some(theirs), |_| ()).await;
+        let told = &applied.problems[0];
+        assert_eq!(
+            (told.reason, told.subject.as_str()),
+            (Reason::NameTaken, "Lease front")
+        );
+        assert!(told.message.contains("another name"), "{told}");
+        assert_eq!((applied.problems.len(), applied.progress), (1, Progress::Stopped));
+        assert_eq!(cluster.asked("PATCH").len() + cluster.asked("POST").len(), 0);
+        let unknown = adopted(None, |cluster| {
+            cluster.refuse("GET", "leases", 500, "no quorum");
+        });
+        let (cluster, applied) = unknown.await;
+        assert_eq!(
+            (applied.problems[0].reason, applied.progress),
+            (Reason::ApplyFailed, Progress::Stopped),
+            "whose it is is not known"
+        );
+        assert_eq!(cluster.asked("PATCH").len() + cluster.asked("POST").len(), 0);
+    }
+
+    #[tokio::test]
+    async fn i5_kept_volumes_are_adopted_without_a_lease_of_epoch_0() {
+        let (cluster, applied) = adopted(None, |_| ()).await;
+        assert_eq!(applied, Applied::default());
+        assert_eq!(
+            cluster.get(LEASE),
+            None,
+            "the observer makes it, above every epoch"
+        );
+        assert!(!cluster.asked("PATCH").is_empty());
     }
 
     #[tokio::test]

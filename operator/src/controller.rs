@@ -1,5 +1,6 @@
 //! A reconcile: observe, validate, build, apply, report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
+use crate::apply::Progress;
 use crate::backoff::Backoff;
 use crate::build::{Built, build};
 use crate::metrics::Metrics;
 use crate::mint::{Minted, is_lost, mint};
-use crate::observer::{Observers, Setup};
+use crate::observer::{Access, Observers, Setup};
 use crate::pki::PkiError;
 use crate::report::{Known, Note, RECONCILE, notes, reached, status};
 use crate::validate::validate;
@@ -88,25 +90,25 @@ pub async fn reconcile(
     let applied = apply::apply(&context.client, &world.id, &built.effects).await;
     context
         .observers
-        .set_up(setup(&world, &minted, &built), !applied.taken);
+        .set_up(setup(&world, &minted, &built, applied.progress));
     context.metrics.effects_failed(applied.problems.len());
     problems.extend(applied.problems);
     let known = Known {
         world: &world,
         built: &built,
         problems: &problems,
-        retry: applied.retry,
+        progress: applied.progress,
     };
     // An operator that has just begun to lead knows nothing of the members yet: what the one before it told stands until then.
     if looked {
         report(&context, &world, status(known, Timestamp::now())).await?;
     }
     context.metrics.reconciled(true);
-    Ok(next(&context, &world.id, &built, applied.retry))
+    Ok(next(&context, &world.id, &built, applied.progress))
 }
 
-fn next(context: &Context, id: &PairId, built: &Built, retry: bool) -> Action {
-    if retry {
+fn next(context: &Context, id: &PairId, built: &Built, progress: Progress) -> Action {
+    if progress != Progress::Done {
         return Action::requeue(context.backoff.failed(&id.uid));
     }
     context.backoff.succeeded(&id.uid);
@@ -174,8 +176,8 @@ fn id(pair: &RecorderPair) -> PairId {
     }
 }
 
-/// What the observer needs to know.
-fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
+/// What the observer needs to know. No member is made anew where that would not happen.
+fn setup(world: &World, minted: &Minted, built: &Built, progress: Progress) -> Setup {
     let pair = &world.pair;
     let status = pair.status.clone().unwrap_or_default();
     let highest = status.highest_epoch.unwrap_or_default();
@@ -187,13 +189,15 @@ fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
         .filter_map(|member| member.store.as_deref());
     Setup {
         id: world.id.clone(),
-        authority: minted.authority.0.cert.clone(),
-        identity: minted.operator.clone(),
+        access: access(world, minted, progress),
         policy: Policy {
             lease_duration: pair.spec.failover.lease_duration.get(),
             ..Policy::default()
         },
-        outdated: built.outdated.clone(),
+        outdated: match progress {
+            Progress::Stopped => BTreeMap::new(),
+            Progress::Done | Progress::Retrying => built.outdated.clone(),
+        },
         known_epoch: Epoch(u64::try_from(highest).unwrap_or_default()),
         switchover: switchover(pair),
         preferred: pair
@@ -204,6 +208,18 @@ fn setup(world: &World, minted: &Minted, built: &Built) -> Setup {
         failback_after: pair.spec.failover.failback_after.map(Span::get),
         lost: stores.filter_map(|store| StoreId::new(store).ok()).collect(),
     }
+}
+
+/// Keys that were not written are nobody's: those that are there go on.
+fn access(world: &World, minted: &Minted, progress: Progress) -> Option<Access> {
+    let (authority, identity) = match progress {
+        Progress::Stopped => (world.keys.authority.as_ref()?, world.keys.operator.as_ref()?),
+        Progress::Done | Progress::Retrying => (&minted.authority, &minted.operator),
+    };
+    Some(Access {
+        authority: authority.0.cert.clone(),
+        identity: identity.clone(),
+    })
 }
 
 /// The switchover that the pair's annotation asks for: to a member by name.

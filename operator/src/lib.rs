@@ -16,7 +16,6 @@ pub mod metrics;
 pub mod mint;
 pub mod observe;
 pub mod observer;
-mod owner;
 pub mod pki;
 pub mod problem;
 pub mod report;

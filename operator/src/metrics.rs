@@ -75,7 +75,7 @@ impl Metrics {
         registry.register("lease_reads", "Quorum reads of a Lease", self.lease_reads.clone());
         registry.register(
             "decisions",
-            "Decisions that were carried out, or not",
+            "Decisions that were carried out, that have to wait, or that failed",
             self.decisions.clone(),
         );
         registry.register(
@@ -113,9 +113,8 @@ impl Metrics {
         self.lease_reads.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// A decision was carried out, or not.
-    pub fn decision(&self, decision: &'static str, ok: bool) {
-        let Outcome { outcome } = outcome(ok);
+    /// How a decision ended.
+    pub fn decision(&self, decision: &'static str, outcome: &'static str) {
         self.decisions
             .get_or_create(&DecisionLabels { decision, outcome })
             .inc();

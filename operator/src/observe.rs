@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crds::owner::is_ours;
 use crds::pair::{CredentialsRef, Stream};
 use crds::{RecorderPair, Secret, names};
 use k8s_openapi::ByteString;
@@ -14,7 +15,6 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Error, ResourceExt as _};
 
 use crate::build::secrets::{ANNOTATION_RECOVERING, KEY_OPERATOR_CERT, KEY_OPERATOR_KEY, KEY_STREAMS};
-use crate::owner::is_ours;
 use crate::pki::{Authority, Identity};
 use crate::problem::{Problem, Reason};
 use crate::world::{Credentials, Keys, PairId, Rendered, View, World};
@@ -38,8 +38,8 @@ pub async fn observe(
     let lease = Api::<Lease>::namespaced(client.clone(), namespace)
         .get_opt(&names::lease(&id.name))
         .await?;
-    let lease = lease.filter(|lease| is_ours("Lease", &lease.metadata, &id));
-    let ours = |slice: &EndpointSlice| is_ours("EndpointSlice", &slice.metadata, &id);
+    let lease = lease.filter(|lease| is_ours("Lease", &lease.metadata, &id.name, &id.uid));
+    let ours = |slice: &EndpointSlice| is_ours("EndpointSlice", &slice.metadata, &id.name, &id.uid);
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
     let primary_slice = slices
         .get_opt(&names::primary_service(&id.name))

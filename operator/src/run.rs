@@ -104,6 +104,7 @@ async fn work(
     let context = Arc::new(Context {
         observers: Observers::new(Shared {
             client: impatient(config)?,
+            patient: client.clone(),
             pods,
             triggers,
             metrics: metrics.clone(),

@@ -20,7 +20,7 @@ pub struct World {
     pub pair: Arc<RecorderPair>,
     /// Name, namespace and UID, which every object has in the cluster.
     pub id: PairId,
-    /// Whether there is a Lease.
+    /// Whether there is a Lease of the pair's own.
     pub lease: bool,
     /// Address of each member's Service, by member.
     pub addresses: BTreeMap<String, String>,

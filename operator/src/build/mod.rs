@@ -45,9 +45,15 @@ pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
         streams: Vec::new(),
         waiting: None,
     };
-    // First of all, so that no volume is ever used in a pair that has no Lease to count its epochs.
-    if !world.lease && !world.had_lease() {
-        built.effects.push(Effect::Create(access::first_lease(world)));
+    // First of all, so that no volume is ever used in a pair that has no Lease to count its epochs. One that was lost is made again by the
+    // observer, above every epoch.
+    if !world.lease {
+        let lease = access::first_lease(world);
+        built.effects.push(if world.had_lease() {
+            Effect::Check(lease)
+        } else {
+            Effect::Create(lease)
+        });
     }
     built
         .effects

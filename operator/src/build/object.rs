@@ -79,6 +79,8 @@ impl fmt::Debug for Object {
 /// One thing to do to the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Only see that no object of that name is somebody else's.
+    Check(Object),
     /// Create it; it is fine if it exists.
     Create(Object),
     /// Server-side apply.

@@ -18,6 +18,7 @@ fn context(cluster: &Cluster) -> Arc<Context> {
     let metrics = Arc::<Metrics>::default();
     let shared = Shared {
         client: client.clone(),
+        patient: client.clone(),
         pods,
         triggers,
         metrics: metrics.clone(),
@@ -273,7 +274,7 @@ fn an_observer_is_told_what_its_pair_needs() {
         &json!({ "metadata": { "annotations": { names::ANNOTATION_POD_HASH: "old" } } }),
     );
     let minted = mint(&world).unwrap();
-    let setup = setup(&world, &minted, &built(&world));
+    let setup = setup(&world, &minted, &built(&world), Progress::Retrying);
     assert_eq!(setup.policy.lease_duration, Duration::from_secs(9));
     assert_eq!(setup.known_epoch, Epoch(1007));
     assert_eq!(setup.outdated.into_keys().collect::<Vec<_>>(), ["front-0"]);
@@ -285,5 +286,75 @@ fn an_observer_is_told_what_its_pair_needs() {
     assert_eq!(to, MemberName::new("front-1").ok());
     assert_eq!(setup.preferred, MemberName::new("front-1").ok());
     assert_eq!(setup.failback_after, Some(Duration::from_mins(5)));
-    assert_eq!(setup.authority, minted.authority.0.cert);
+    assert_eq!(
+        setup.access.map(|access| access.authority),
+        Some(minted.authority.0.cert)
+    );
+}
+
+#[test]
+fn an_observer_is_told_of_keys_that_are_there_and_of_pods_that_would_be_made() {
+    let mut world = at_rest(&json!({}));
+    let there = world.keys.clone();
+    crate::fixtures::change_pod(
+        &mut world,
+        "front-0",
+        &json!({ "metadata": { "annotations": { names::ANNOTATION_POD_HASH: "old" } } }),
+    );
+    world.now += crate::pki::LEAF_LIFE;
+    let minted = mint(&world).unwrap();
+    let told = |world: &World, progress| {
+        let setup = setup(world, &minted, &built(world), progress);
+        (
+            setup.access.map(|access| access.identity),
+            setup.outdated.into_keys().collect::<Vec<_>>(),
+        )
+    };
+    let outdated = vec!["front-0".to_owned()];
+    assert_ne!(there.operator.as_ref(), Some(&minted.operator));
+    for progress in [Progress::Done, Progress::Retrying] {
+        let new = (Some(minted.operator.clone()), outdated.clone());
+        assert_eq!(told(&world, progress), new, "{progress:?}");
+    }
+    assert_eq!(
+        told(&world, Progress::Stopped),
+        (there.operator, vec![]),
+        "the new ones were not written"
+    );
+    world.keys = crate::world::Keys::default();
+    assert_eq!(told(&world, Progress::Stopped), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_lease_of_somebody_else_is_told_and_kept_volumes_wait() {
+    let (cluster, context) = scene(asked(&json!({})));
+    for member in names::members("front") {
+        let claim = json!({ "metadata": { "name": names::claim(&member) } });
+        let path = format!("{CORE}/persistentvolumeclaims/{}", names::claim(&member));
+        cluster.put(&path, claim);
+    }
+    let theirs =
+        json!({ "metadata": { "name": "front", "annotations": crate::fixtures::record().annotations() } });
+    cluster.put(LEASE, theirs);
+    let before = cluster.everything();
+    settle(&cluster, &context).await;
+    let mut after = cluster.everything();
+    let conditions = after.remove(PAIR).unwrap()["status"]["conditions"].clone();
+    let stalled = &conditions[2];
+    assert_eq!(stalled["reason"], "NameTaken", "{conditions}");
+    let message = stalled["message"].as_str().unwrap();
+    for word in ["Lease front is somebody else's", "another name", "cannot be read"] {
+        assert!(message.contains(word), "{message} does not say {word:?}");
+    }
+    let events = cluster.asked("POST");
+    assert!(
+        events.iter().any(|event| event.body["reason"] == "NameTaken"),
+        "{events:?}"
+    );
+    after.retain(|path, _| !path.contains("/events"));
+    assert!(
+        after.iter().all(|(path, object)| before[path] == *object),
+        "{after:?}"
+    );
+    assert_eq!(after.len(), before.len() - 1);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crds::RecorderPair;
 use crds::member::{TakeReason as MemberReason, TakeRequest};
 use crds::names;
+use crds::owner::is_ours;
 use failover::plan::ServeTarget;
 use failover::{Decision, Epoch, LeaseRecord, MemberName, TakeOrder, TakeReason};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -14,39 +15,59 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::member::MemberClient;
+use super::rehearsal::Rehearsal;
 use super::state::State;
 use super::{Setup, Shared, lease, restart, translate};
-use crate::owner::is_ours;
-use crate::world::Held;
+use crate::world::{Held, PairId};
 
 /// One decision may take so long.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 type Outcome = anyhow::Result<String>;
 
-/// Carries out each decision, and counts and tells how it ended.
+/// Carries out each decision, and counts and tells how it ended. What is to be tried first waits for that, for some rounds.
 pub(super) async fn carry_out(
     shared: &Shared,
     setup: &Setup,
     state: &mut State,
     clients: &mut [MemberClient; 2],
+    rehearsal: &mut Rehearsal,
     decisions: Vec<Decision>,
 ) {
+    rehearsal.goes_on_for(&decisions);
     for decision in decisions {
-        let name = name(&decision);
-        let done = timeout(DEADLINE, one(shared, setup, state, clients, decision.clone())).await;
+        let Some(tried) = rehearsal.of(shared, setup, &decision) else {
+            continue;
+        };
+        let done = match tried {
+            Ok(()) => timeout(DEADLINE, one(shared, setup, state, clients, decision.clone())).await,
+            Err(error) => Ok(Err(error)),
+        };
         let done = done.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", DEADLINE.as_secs())));
         if let Decision::RestartMember { member, .. } = &decision {
             state.holds(member, done.as_ref().err().map(held));
         }
-        let (pair, namespace) = (&setup.id.name, &setup.id.namespace);
-        match &done {
-            Ok(outcome) => tracing::info!(%pair, %namespace, ?decision, %outcome, "decided"),
-            Err(error) => {
-                tracing::warn!(%pair, %namespace, ?decision, %error, "a decision was not carried out");
-            }
+        let outcome = told(&setup.id, &decision, &done);
+        shared.metrics.decision(name(&decision), outcome);
+    }
+}
+
+/// Tells how a decision ended, and names it for the counter. That something has to wait, as for a disruption budget, is no error.
+fn told(id: &PairId, decision: &Decision, done: &Outcome) -> &'static str {
+    let (pair, namespace) = (&id.name, &id.namespace);
+    match done {
+        Ok(outcome) => {
+            tracing::info!(%pair, %namespace, ?decision, %outcome, "decided");
+            "ok"
         }
-        shared.metrics.decision(name, done.is_ok());
+        Err(error) if matches!(error.downcast_ref(), Some(Held::NotYet(_))) => {
+            tracing::info!(%pair, %namespace, ?decision, %error, "a decision waits");
+            "waits"
+        }
+        Err(error) => {
+            tracing::warn!(%pair, %namespace, ?decision, %error, "a decision was not carried out");
+            "error"
+        }
     }
 }
 
@@ -85,7 +106,7 @@ async fn one(
             Ok(format!("{member} is the follower"))
         }
         Decision::RestartMember { member, pod_uid, why } => {
-            restart::restart(shared, setup, member.as_str(), &pod_uid).await?;
+            restart::evict(shared, setup, member.as_str(), &pod_uid).await?;
             Ok(format!("{why:?}"))
         }
         Decision::Serve(target) => serve(shared, setup, state, target).await,
@@ -135,7 +156,7 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
         state.serves(None);
         anyhow::bail!("there is no EndpointSlice {name}");
     };
-    if !is_ours("EndpointSlice", &slice.metadata, &setup.id) {
+    if !is_ours("EndpointSlice", &slice.metadata, &setup.id.name, &setup.id.uid) {
         state.serves(None);
         anyhow::bail!("EndpointSlice {name} is somebody else's");
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crds::names;
+use crds::owner::is_ours;
 use failover::{LeaseRecord, ReadResult, Version};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -20,7 +21,7 @@ const DEADLINE: Duration = Duration::from_millis(800);
 pub(super) async fn read(shared: &Shared, id: &PairId) -> (ReadResult, Option<String>) {
     let api: Api<Lease> = Api::namespaced(shared.client.clone(), &id.namespace);
     let (result, unreadable) = match timeout(DEADLINE, api.get_opt(&names::lease(&id.name))).await {
-        Ok(Ok(Some(lease))) => match parse(&lease) {
+        Ok(Ok(Some(lease))) => match understand(&lease, id) {
             Ok(lease) => (ReadResult::Found(lease), None),
             Err(why) => (ReadResult::Unreadable, Some(why)),
         },
@@ -29,6 +30,14 @@ pub(super) async fn read(shared: &Shared, id: &PairId) -> (ReadResult, Option<St
     };
     shared.metrics.lease_read(&result);
     (result, unreadable)
+}
+
+/// What somebody else wrote says nothing of this pair, however well it reads.
+fn understand(lease: &Lease, id: &PairId) -> Result<failover::Lease, String> {
+    if !is_ours("Lease", &lease.metadata, &id.name, &id.uid) {
+        return Err("it is somebody else's".to_owned());
+    }
+    parse(lease)
 }
 
 fn parse(lease: &Lease) -> Result<failover::Lease, String> {
@@ -95,8 +104,9 @@ pub(super) mod tests {
     use crate::fixtures::cluster::{Asked, Cluster, LEASE, PAIR};
     use crate::fixtures::{asked, at_rest, id, record};
     use crate::observer::member::MemberClient;
+    use crate::observer::rehearsal::Rehearsal;
     use crate::observer::state::State;
-    use crate::observer::{Setup, act};
+    use crate::observer::{Access, Setup, act};
     use crate::pki::Identity;
 
     const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/cctv/endpointslices/front-primary";
@@ -109,6 +119,7 @@ pub(super) mod tests {
         let (triggers, _) = mpsc::channel(1);
         Shared {
             client: cluster.client(),
+            patient: cluster.client(),
             pods,
             triggers,
             metrics: std::sync::Arc::default(),
@@ -118,9 +129,13 @@ pub(super) mod tests {
     fn written(record: &LeaseRecord) -> Value {
         let holder = record.holder_identity();
         json!({
-            "metadata": { "name": "front", "annotations": record.annotations() },
+            "metadata": { "name": "front", "annotations": record.annotations(), "ownerReferences": [owner("uid-front")] },
             "spec": { "holderIdentity": holder },
         })
+    }
+
+    fn owner(uid: &str) -> Value {
+        json!({ "apiVersion": "v1", "kind": "RecorderPair", "name": "front", "uid": uid })
     }
 
     fn with_lease() -> Cluster {
@@ -197,9 +212,17 @@ pub(super) mod tests {
             read(&shared(&Cluster::default()), &id()).await,
             (ReadResult::Missing, None)
         );
-        cluster.put(LEASE, json!({ "metadata": { "name": "front" } }));
-        let (result, why) = read(&shared(&cluster), &id()).await;
-        assert_eq!((result, why.is_some()), (ReadResult::Unreadable, true));
+        let (mut spoilt, mut theirs) = (written(&record()), written(&record()));
+        spoilt["metadata"]["annotations"] = json!({});
+        theirs["metadata"]["ownerReferences"] = json!([owner("uid-shop")]);
+        for (lease, words) in [
+            (spoilt, "annotation gapless.video/epoch is missing"),
+            (theirs, "it is somebody else's"),
+        ] {
+            cluster.put(LEASE, lease);
+            let (result, why) = read(&shared(&cluster), &id()).await;
+            assert_eq!((result, why.as_deref()), (ReadResult::Unreadable, Some(words)));
+        }
         for code in [403, 500, 503] {
             cluster.refuse("GET", "leases", code, "no quorum");
             assert_eq!(
@@ -246,11 +269,13 @@ pub(super) mod tests {
     pub(in crate::observer) fn setup() -> Setup {
         Setup {
             id: id(),
-            authority: String::new(),
-            identity: Identity {
-                cert: String::new(),
-                key: crds::Secret::new(""),
-            },
+            access: Some(Access {
+                authority: String::new(),
+                identity: Identity {
+                    cert: String::new(),
+                    key: crds::Secret::new(""),
+                },
+            }),
             policy: Policy::default(),
             outdated: BTreeMap::new(),
             known_epoch: Epoch(7),
@@ -266,7 +291,16 @@ pub(super) mod tests {
         let members = names::members("front");
         let mut state = State::new(members.clone(), Instant::now());
         let mut clients = members.map(MemberClient::new);
-        act::carry_out(&shared(cluster), &setup, &mut state, &mut clients, vec![decision]).await;
+        let (shared, mut none) = (shared(cluster), Rehearsal::default());
+        act::carry_out(
+            &shared,
+            &setup,
+            &mut state,
+            &mut clients,
+            &mut none,
+            vec![decision],
+        )
+        .await;
     }
 
     fn recreate() -> Decision {
@@ -338,7 +372,7 @@ pub(super) mod tests {
             "metadata": {
                 "name": "front-primary",
                 "annotations": { names::ANNOTATION_EPOCH: "5" },
-                "ownerReferences": [{ "apiVersion": "v1", "kind": "RecorderPair", "name": "front", "uid": owner }],
+                "ownerReferences": [super::tests::owner(owner)],
             },
             "addressType": "IPv4",
             "endpoints": endpoints,

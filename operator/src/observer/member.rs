@@ -19,8 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Setup, tls};
-use crate::pki::Identity;
+use super::{Access, Setup, tls};
 
 /// A member that takes longer to answer is silent.
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -31,7 +30,7 @@ const MAX_ANSWER: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct MemberClient {
     member: String,
-    tls: Option<(String, Identity, Arc<ClientConfig>)>,
+    tls: Option<(Access, Arc<ClientConfig>)>,
     open: Option<(SocketAddr, SendRequest<Full<Bytes>>)>,
 }
 
@@ -143,16 +142,16 @@ impl MemberClient {
     }
 
     fn config(&mut self, setup: &Setup) -> anyhow::Result<Arc<ClientConfig>> {
-        if let Some((authority, identity, config)) = &self.tls
-            && *authority == setup.authority
-            && *identity == setup.identity
+        let access = setup.access.as_ref().context("the pair has no keys yet")?;
+        if let Some((known, config)) = &self.tls
+            && known == access
         {
             return Ok(config.clone());
         }
         self.open = None;
         let uri = names::member_uri(&setup.id.uid, &self.member);
-        let config = Arc::new(tls::client(&setup.authority, &setup.identity, uri)?);
-        self.tls = Some((setup.authority.clone(), setup.identity.clone(), config.clone()));
+        let config = Arc::new(tls::client(&access.authority, &access.identity, uri)?);
+        self.tls = Some((access.clone(), config.clone()));
         Ok(config)
     }
 }

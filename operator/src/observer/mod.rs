@@ -7,6 +7,7 @@
 mod act;
 mod lease;
 mod member;
+mod rehearsal;
 mod restart;
 mod shown;
 mod state;
@@ -42,10 +43,8 @@ pub type PairRef = ObjectRef<DeserializeGuard<RecorderPair>>;
 pub struct Setup {
     /// Which pair.
     pub id: PairId,
-    /// The pair's authority: the certificate, PEM.
-    pub authority: String,
-    /// Who the operator is to the members.
-    pub identity: Identity,
+    /// How its members are asked. An observer that is told of none keeps what it has.
+    pub access: Option<Access>,
     /// The operator's times.
     pub policy: Policy,
     /// Members whose pod is of an old template, each with the pod that is wanted.
@@ -62,12 +61,23 @@ pub struct Setup {
     pub lost: BTreeSet<StoreId>,
 }
 
+/// How members are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// The pair's authority: the certificate, PEM.
+    pub authority: String,
+    /// Who the operator is to the members.
+    pub identity: Identity,
+}
+
 /// What all observers share.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a client has none")]
 pub struct Shared {
     /// A client that neither retries nor waits: for the Lease and what depends on it.
     pub client: Client,
+    /// A client with patience: for what no round waits for.
+    pub patient: Client,
     /// The members' pods, as last seen.
     pub pods: Store<Pod>,
     /// Asks for a reconcile.
@@ -104,21 +114,14 @@ impl Observers {
         running.get(uid)?.view.borrow().clone()
     }
 
-    /// Starts the pair's observer, or tells it what changed. `written` says that what the setup was built with exists: else the observer
-    /// keeps the keys that it has, and no member is made anew, because that would not happen.
-    pub fn set_up(&self, mut setup: Setup, written: bool) {
-        if !written {
-            setup.outdated.clear();
-        }
+    /// Starts the pair's observer, or tells it what changed.
+    pub fn set_up(&self, mut setup: Setup) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // One that panicked has ended, too: it is started anew.
         let alive = running.get(&setup.id.uid).filter(|one| !one.task.is_finished());
         if let Some(one) = alive {
             one.setup.send_if_modified(|old| {
-                if !written {
-                    setup.authority.clone_from(&old.authority);
-                    setup.identity = old.identity.clone();
-                }
+                setup.access = setup.access.take().or_else(|| old.access.clone());
                 let differs = *old != setup;
                 if differs {
                     *old = setup;

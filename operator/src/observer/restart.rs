@@ -1,54 +1,20 @@
-//! Makes a member's pod anew, without a moment in which the API server could refuse: first it is tried whether it takes the new pod, then
-//! the old one is evicted.
+//! Takes a member's pod, so that it is made anew.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
 use kube::Error;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, PostParams};
 use kube::core::Status;
 
 use super::{Setup, Shared};
 use crate::apply::is_gone;
-use crate::build::Object;
 use crate::world::Held;
 
-/// Evicts this very pod, if the API server takes the one that is wanted in its place. Never forced: on a node that is off the old one stays
-/// until the node is back.
-pub(super) async fn restart(
-    shared: &Shared,
-    setup: &Setup,
-    member: &str,
-    pod_uid: &str,
-) -> anyhow::Result<()> {
-    if let Some(wanted) = setup.outdated.get(member) {
-        rehearse(shared, setup, wanted).await?;
-    }
-    evict(shared, setup, member, pod_uid).await
-}
-
-/// Tries to create the pod without making it. It needs a name of its own as long as the old pod has the right one, and always the same, so that
-/// a refusal reads the same each time.
-async fn rehearse(shared: &Shared, setup: &Setup, wanted: &Object) -> anyhow::Result<()> {
-    let pods: Api<DynamicObject> =
-        Api::namespaced_with(shared.client.clone(), &setup.id.namespace, &wanted.resource);
-    let trial = wanted.clone().named(&format!("{}-rehearsal", wanted.name()));
-    let params = PostParams {
-        dry_run: true,
-        field_manager: Some(crds::names::MANAGER.to_owned()),
-    };
-    match pods.create(&params, &serde_json::from_value(trial.value)?).await {
-        Err(Error::Api(status)) if is_refusal(&status) => Err(Held::Refused(format!(
-            "the API server refuses the new one, which was tried without making it: {}",
-            status.message
-        )))?,
-        done => Ok(done.map(drop)?),
-    }
-}
-
-/// By the budget, so that a race never takes both members. `Api::evict` of kube 5 would send the precondition under a name that
+/// Evicts this very pod. By the budget, so that a race never takes both members, and within the round in which it was decided: what was
+/// seen then must still be so. Never forced: on a node that is off the old one stays until the node is back. `Api::evict` of kube 5 would send the precondition under a name that
 /// the API server does not know.
-async fn evict(shared: &Shared, setup: &Setup, member: &str, pod_uid: &str) -> anyhow::Result<()> {
+pub(super) async fn evict(shared: &Shared, setup: &Setup, member: &str, pod_uid: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(shared.client.clone(), &setup.id.namespace);
     let eviction = Eviction {
         metadata: ObjectMeta {
@@ -81,7 +47,7 @@ async fn evict(shared: &Shared, setup: &Setup, member: &str, pod_uid: &str) -> a
 }
 
 /// Whether the API server will say the same the next time: not where it is busy, or others were quicker.
-fn is_refusal(status: &Status) -> bool {
+pub(super) fn is_refusal(status: &Status) -> bool {
     (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code)
 }
 
@@ -98,7 +64,9 @@ fn words(status: &Status) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
     use failover::plan::RestartReason;
     use failover::{Decision, MemberName};
     use serde_json::{Value, json};
@@ -110,35 +78,84 @@ mod tests {
     use crate::observer::act;
     use crate::observer::lease::tests::{setup, shared};
     use crate::observer::member::MemberClient;
+    use crate::observer::rehearsal::Rehearsal;
     use crate::observer::state::State;
-    use crate::world::View;
 
-    const PODS: &str = "/api/v1/namespaces/cctv/pods";
-    const EVICTION: &str = "/api/v1/namespaces/cctv/pods/front-1/eviction";
+    pub(in crate::observer) const PODS: &str = "/api/v1/namespaces/cctv/pods";
+    pub(in crate::observer) const EVICTION: &str = "/api/v1/namespaces/cctv/pods/front-1/eviction";
 
-    fn cluster(uid: &str) -> Cluster {
+    pub(in crate::observer) fn cluster(uid: &str) -> Cluster {
         let cluster = Cluster::default();
         let pod = json!({ "kind": "Pod", "metadata": { "name": "front-1", "uid": uid } });
         cluster.put(&format!("{CORE}/pods/front-1"), pod);
         cluster
     }
 
-    /// What is shown after it was decided to restart front-1.
-    async fn restarted(cluster: &Cluster) -> View {
-        let setup = Setup {
-            outdated: outdated(&["front-0", "front-1"]),
-            ..setup()
-        };
-        let members = crds::names::members("front");
-        let mut state = State::new(members.clone(), Instant::now());
-        let mut clients = members.map(MemberClient::new);
-        let decision = Decision::RestartMember {
-            member: MemberName::new("front-1").unwrap(),
-            pod_uid: "uid-front-1".to_owned(),
-            why: RestartReason::Outdated,
-        };
-        act::carry_out(&shared(cluster), &setup, &mut state, &mut clients, vec![decision]).await;
-        state.view(&setup.policy)
+    /// An observer of a pair whose pods are outdated.
+    pub(in crate::observer) struct Scene {
+        pub(in crate::observer) setup: Setup,
+        shared: Shared,
+        state: State,
+        clients: [MemberClient; 2],
+        rehearsal: Rehearsal,
+    }
+
+    impl Scene {
+        pub(in crate::observer) fn new(cluster: &Cluster) -> Self {
+            let members = crds::names::members("front");
+            Self {
+                setup: Setup {
+                    outdated: outdated(&["front-0", "front-1"]),
+                    ..setup()
+                },
+                shared: shared(cluster),
+                state: State::new(members.clone(), Instant::now()),
+                clients: members.map(MemberClient::new),
+                rehearsal: Rehearsal::default(),
+            }
+        }
+
+        /// A round in which it is decided to restart front-1, or is not.
+        pub(in crate::observer) async fn round(&mut self, restarts: bool) {
+            let restart = || Decision::RestartMember {
+                member: MemberName::new("front-1").unwrap(),
+                pod_uid: "uid-front-1".to_owned(),
+                why: RestartReason::Outdated,
+            };
+            let decisions = restarts.then(restart).into_iter().collect();
+            let Self {
+                setup,
+                shared,
+                state,
+                clients,
+                rehearsal,
+            } = self;
+            act::carry_out(shared, setup, state, clients, rehearsal, decisions).await;
+        }
+
+        pub(in crate::observer) fn held(&self) -> BTreeMap<String, Held> {
+            self.state.view(&self.setup.policy).held
+        }
+
+        /// How often a restart ended how: `ok 1`.
+        pub(in crate::observer) fn told(&self) -> String {
+            let counted = "gapless_operator_decisions_total{decision=\"restart_member\",outcome=\"";
+            let text = self.shared.metrics.text();
+            let ends = text.lines().filter_map(|line| line.strip_prefix(counted));
+            ends.map(|end| end.replace("\"}", "")).collect()
+        }
+    }
+
+    /// What keeps front-1 after it was decided to restart it, and what was counted.
+    async fn restarted(cluster: &Cluster) -> (Option<Held>, String) {
+        let mut scene = Scene::new(cluster);
+        scene.round(true).await;
+        // The trial, which needs no time.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        scene.round(true).await;
+        (scene.held().remove("front-1"), scene.told())
     }
 
     fn pod(cluster: &Cluster) -> Option<Value> {
@@ -148,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn the_new_pod_is_tried_before_the_old_one_is_evicted() {
         let cluster = cluster("uid-front-1");
-        assert!(restarted(&cluster).await.held.is_empty());
+        assert_eq!(restarted(&cluster).await, (None, "ok 1".to_owned()));
         assert_eq!(
             cluster.everything().len(),
             0,
@@ -181,10 +198,11 @@ mod tests {
         for (code, message) in refusals {
             let cluster = cluster("uid-front-1");
             cluster.refuse("POST", "/pods", code, message);
-            let Held::Refused(told) = &restarted(&cluster).await.held["front-1"] else {
+            let (Some(Held::Refused(told)), counted) = restarted(&cluster).await else {
                 panic!("{message}: it is refused")
             };
             assert!(told.ends_with(message), "{told}");
+            assert_eq!(counted, "error 1", "{message}");
             assert_eq!(paths(&cluster.asked("POST")), [PODS], "{message}");
             assert!(pod(&cluster).is_some(), "{message}");
         }
@@ -195,30 +213,33 @@ mod tests {
         for (path, code) in [("/pods", 500), ("/pods", 429), ("/pods", 503), ("/eviction", 504)] {
             let cluster = cluster("uid-front-1");
             cluster.refuse("POST", path, code, "no quorum");
-            let Held::NotYet(told) = &restarted(&cluster).await.held["front-1"] else {
+            let (Some(Held::NotYet(told)), counted) = restarted(&cluster).await else {
                 panic!("{code}: it is tried again")
             };
             assert!(told.contains("did not answer"), "{told}");
+            assert_eq!(counted, "error 1", "{code}");
             assert!(pod(&cluster).is_some(), "{code}");
         }
     }
 
     #[tokio::test]
-    async fn the_disruption_budget_keeps_a_pod() {
+    async fn the_disruption_budget_keeps_a_pod_and_that_is_no_error() {
         let refused = Held::Refused("the API server refuses to evict it: the budget".to_owned());
         let refusals = [
             (
                 429,
                 Held::NotYet("it may not be evicted yet: the budget".to_owned()),
+                "waits 1",
             ),
-            (403, refused.clone()),
+            (403, refused.clone(), "error 1"),
             // So two budgets that count one pod are told: an answer of success that says 500.
-            (201, refused),
+            (201, refused, "error 1"),
         ];
-        for (code, expected) in refusals {
+        for (code, expected, counted) in refusals {
             let cluster = cluster("uid-front-1");
             cluster.refuse("POST", "/eviction", code, "the budget");
-            assert_eq!(restarted(&cluster).await.held["front-1"], expected, "{code}");
+            let ended = (Some(expected), counted.to_owned());
+            assert_eq!(restarted(&cluster).await, ended, "{code}");
             assert!(pod(&cluster).is_some(), "{code}");
         }
     }
@@ -226,10 +247,10 @@ mod tests {
     #[tokio::test]
     async fn another_pod_of_that_name_is_left_alone() {
         let cluster = cluster("uid-of-the-next");
-        assert!(restarted(&cluster).await.held.is_empty());
+        assert_eq!(restarted(&cluster).await.0, None);
         assert!(pod(&cluster).is_some());
         let none = Cluster::default();
-        assert!(restarted(&none).await.held.is_empty(), "it is gone");
+        assert_eq!(restarted(&none).await.0, None, "it is gone");
     }
 
     #[test]

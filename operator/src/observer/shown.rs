@@ -56,6 +56,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::apply::Progress;
     use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, silence};
     use crate::report::{Known, status};
     use crate::world::{Held, World};
@@ -189,7 +190,7 @@ mod tests {
                 world: &world,
                 built: &built,
                 problems: &[],
-                retry: false,
+                progress: Progress::Done,
             };
             status(known, Timestamp::UNIX_EPOCH)
         };

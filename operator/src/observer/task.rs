@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::member::MemberClient;
+use super::rehearsal::Rehearsal;
 use super::state::{Seen, State};
 use super::{PairRef, Setup, Shared, act, lease, shown};
 use crate::world::View;
@@ -25,6 +26,7 @@ pub(super) async fn run(
     let members = crds::names::members(&id.name);
     let mut clients = members.clone().map(MemberClient::new);
     let mut state = State::new(members, Instant::now());
+    let mut rehearsal = Rehearsal::default();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pair = PairRef::new(&id.name).within(&id.namespace);
@@ -36,7 +38,7 @@ pub(super) async fn run(
         let now = setup.borrow_and_update().clone();
         let seen = look(&shared, &now, &mut clients).await;
         let decisions = state.take(seen, &now);
-        act::carry_out(&shared, &now, &mut state, &mut clients, decisions).await;
+        act::carry_out(&shared, &now, &mut state, &mut clients, &mut rehearsal, decisions).await;
         if !state.knows_enough(&now.policy) {
             continue;
         }
@@ -89,6 +91,7 @@ async fn look(shared: &Shared, setup: &Setup, clients: &mut [MemberClient; 2]) -
 
 #[cfg(test)]
 mod tests {
+    use crds::names::{LABEL_MANAGED_BY, LABEL_PAIR, MANAGER};
     use failover::MemberName;
     use failover::plan::Switchover;
     use futures::channel::mpsc;
@@ -97,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::fixtures::cluster::{Cluster, LEASE};
-    use crate::fixtures::{id, outdated, record};
+    use crate::fixtures::{id, record};
     use crate::observer::Observers;
     use crate::observer::lease::tests::setup;
 
@@ -105,17 +108,18 @@ mod tests {
     async fn scene() -> (Cluster, Observers, mpsc::Receiver<PairRef>) {
         let cluster = Cluster::default();
         let spec = serde_json::json!({ "holderIdentity": record().holder_identity() });
-        let lease =
-            serde_json::json!({ "metadata": { "annotations": record().annotations() }, "spec": spec });
+        let labels = serde_json::json!({ LABEL_MANAGED_BY: MANAGER, LABEL_PAIR: "front" });
+        let lease = serde_json::json!({ "metadata": { "annotations": record().annotations(), "labels": labels }, "spec": spec });
         cluster.put(LEASE, lease);
         let (triggers, mut wishes) = mpsc::channel(8);
         let observers = Observers::new(Shared {
             client: cluster.client(),
+            patient: cluster.client(),
             pods: store().0,
             triggers,
             metrics: Arc::default(),
         });
-        observers.set_up(setup(), true);
+        observers.set_up(setup());
         wishes.next().await;
         (cluster, observers, wishes)
     }
@@ -134,17 +138,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_were_not_written_are_nobodys() {
+    async fn an_observer_that_is_told_of_no_keys_keeps_what_it_has() {
         let (cluster, observers, _wishes) = scene().await;
         looks(&cluster).await;
-        let minted = || Setup {
-            authority: "another one".to_owned(),
-            outdated: outdated(&["front-1"]),
-            ..setup()
-        };
-        observers.set_up(minted(), false);
-        assert_eq!(looks(&cluster).await, 0, "it keeps what it has");
-        observers.set_up(minted(), true);
+        let with = |access| Setup { access, ..setup() };
+        observers.set_up(with(None));
+        assert_eq!(looks(&cluster).await, 0, "nothing is new");
+        let mut other = setup().access;
+        "another one".clone_into(&mut other.as_mut().unwrap().authority);
+        observers.set_up(with(other));
         assert_eq!(looks(&cluster).await, 1);
     }
 
@@ -157,15 +159,12 @@ mod tests {
         assert_eq!(looks(&cluster).await, 1, "it is asked for");
         observers.ask(&id().uid, Some(&asked));
         let switchover = Some(asked);
-        observers.set_up(
-            Setup {
-                switchover,
-                ..setup()
-            },
-            true,
-        );
+        observers.set_up(Setup {
+            switchover,
+            ..setup()
+        });
         assert_eq!(looks(&cluster).await, 0, "it is what it was");
-        observers.set_up(setup(), true);
+        observers.set_up(setup());
         assert_eq!(looks(&cluster).await, 1, "it is done");
         observers.ask("another", Some(&to("front-0")));
         assert_eq!(looks(&cluster).await, 0, "another pair's");

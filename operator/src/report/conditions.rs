@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Known;
+use crate::apply::Progress;
 use crate::coverage;
 use crate::problem::Problem;
 use crate::world::World;
@@ -90,35 +91,48 @@ fn ready(world: &World) -> Verdict {
     }
 }
 
+/// Everything that is still to come; the reason is that of the first.
 fn reconciling(known: Known<'_>, members: &[MemberStatus]) -> Verdict {
-    let starting = members
-        .iter()
-        .find(|member| matches!(member.phase, Phase::Pending | Phase::Terminating));
-    let outdated = &known.built.outdated;
-    match (known.built.waiting, known.retry, outdated.is_empty(), starting) {
-        (Some(what), ..) => verdict("Reconciling", true, "Waiting", format!("waiting: {what}")),
-        (_, true, ..) => verdict(
-            "Reconciling",
-            true,
-            "Retrying",
-            "an object could not be written and is tried again",
-        ),
-        (_, _, false, _) => {
-            let names: Vec<&str> = outdated.keys().map(String::as_str).collect();
-            let mut message = format!("members to be replaced, one at a time: {}", names.join(", "));
-            let why = held(known.world).or_else(|| only_one_receives(known.world));
-            message.extend(why.map(|why| format!("; it waits: {why}")));
-            verdict("Reconciling", true, "RollingUpdate", message)
-        }
-        (_, _, _, Some(member)) => {
-            let message = format!("member {:?} is starting", member.name);
-            verdict("Reconciling", true, "MemberStarting", message)
-        }
-        _ => match not_loaded(known) {
-            Some(what) => verdict("Reconciling", true, "Waiting", format!("waiting: {what}")),
-            None => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
-        },
+    let open = [
+        known
+            .built
+            .waiting
+            .map(|what| ("Waiting", format!("waiting: {what}"))),
+        retried(known.progress).map(|what| ("Retrying", what)),
+        update(known).map(|what| ("RollingUpdate", what)),
+        starting(members).map(|what| ("MemberStarting", what)),
+        not_loaded(known).map(|what| ("Waiting", format!("waiting: {what}"))),
+    ];
+    let (reasons, messages): (Vec<&'static str>, Vec<String>) = open.into_iter().flatten().unzip();
+    match reasons.first() {
+        Some(first) => verdict("Reconciling", true, first, messages.join("; ")),
+        None => verdict("Reconciling", false, "Done", "everything is as it was asked for"),
     }
+}
+
+fn retried(progress: Progress) -> Option<String> {
+    (progress != Progress::Done).then(|| "an object could not be written and is tried again".to_owned())
+}
+
+/// The members that are to be replaced, and what that waits for.
+fn update(known: Known<'_>) -> Option<String> {
+    let names: Vec<&str> = known.built.outdated.keys().map(String::as_str).collect();
+    let why = stopped(known.progress)
+        .or_else(|| held(known.world))
+        .or_else(|| only_one_receives(known.world));
+    let why = why.map_or_else(String::new, |why| format!("; it waits: {why}"));
+    let message = || format!("members to be replaced, one at a time: {}{why}", names.join(", "));
+    (!names.is_empty()).then(message)
+}
+
+fn stopped(progress: Progress) -> Option<String> {
+    (progress == Progress::Stopped).then(|| "nothing is changed before that object is written".to_owned())
+}
+
+fn starting(members: &[MemberStatus]) -> Option<String> {
+    let mut members = members.iter();
+    let member = members.find(|member| matches!(member.phase, Phase::Pending | Phase::Terminating))?;
+    Some(format!("member {:?} is starting", member.name))
 }
 
 /// What keeps the member whose turn it is from being replaced.

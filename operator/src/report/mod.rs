@@ -23,6 +23,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub use events::{Note, RECONCILE, notes};
 pub use failovers::reached;
 
+use crate::apply::Progress;
 use crate::build::Built;
 use crate::coarse;
 use crate::lag;
@@ -41,8 +42,8 @@ pub struct Known<'a> {
     pub built: &'a Built,
     /// What is wrong with the request, or was refused by the API server.
     pub problems: &'a [Problem],
-    /// Whether an effect failed and is tried again.
-    pub retry: bool,
+    /// How far the effects came.
+    pub progress: Progress,
 }
 
 /// The status that says all this. What did not change keeps its times, so that it is written only when it differs.

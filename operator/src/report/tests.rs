@@ -24,23 +24,23 @@ fn moment(seconds: i64) -> Timestamp {
 }
 
 /// The status of a world in which these problems came up.
-fn with_problems(world: &World, problems: &[Problem], retry: bool) -> RecorderPairStatus {
-    at(world, problems, retry, moment(0))
+fn with_problems(world: &World, problems: &[Problem], progress: Progress) -> RecorderPairStatus {
+    at(world, problems, progress, moment(0))
 }
 
-fn at(world: &World, problems: &[Problem], retry: bool, now: Timestamp) -> RecorderPairStatus {
+fn at(world: &World, problems: &[Problem], progress: Progress, now: Timestamp) -> RecorderPairStatus {
     let built = built(world);
     let known = Known {
         world,
         built: &built,
         problems,
-        retry,
+        progress,
     };
     status(known, now)
 }
 
 fn told(world: &World) -> RecorderPairStatus {
-    with_problems(world, &validate(world, Some(IMAGE)), false)
+    with_problems(world, &validate(world, Some(IMAGE)), Progress::Done)
 }
 
 /// As it comes back from the API server.
@@ -142,8 +142,76 @@ fn reconciling_is_that_something_is_still_to_come() {
     let message = &condition(&waits, "Reconciling").message;
     assert!(message.contains(why), "{message}");
     let world = at_rest(&json!({}));
-    let status = with_problems(&world, &[], true);
+    let status = with_problems(&world, &[], Progress::Retrying);
     assert_eq!(verdict(&status, "Reconciling"), "True Retrying");
+}
+
+#[test]
+fn reconciling_tells_all_that_is_still_to_come() {
+    const UPDATE: &str = "members to be replaced, one at a time: front-1";
+    const RETRY: &str = "an object could not be written and is tried again";
+    const BUDGET: &str =
+        "; it waits: the old pod \"front-1\" stays, it may not be evicted yet: front needs 1";
+    const STOPPED: &str = "; it waits: nothing is changed before that object is written";
+    type Case = (&'static str, Change, Progress, &'static str, String);
+    let budget = |w: &mut World| {
+        hold(
+            w,
+            Held::NotYet("it may not be evicted yet: front needs 1".to_owned()),
+        );
+    };
+    let waits = "waiting: the members' Services have no addresses yet";
+    let cases: [Case; 5] = [
+        (
+            "an update goes on while something else is refused",
+            |w| age(w, STANDBY),
+            Progress::Retrying,
+            "Retrying",
+            format!("{RETRY}; {UPDATE}"),
+        ),
+        (
+            "an update that waits for its own reason",
+            budget,
+            Progress::Retrying,
+            "Retrying",
+            format!("{RETRY}; {UPDATE}{BUDGET}"),
+        ),
+        (
+            "an update that waits for what is refused",
+            |w| age(w, STANDBY),
+            Progress::Stopped,
+            "Retrying",
+            format!("{RETRY}; {UPDATE}{STOPPED}"),
+        ),
+        (
+            "the new pod starts",
+            |w| {
+                age(w, PRIMARY);
+                no_pod(w, STANDBY);
+            },
+            Progress::Done,
+            "RollingUpdate",
+            "members to be replaced, one at a time: front-0; member \"front-1\" is starting".to_owned(),
+        ),
+        (
+            "addresses, and what is refused",
+            |w| w.addresses.clear(),
+            Progress::Retrying,
+            "Waiting",
+            format!("{waits}; {RETRY}"),
+        ),
+    ];
+    for (what, change, progress, reason, message) in cases {
+        let mut world = at_rest(&json!({}));
+        change(&mut world);
+        let status = with_problems(&world, &[], progress);
+        assert_eq!(
+            verdict(&status, "Reconciling"),
+            format!("True {reason}"),
+            "{what}"
+        );
+        assert_eq!(condition(&status, "Reconciling").message, message, "{what}");
+    }
 }
 
 #[test]
@@ -291,7 +359,7 @@ fn stalled_is_that_it_goes_on_only_when_somebody_acts() {
     ];
     for (reason, expected) in cases {
         let problem = Problem::new(reason, "front", "something".to_owned());
-        let status = with_problems(&world, &[problem], false);
+        let status = with_problems(&world, &[problem], Progress::Done);
         assert_eq!(verdict(&status, "Stalled"), expected);
         assert_eq!(verdict(&status, "Degraded"), format!("True {}", reason.as_str()));
     }
@@ -470,7 +538,7 @@ fn many_problems_are_counted_and_long_messages_cut() {
     let world = at_rest(&json!({}));
     let problem = |n: usize| Problem::new(Reason::ApplyFailed, &n.to_string(), format!("no. {n}"));
     let problems: Vec<Problem> = (0..9).rev().chain(0..9).map(problem).collect();
-    let status = with_problems(&world, &problems, false);
+    let status = with_problems(&world, &problems, Progress::Done);
     let expected = "no. 0; no. 1; no. 2; no. 3; and 5 more";
     assert_eq!(
         condition(&status, "Stalled").message,
@@ -485,7 +553,7 @@ fn many_problems_are_counted_and_long_messages_cut() {
             format!("{n}{}", "é".repeat(100_000)),
         )
     };
-    let status = with_problems(&world, &[1, 2, 3].map(long), false);
+    let status = with_problems(&world, &[1, 2, 3].map(long), Progress::Done);
     for kind in ["Stalled", "Degraded"] {
         let message = &condition(&status, kind).message;
         assert!((2000..=2048).contains(&message.len()), "{} bytes", message.len());
@@ -503,7 +571,7 @@ fn a_condition_keeps_its_time_until_its_status_changes() {
         world: &world,
         built: &built,
         problems: &[],
-        retry: false,
+        progress: Progress::Done,
     };
     let after = status(known, moment(60));
     let since = |kind: &str| condition(&after, kind).last_transition_time.0;
@@ -524,7 +592,7 @@ fn nothing_is_written_while_nothing_changes() {
         world: &world,
         built: &built,
         problems: &[],
-        retry: false,
+        progress: Progress::Done,
     };
     let second = status(known, moment(3600));
     assert_eq!(Some(&second), world.pair.status.as_ref());
@@ -538,7 +606,7 @@ fn no_message_holds_a_password() {
     miss_secret(&mut world);
     lose_volume(&mut world, STANDBY);
     let problem = Problem::new(Reason::ApplyFailed, "Secret front-config", "refused".to_owned());
-    let status = with_problems(&world, &[problem], true);
+    let status = with_problems(&world, &[problem], Progress::Retrying);
     let notes = notes(&RecorderPairStatus::default(), &status);
     let token = world.keys.token.as_ref().unwrap().expose();
     for secret in [PASSWORD, token] {
@@ -772,7 +840,7 @@ fn a_failover_ends_when_both_have_everything_in_its_epoch() {
     let mut world = in_epoch(8);
     said(&mut world, PRIMARY).failovers = vec![took(8, "Expired")];
     // It served in second 8001 of the tests' clock.
-    let told = |world: &World, second: i64| at(world, &[], false, moment(8001 + second));
+    let told = |world: &World, second: i64| at(world, &[], Progress::Done, moment(8001 + second));
     let converged = |world: &World, second: i64| told(world, second).failovers[0].converged;
     for member in [PRIMARY, STANDBY] {
         said(&mut world, member).epoch = 8;

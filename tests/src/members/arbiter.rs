@@ -70,6 +70,10 @@ fn first_objects(config: &RenderedConfig) -> BTreeMap<String, Value> {
     let metadata = |name: &str, annotations: Value| {
         json!({
             "name": name, "namespace": namespace, "annotations": annotations, "resourceVersion": "1",
+            "ownerReferences": [{
+                "apiVersion": "gapless.video/v1alpha1", "kind": "RecorderPair",
+                "name": config.pair.name, "uid": config.pair.uid,
+            }],
         })
     };
     let annotations = json!({

@@ -29,7 +29,7 @@ use crate::world::Doubt;
 fn objects(built: &Built) -> impl Iterator<Item = &Object> {
     built.effects.iter().filter_map(|effect| match effect {
         Effect::Create(object) | Effect::Apply(object) => Some(object),
-        Effect::Annotate { .. } | Effect::Delete { .. } => None,
+        Effect::Check(_) | Effect::Annotate { .. } | Effect::Delete { .. } => None,
     })
 }
 
@@ -57,6 +57,7 @@ fn container(pod: &Value, name: &str) -> Value {
 /// What happens to pods.
 fn on_pods(built: &Built) -> Vec<String> {
     let told = built.effects.iter().filter_map(|effect| match effect {
+        Effect::Check(_) => None,
         Effect::Create(object) => object.is::<Pod>().then(|| format!("create {}", object.name())),
         Effect::Apply(object) => object.is::<Pod>().then(|| format!("apply {}", object.name())),
         Effect::Annotate { pod, uid, .. } => Some(format!("annotate {pod} {uid}")),
@@ -119,7 +120,13 @@ fn i5_no_lease_is_made_where_there_was_one_ever() {
         ("status knows of one", with_epoch),
         ("a volume was used", adopting),
     ] {
-        assert!(!objects(&built(&world)).any(Object::is::<Lease>), "{what}");
+        let built = built(&world);
+        assert!(!objects(&built).any(Object::is::<Lease>), "{what}");
+        let checked = matches!(&built.effects[0], Effect::Check(object) if object.is::<Lease>());
+        assert_eq!(
+            checked, !world.lease,
+            "{what}: what is not the pair's may be somebody else's"
+        );
     }
 }
 

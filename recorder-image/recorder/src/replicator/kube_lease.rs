@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crds::member::PairIdentity;
 use failover::{Lease, LeaseRecord, ReadResult, SwapResult, Version};
 use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::api::{Patch, PatchParams};
@@ -14,6 +15,7 @@ use super::driver::{Call, LeaseApi};
 #[derive(Clone)]
 pub struct KubeLease {
     api: Api<Object>,
+    pair: PairIdentity,
     name: String,
     duration_s: u32,
     timeout: Duration,
@@ -41,10 +43,11 @@ pub async fn client() -> anyhow::Result<Client> {
 }
 
 impl KubeLease {
-    /// The Lease `name` in `namespace`.
-    pub fn new(client: Client, namespace: &str, name: &str, duration_s: u32, timeout: Duration) -> Self {
+    /// The Lease `name` of a pair.
+    pub fn new(client: Client, pair: PairIdentity, name: &str, duration_s: u32, timeout: Duration) -> Self {
         Self {
-            api: Api::namespaced(client, namespace),
+            api: Api::namespaced(client, &pair.namespace),
+            pair,
             name: name.to_owned(),
             duration_s,
             timeout,
@@ -63,7 +66,12 @@ impl KubeLease {
     }
 }
 
-fn parse(object: &Object) -> Option<Lease> {
+/// What the Lease says. One that is somebody else's says nothing of this pair.
+fn parse(object: &Object, pair: &PairIdentity) -> Option<Lease> {
+    if !pair.owns("Lease", &object.metadata) {
+        tracing::error!("the Lease is somebody else's");
+        return None;
+    }
     let version = Version::new(object.metadata.resource_version.as_deref()?);
     let annotations = object.metadata.annotations.clone().unwrap_or_default();
     let holder = object.spec.as_ref().and_then(|s| s.holder_identity.as_deref());
@@ -81,7 +89,9 @@ impl LeaseApi for KubeLease {
         let this = self.clone();
         Box::pin(async move {
             match tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await {
-                Ok(Ok(Some(object))) => parse(&object).map_or(ReadResult::Unreadable, ReadResult::Found),
+                Ok(Ok(Some(object))) => {
+                    parse(&object, &this.pair).map_or(ReadResult::Unreadable, ReadResult::Found)
+                }
                 Ok(Ok(None)) => ReadResult::Missing,
                 Ok(Err(e)) => {
                     tracing::debug!("reading the Lease: {e}");
@@ -99,7 +109,7 @@ impl LeaseApi for KubeLease {
             let params = PatchParams::default();
             let call = this.api.patch(&this.name, &params, &patch);
             match tokio::time::timeout(this.timeout, call).await {
-                Ok(Ok(object)) => match parse(&object) {
+                Ok(Ok(object)) => match parse(&object, &this.pair) {
                     // A version that did not change was no swap.
                     Some(lease) if lease.version != expected => SwapResult::Swapped(lease),
                     _ => SwapResult::InDoubt,
@@ -112,5 +122,47 @@ impl LeaseApi for KubeLease {
                 Ok(Err(_)) | Err(_) => SwapResult::InDoubt,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crds::names;
+    use failover::Epoch;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_lease_of_somebody_else_says_nothing_whatever_it_says() {
+        let pair = PairIdentity {
+            namespace: "cctv".into(),
+            name: "front".into(),
+            uid: "uid-front".into(),
+        };
+        let owned = |uid: &str| json!([{"apiVersion": "v1", "kind": "Any", "name": "any", "uid": uid}]);
+        let annotations = json!({
+            names::ANNOTATION_EPOCH: "7", names::ANNOTATION_LEASH_MS: "600",
+            names::ANNOTATION_COUNTER: "3", names::ANNOTATION_FOLLOWER_STORE: "",
+        });
+        let labels = json!({names::LABEL_MANAGED_BY: names::MANAGER, names::LABEL_PAIR: "front"});
+        let cases = [
+            ("the pair's", owned("uid-front"), json!({}), Some(Epoch(7))),
+            ("kept from a pair of that name", json!([]), labels, Some(Epoch(7))),
+            ("another pair's", owned("uid-back"), json!({}), None),
+            ("nobody's", json!([]), json!({}), None),
+        ];
+        let epoch = |owners: &Value, labels: &Value| {
+            let object = json!({"metadata": {
+                "name": "front", "resourceVersion": "42",
+                "annotations": annotations, "ownerReferences": owners, "labels": labels,
+            }});
+            let lease = parse(&serde_json::from_value(object).unwrap(), &pair)?;
+            Some(lease.record.epoch)
+        };
+        for (whose, owners, labels, expected) in cases {
+            assert_eq!(epoch(&owners, &labels), expected, "{whose}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::slice::Me;
+use super::slice::{Me, ours};
 
 /// How soon what failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -56,7 +56,7 @@ struct Change {
 
 /// Keeps the slice `name` in line with what is seen of the peer. Never returns while that is known.
 pub async fn follow(client: Client, name: String, me: Me, mut sights: watch::Receiver<Option<Sight>>) {
-    let api: Api<EndpointSlice> = Api::namespaced(client, &me.namespace);
+    let api: Api<EndpointSlice> = Api::namespaced(client, &me.pair.namespace);
     let mut taken = None;
     while sights.changed().await.is_ok() {
         loop {
@@ -81,7 +81,9 @@ async fn bring(
     sight: &Sight,
     taken: &mut Option<Taken>,
 ) -> kube::Result<()> {
-    let now = api.get(name).await?;
+    let Some(now) = ours(api, name, me).await? else {
+        return Ok(());
+    };
     if let Some(endpoint) = endpoints(&now)
         .find(|e| leads_to(e, &sight.peer))
         .filter(|_| sight.suspected)
@@ -150,12 +152,18 @@ fn change(slice: &EndpointSlice, me: &Me, sight: &Sight, taken: Option<&Taken>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crds::member::PairIdentity;
+
     use super::*;
 
     fn me(member: &str, ip: &str) -> Me {
         Me {
             member: member.into(),
-            namespace: "cctv".into(),
+            pair: PairIdentity {
+                namespace: "cctv".into(),
+                name: "front".into(),
+                uid: "uid-front".into(),
+            },
             ip: ip.into(),
             node: None,
         }

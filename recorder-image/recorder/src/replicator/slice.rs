@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crds::member::PairIdentity;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -19,8 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Me {
     /// Its name, and its pod's.
     pub member: String,
-    /// The pod's namespace.
-    pub namespace: String,
+    /// Its pair.
+    pub pair: PairIdentity,
     /// The pod's address.
     pub ip: String,
     /// The pod's node, where it is known.
@@ -34,14 +35,14 @@ impl Me {
             "addresses": [self.ip],
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "nodeName": self.node,
-            "targetRef": {"kind": "Pod", "name": self.member, "namespace": self.namespace},
+            "targetRef": {"kind": "Pod", "name": self.member, "namespace": self.pair.namespace},
         })
     }
 }
 
 /// Points the slice here for each epoch that comes.
 pub async fn follow(client: Client, name: String, me: Me, mut epochs: mpsc::UnboundedReceiver<u64>) {
-    let api: Api<EndpointSlice> = Api::namespaced(client, &me.namespace);
+    let api: Api<EndpointSlice> = Api::namespaced(client, &me.pair.namespace);
     while let Some(epoch) = epochs.recv().await {
         for _ in 0..TRIES {
             match tokio::time::timeout(TIMEOUT, point(&api, &name, &me, epoch)).await {
@@ -54,8 +55,23 @@ pub async fn follow(client: Client, name: String, me: Me, mut epochs: mpsc::Unbo
     }
 }
 
+/// The slice as it is now. One that is somebody else's is left alone: the operator says so where a user looks.
+pub async fn ours(api: &Api<EndpointSlice>, name: &str, me: &Me) -> kube::Result<Option<EndpointSlice>> {
+    let slice = api.get(name).await?;
+    let ours = me.pair.owns("EndpointSlice", &slice.metadata);
+    if !ours {
+        tracing::warn!(
+            slice = name,
+            "the EndpointSlice is somebody else's and is left alone"
+        );
+    }
+    Ok(ours.then_some(slice))
+}
+
 async fn point(api: &Api<EndpointSlice>, name: &str, me: &Me, epoch: u64) -> kube::Result<()> {
-    let now = api.get(name).await?;
+    let Some(now) = ours(api, name, me).await? else {
+        return Ok(());
+    };
     let annotations = now.metadata.annotations.unwrap_or_default();
     let written = annotations
         .get(crds::names::ANNOTATION_EPOCH)

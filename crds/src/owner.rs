@@ -1,22 +1,21 @@
 //! Whose an object is.
 
-use crds::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::world::PairId;
+use crate::names;
 
 /// The kind of volumes, the only one that a user may bring along.
 const CLAIM: &str = "PersistentVolumeClaim";
 
-/// Whether an object that is called like one of this pair's is the pair's: it has the pair as an owner, or was made for one of the same
-/// name before it, by its labels. A volume that nobody owns is adopted by its name alone.
-pub(crate) fn is_ours(kind: &str, metadata: &ObjectMeta, id: &PairId) -> bool {
+/// Whether an object that is called like one of this pair's is the pair's: it has the pair as an owner, by its UID, or was made for one of
+/// the same name before it, by its labels. A volume that nobody owns is adopted by its name alone.
+pub fn is_ours(kind: &str, metadata: &ObjectMeta, pair: &str, uid: &str) -> bool {
     let owners = || metadata.owner_references.iter().flatten();
     let label = |key: &str| metadata.labels.as_ref()?.get(key).map(String::as_str);
-    let labelled = label(names::LABEL_MANAGED_BY) == Some(names::MANAGER)
-        && label(names::LABEL_PAIR) == Some(id.name.as_str());
+    let labelled =
+        label(names::LABEL_MANAGED_BY) == Some(names::MANAGER) && label(names::LABEL_PAIR) == Some(pair);
     let brought = kind == CLAIM && owners().next().is_none();
-    labelled || brought || owners().any(|owner| owner.uid == id.uid)
+    labelled || brought || owners().any(|owner| owner.uid == uid)
 }
 
 #[cfg(test)]
@@ -24,7 +23,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixtures::id;
 
     #[test]
     fn an_object_is_ours_by_its_owner_or_its_labels_and_a_volume_without_an_owner_too() {
@@ -59,7 +57,7 @@ mod tests {
         ];
         for (what, metadata, expected) in cases {
             let metadata = serde_json::from_value(metadata).unwrap();
-            let ours = ["Service", CLAIM].map(|kind| is_ours(kind, &metadata, &id()));
+            let ours = ["Service", CLAIM].map(|kind| is_ours(kind, &metadata, "front", "uid-front"));
             assert_eq!(ours, expected, "{what}");
         }
     }

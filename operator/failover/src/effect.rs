@@ -106,6 +106,11 @@ pub enum Note {
         /// Whether the holder released exactly this.
         released: bool,
     },
+    /// The holder released, during the wait, what was read: the wait is over.
+    Released {
+        /// The epoch that ends.
+        epoch: Epoch,
+    },
     /// The swap that takes it succeeded.
     Swapped {
         /// The new epoch.

@@ -4,7 +4,8 @@
 mod rig;
 
 use failover::{
-    Effect, Epoch, Event, Lease, OrderOutcome, Role, Settings, SwapResult, TakeOrder, TakeReason, Version,
+    Effect, Epoch, Event, Lease, Note, OrderOutcome, Role, Settings, SwapResult, TakeOrder, TakeReason,
+    Version,
 };
 use rig::{MS, Rig, lease, member};
 
@@ -216,6 +217,22 @@ fn a_released_lease_is_taken_without_a_wait() {
     rig.answer_read(lease(42, 7, Some("right"), Some("left")));
     let (_, expected, record) = rig.swap().expect("at once");
     assert_eq!((expected, record.epoch), (Version::new("42"), Epoch(8)));
+}
+
+#[test]
+fn a_release_that_is_heard_during_the_wait_ends_it_and_is_told() {
+    // The version that was read, and whether the wait is over with the release of version 42.
+    for (read, ends) in [(42, true), (43, false)] {
+        let mut rig = Rig::new(7);
+        rig.pass(MS * 150);
+        rig.answer_read(lease(read, 7, Some("right"), Some("left")));
+        rig.pass(MS * 100);
+        rig.take_effects();
+        rig.release(7, 42);
+        let told = Effect::Note(Note::Released { epoch: Epoch(7) });
+        assert_eq!(rig.effects.contains(&told), ends, "{read}");
+        assert_eq!(rig.swap().is_some(), ends, "{read}");
+    }
 }
 
 #[test]

@@ -109,6 +109,8 @@ impl Member {
                 ..
             }) if offer.is_for(lease) => {
                 *until = now;
+                let epoch = offer.epoch;
+                self.out.push(Effect::Note(Note::Released { epoch }));
             }
             State::Taking(taking) => taking.released = Some(offer),
             State::Primary(_) => {}

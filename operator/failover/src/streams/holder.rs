@@ -9,9 +9,12 @@ use super::{Away, Fault, Listed, Moved, Owner, Policy, Share, Word};
 use crate::name::{Epoch, Incarnation};
 use crate::time::BootTime;
 
-/// For so long the owner alone has to be blind before its stream moves: a camera that both members lose, or receive again, at
-/// almost the same time moves nothing. Both write meanwhile.
+/// For so long the owner alone has to be blind before its stream moves: a camera that both members lose at almost the same time
+/// moves nothing. Both write meanwhile.
 pub const CONFIRMED: Duration = Duration::from_secs(1);
+/// Where both are blind, the one that receives the camera again is ahead for so long before that counts as better off: the other one may
+/// have an open session, and wait for a key frame. Groups of pictures are four seconds long at most where they are usual.
+pub const AHEAD: Duration = Duration::from_secs(5);
 /// After a move a stream stays for so long at least; doubled by each further move, up to [`MOST_HELD_OFF`].
 pub const HELD_OFF: Duration = Duration::from_secs(2);
 /// The longest time that a stream stays whatever its owner's faults. After twice as long without a move it counts anew.
@@ -115,10 +118,12 @@ pub(super) struct Case {
 
 /// Whether a stream moves, and why: a pure table.
 pub(super) fn decide(case: &Case) -> Option<Why> {
-    // The one that is better off has to be so for as long as the fault: it may only be the first to receive the camera again.
-    let lasted = |fault: Option<(Fault, BootTime)>, other: Option<BootTime>| {
-        let since = fault?.1.max(other.unwrap_or_default());
-        fault.filter(|_| case.now >= since + CONFIRMED && case.now >= case.held_off)
+    let lasted = |fault: Option<(Fault, BootTime)>, other_well: Option<BootTime>| {
+        let since = fault?.1;
+        // One that became well during the fault may only be the first to receive the camera again.
+        let first = other_well.filter(|well| *well > since);
+        let due = first.map_or(since + CONFIRMED, |well| well + AHEAD);
+        fault.filter(|_| case.now >= due.max(case.held_off))
     };
     match case.place {
         Place::Settling { .. } => None,

@@ -28,7 +28,7 @@ use crate::lease::millis;
 use crate::name::{Epoch, Incarnation};
 use crate::time::BootTime;
 
-pub use holder::{CONFIRMED, HELD_OFF, MOST_HELD_OFF, Why};
+pub use holder::{AHEAD, CONFIRMED, HELD_OFF, MOST_HELD_OFF, Why};
 pub use share::{Listed, Owner, Share};
 
 use holder::Holder;

@@ -1,5 +1,6 @@
 //! What the parts of the recorder share. Locks are held for moments only, never over a sync of the volume.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -10,7 +11,9 @@ use segment::copy::read_copy;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::scan::{Added, scan, scan_more};
-use segment::{Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume};
+use segment::{
+    Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume, catalogue, inventory,
+};
 use tokio::sync::broadcast;
 
 use super::config::Settings;
@@ -302,30 +305,39 @@ impl Shared {
 
     /// What a replicator that just connected has to know.
     pub fn snapshot(&self) -> Vec<ToReplicator> {
-        let (member, store) = (self.member.clone(), self.volume.store());
+        let (streams, pins) = {
+            let catalogue = self.catalogue();
+            let streams: Vec<_> = catalogue.streams().map(|(_, stream)| self.own(stream)).collect();
+            (streams, catalogue.durable_pins())
+        };
         let mut messages = vec![ToReplicator::Hello {
-            member,
-            store,
+            member: self.member.clone(),
+            store: self.volume.store(),
             incarnation: self.incarnation,
         }];
-        let catalogue = self.catalogue();
-        for (_, stream) in catalogue.streams() {
-            let own = || {
-                stream
-                    .copies
-                    .values()
-                    .filter(|c| self.origin(c.id()) == Origin::Live)
-            };
-            for copy in own().filter(|c| c.state != State::Sealed) {
-                messages.extend(unsealed(copy));
-            }
-            let mut sealed: Vec<&Copy> = own().filter(|c| c.state == State::Sealed).collect();
-            sealed.sort_by_key(|c| std::cmp::Reverse(c.end_us()));
-            let recent = sealed.into_iter().take(RECENT).map(Copy::held);
-            messages.extend(recent.map(|held| ToReplicator::Sealed { held }));
+        for (unsealed, mut sealed) in streams {
+            messages.extend(unsealed);
+            sealed.sort_by_key(|held| Reverse(held.span_us.map(|(_, end)| end)));
+            messages.extend(sealed.into_iter().map(|held| ToReplicator::Sealed { held }));
         }
-        messages.extend(pinned(&catalogue.durable_pins()));
+        messages.extend(pinned(&pins));
         messages
+    }
+
+    /// What of a stream this member wrote: what is to be told of all that is not sealed, and the newest that is, in no order. Under the
+    /// catalogue's lock, for which the writer waits, an archive is not sorted.
+    fn own(&self, stream: &catalogue::Stream) -> (Vec<ToReplicator>, Vec<inventory::Held>) {
+        let own = stream
+            .copies
+            .values()
+            .filter(|c| self.origin(c.id()) == Origin::Live);
+        let (mut sealed, others): (Vec<&Copy>, Vec<&Copy>) = own.partition(|c| c.state == State::Sealed);
+        if sealed.len() > RECENT {
+            sealed.select_nth_unstable_by_key(RECENT, |c| Reverse(c.end_us()));
+            sealed.truncate(RECENT);
+        }
+        let unsealed = others.into_iter().flat_map(unsealed).collect();
+        (unsealed, sealed.into_iter().map(Copy::held).collect())
     }
 
     /// Takes in a message of the replicator.
@@ -482,7 +494,11 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::mpsc::{Receiver, sync_channel};
 
+    use segment::Extent;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::fixtures::header;
 
     /// A recorder's state over a new volume in `dir`. Nobody takes its commands.
     pub(crate) fn shared(dir: &std::path::Path) -> Arc<Shared> {
@@ -503,5 +519,53 @@ pub(super) mod tests {
             Arc::new(Shared::new("m-0".into(), held, metrics, commands)),
             inbox,
         )
+    }
+
+    fn entry(store: Uuid, sequence: u64) -> SealedEntry {
+        let id = SegmentId {
+            stream: Uuid::from_u128(7),
+            store,
+            member: "m-0".into(),
+            incarnation: 1,
+            sequence,
+        };
+        let start_us = 1_000 * sequence.cast_signed();
+        SealedEntry {
+            header: header(id),
+            length: 100,
+            root: [1; 32],
+            head_len: 10,
+            extent: Extent {
+                start_us,
+                end_us: start_us + 1_000,
+                dts: (0, 90),
+                duration: 90,
+                frames: 1,
+                fragments: 1,
+                paused: 0,
+            },
+            signature: None,
+        }
+    }
+
+    #[test]
+    fn a_new_replicator_is_told_of_the_newest_of_what_was_written_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        let (here, elsewhere) = (shared.volume.store(), Uuid::from_u128(9));
+        let of_both = (0..100).flat_map(|sequence| [entry(here, sequence), entry(elsewhere, sequence)]);
+        for entry in of_both {
+            let origin = shared.origin(&entry.header.id);
+            let copy = Copy::from_entry(entry, None, origin, 0);
+            shared.catalogue().upsert(copy);
+        }
+        let told = shared.snapshot();
+        assert!(matches!(&told[0], ToReplicator::Hello { store, .. } if *store == here));
+        let sealed = told[1..].iter().map(|message| match message {
+            ToReplicator::Sealed { held } => (held.id.store, held.id.sequence),
+            other => panic!("{other:?}"),
+        });
+        let newest: Vec<(Uuid, u64)> = (36..100).rev().map(|sequence| (here, sequence)).collect();
+        assert_eq!(sealed.collect::<Vec<_>>(), newest);
     }
 }

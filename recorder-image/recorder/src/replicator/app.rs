@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::dial::Tls;
-use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing};
+use super::driver::{Driver, Input, LeaseApi, NoLease, Outputs, Standing, persist};
 use super::hub::Hub;
 use super::keeper::{Keeper, Work};
 use super::kube_lease::{KubeLease, client};
@@ -155,6 +155,8 @@ struct Opened {
 
 impl Opened {
     fn open(media: &Path) -> anyhow::Result<Self> {
+        clock::obey(media);
+        patience::obey(media);
         let volume = Arc::new(Volume::open(media, Role::Replicator)?);
         let slots = EpochSlots::open(&volume)?;
         let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
@@ -288,8 +290,6 @@ fn dialler(options: &Options, parties: &Parties) -> Tls {
 /// Opens the volume, starts the keeper and the driver, and connects all parts.
 async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<Parts> {
     let settings = settings(config)?;
-    clock::obey(&options.media);
-    patience::obey(&options.media);
     let opened = Opened::open(&options.media)?;
     opened.hub.configure(config.replication.clone());
     let parties = parties(options, config, opened.volume.store())?;
@@ -320,6 +320,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         sight,
         standing: Arc::clone(&standing),
         hub: Arc::clone(&hub),
+        persist,
     };
     let streams = Streams::new(Incarnation(incarnation), policy(config), settings.leash);
     let channels = (driver.clone(), driver_inbox);
@@ -391,18 +392,17 @@ async fn lease(
     sights: watch::Receiver<Option<Sight>>,
 ) -> anyhow::Result<KubeLease> {
     let client = client().await?;
-    let namespace = config.pair.namespace.clone();
     let duration = config.failover.lease_duration_seconds;
     let lease = KubeLease::new(
         client.clone(),
-        &namespace,
+        config.pair.clone(),
         &config.lease,
         duration,
         settings.api_timeout,
     );
     let me = slice::Me {
         member: options.member.clone(),
-        namespace,
+        pair: config.pair.clone(),
         ip: options.pod_ip.clone().context("POD_IP is not set")?,
         node: options.node.clone(),
     };

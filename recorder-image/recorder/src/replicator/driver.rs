@@ -105,6 +105,9 @@ struct Spoken {
 /// What shows `CLOCK_BOOTTIME`, or a clock of a test.
 pub type Clock = Arc<dyn Fn() -> BootTime + Send + Sync>;
 
+/// How an epoch is made durable: [`persist`], or what a test has instead. Else it says why it could not be.
+pub type Persist = fn(Arc<Mutex<EpochSlots>>, Epoch) -> Call<Result<(), String>>;
+
 /// Where effects go.
 pub struct Outputs {
     /// To the peer, over the control connection; where it is full, messages are lost as on a bad link.
@@ -119,6 +122,8 @@ pub struct Outputs {
     pub standing: Arc<Mutex<Option<Standing>>>,
     /// What was received of the peer.
     pub hub: Arc<Hub>,
+    /// Who makes an epoch durable.
+    pub persist: Persist,
 }
 
 /// See the module.
@@ -151,6 +156,14 @@ pub fn fence(slots: &Mutex<EpochSlots>, epoch: Epoch) -> segment::Result<()> {
     }
     // I5
     slots.raise(epoch.0)
+}
+
+/// [`fence`] on a thread beside: a disk that is slow keeps nobody's heartbeat waiting.
+pub fn persist(slots: Arc<Mutex<EpochSlots>>, epoch: Epoch) -> Call<Result<(), String>> {
+    Box::pin(async move {
+        let fenced = tokio::task::spawn_blocking(move || fence(&slots, epoch)).await;
+        fenced.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    })
 }
 
 /// The member with the rule broken that this process is to break.
@@ -311,16 +324,9 @@ impl<A: LeaseApi> Driver<A> {
     /// I5: an epoch counts once it is synced. A volume that does not take it is asked again: until it does, nobody acts on the
     /// epoch, and the member goes on telling what is wrong.
     fn persist(&self, epoch: Epoch) {
-        let (slots, own) = (Arc::clone(&self.slots), self.own.clone());
+        let (slots, own, persist) = (Arc::clone(&self.slots), self.own.clone(), self.outputs.persist);
         tokio::spawn(async move {
-            loop {
-                let slots = Arc::clone(&slots);
-                let fenced = tokio::task::spawn_blocking(move || fence(&slots, epoch)).await;
-                let why = match fenced {
-                    Ok(Ok(())) => break,
-                    Ok(Err(e)) => e.to_string(),
-                    Err(e) => e.to_string(),
-                };
+            while let Err(why) = persist(Arc::clone(&slots), epoch).await {
                 tracing::error!(%epoch, "cannot make an epoch durable yet: {why}");
                 tokio::time::sleep(PERSIST_AGAIN).await;
             }

@@ -7,8 +7,53 @@ use failover::{Note, TakeReason};
 const REMEMBERED: usize = 5;
 /// What did not come of an order within this time does not come of it any more, milliseconds: the peer did not hand over.
 const ORDER_HOLDS_MS: u64 = 30_000;
-/// Told of a Lease that nobody held, whoever ordered what.
-const NO_HOLDER: &str = TakeReason::NoHolder.as_str();
+/// What the Lease said before it was taken, and the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nobody held it, whoever ordered what.
+    NoHolder,
+    /// The holder released it.
+    Released,
+    /// It was held, and its wait ran out.
+    Held,
+}
+
+impl Found {
+    /// The word for a takeover that nobody ordered.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoHolder => TakeReason::NoHolder.as_str(),
+            Self::Released => "HandedOver",
+            Self::Held => "PeerSuspected",
+        }
+    }
+}
+
+/// What the next takeover was ordered for.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    reason: TakeReason,
+    at: u64,
+    /// Since then the peer was suspected, or taking was given up: a takeover may have another cause.
+    in_doubt: bool,
+}
+
+impl Order {
+    /// Whether it is what a takeover at this moment is for. In doubt it is where the holder did what was ordered: it handed over.
+    fn explains(&self, at: u64, found: Option<Found>) -> bool {
+        let followed = self.reason.is_planned() && found == Some(Found::Released);
+        at.saturating_sub(self.at) <= ORDER_HOLDS_MS && (followed || !self.in_doubt)
+    }
+}
+
+/// In one word why a takeover came about.
+fn why(order: Option<Order>, found: Option<Found>, at: u64) -> &'static str {
+    let order = order.filter(|order| order.explains(at, found));
+    match (found, order) {
+        (Some(Found::NoHolder), _) | (_, None) => found.map_or("", Found::as_str),
+        (_, Some(order)) => order.reason.as_str(),
+    }
+}
 
 /// What is known of a takeover before it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +70,9 @@ pub struct Phases {
     done: Vec<FailoverReport>,
     last_heard: Option<u64>,
     pending: Pending,
-    /// What the next takeover was ordered for, and when. It is used up by it, or gone when nothing came of the order: it is not what a
-    /// later takeover is for.
-    ordered: Option<(TakeReason, u64)>,
-    /// What the Lease said of the one before.
-    reason: Option<&'static str>,
+    /// It is used up by the next takeover: it is not what a later one is for.
+    order: Option<Order>,
+    found: Option<Found>,
 }
 
 impl Phases {
@@ -49,7 +92,11 @@ impl Phases {
 
     /// A takeover was ordered, for this reason, and the order was accepted.
     pub fn ordered(&mut self, reason: TakeReason, at: u64) {
-        self.ordered = Some((reason, at));
+        self.order = Some(Order {
+            reason,
+            at,
+            in_doubt: false,
+        });
     }
 
     /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here.
@@ -57,7 +104,7 @@ impl Phases {
         let now = Some(at);
         match note {
             Note::Suspected => {
-                self.ordered = None;
+                self.doubt();
                 self.pending = Pending {
                     suspected: now,
                     ..Pending::default()
@@ -65,30 +112,31 @@ impl Phases {
             }
             Note::Read { held, released, .. } => {
                 self.pending.read = now;
-                self.reason = Some(match (held, released) {
-                    (false, _) => NO_HOLDER,
-                    (true, true) => "HandedOver",
-                    (true, false) => "PeerSuspected",
+                self.found = Some(match (held, released) {
+                    (false, _) => Found::NoHolder,
+                    (true, true) => Found::Released,
+                    (true, false) => Found::Held,
                 });
             }
+            Note::Released { .. } => self.found = Some(Found::Released),
             Note::Swapped { .. } => self.pending.taken = now,
             Note::Serving { epoch } => self.serving(epoch.0, at, last_frame),
             Note::StoodDown { .. } => {
                 self.pending = Pending::default();
-                self.ordered = None;
+                self.doubt();
             }
             Note::Lost { .. } | Note::LeaseMissing => {}
         }
     }
 
+    fn doubt(&mut self) {
+        if let Some(order) = &mut self.order {
+            order.in_doubt = true;
+        }
+    }
+
     fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>) {
-        let ordered = self.ordered.take();
-        let ordered = ordered.filter(|(_, since)| at.saturating_sub(*since) <= ORDER_HOLDS_MS);
-        let why = match (self.reason.take(), ordered) {
-            (Some(NO_HOLDER), _) => NO_HOLDER,
-            (_, Some((ordered, _))) => ordered.as_str(),
-            (read, None) => read.unwrap_or_default(),
-        };
+        let why = why(self.order.take(), self.found.take(), at);
         let pending = std::mem::take(&mut self.pending);
         self.done.push(FailoverReport {
             epoch,
@@ -204,6 +252,69 @@ mod tests {
         served(&mut phases, 5, 8 + ORDER_HOLDS_MS);
         let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
         assert_eq!(why, ["Switchover", "", "", ""]);
+    }
+
+    #[test]
+    fn a_handover_that_was_ordered_is_told_as_such_whoever_was_suspected_meanwhile() {
+        use Note::{Released, StoodDown, Suspected};
+        let read = |held, released| Note::Read {
+            epoch: Epoch(1),
+            until: failover::BootTime(0),
+            held,
+            released,
+        };
+        let released = Released { epoch: Epoch(1) };
+        let heard_again = StoodDown {
+            why: StandDown::PrimaryHeard,
+        };
+        let planned = [TakeReason::Switchover, TakeReason::Failback];
+        let lost = [TakeReason::Expired, TakeReason::ContainerTerminated];
+        // What was noted between the order and the takeover, and what is told of one that was planned, and of one because of a loss;
+        // `None`: what was ordered.
+        let cases = [
+            (vec![read(true, true)], None, None),
+            (vec![read(true, false)], None, None),
+            (vec![read(false, false)], Some("NoHolder"), Some("NoHolder")),
+            (vec![Suspected, read(true, true)], None, Some("HandedOver")),
+            (
+                vec![Suspected, read(true, false), released.clone()],
+                None,
+                Some("HandedOver"),
+            ),
+            (
+                vec![Suspected, heard_again.clone(), read(true, true)],
+                None,
+                Some("HandedOver"),
+            ),
+            (
+                vec![Suspected, read(true, false)],
+                Some("PeerSuspected"),
+                Some("PeerSuspected"),
+            ),
+            (
+                vec![heard_again, Suspected, read(true, false)],
+                Some("PeerSuspected"),
+                Some("PeerSuspected"),
+            ),
+            (
+                vec![Suspected, read(true, false), released, read(true, false)],
+                Some("PeerSuspected"),
+                Some("PeerSuspected"),
+            ),
+        ];
+        for (notes, of_planned, of_lost) in cases {
+            let orders = planned.map(|order| (order, of_planned));
+            for (order, expected) in orders.into_iter().chain(lost.map(|order| (order, of_lost))) {
+                let mut phases = Phases::default();
+                phases.ordered(order, 0);
+                for note in &notes {
+                    phases.note(note, 1, None);
+                }
+                phases.note(&Note::Serving { epoch: Epoch(2) }, 2, None);
+                let told = &phases.all()[0].why;
+                assert_eq!(told, expected.unwrap_or(order.as_str()), "{order:?}, {notes:?}");
+            }
+        }
     }
 
     #[test]

@@ -34,9 +34,9 @@ pub fn file(volume: &Volume, incarnation: u64, sequence: u64) -> SegmentFile {
     SegmentFile::create(volume, header, &track).unwrap()
 }
 
-/// A frame of 0.2 to 2 KB.
+/// A frame of 0.1 to 0.8 KB.
 pub fn sample(n: u64, key: bool) -> Sample {
-    let len = 200 + (n * 7919 % 1800) as usize;
+    let len = 100 + (n * 7919 % 700) as usize;
     let mut data = (len as u32).to_be_bytes().to_vec();
     data.push(if key { 0x65 } else { 0x41 });
     data.extend((1..len).map(|i| ((i as u64 * (n + 3)) >> 3) as u8 | 4));

@@ -75,6 +75,7 @@ impl Disk {
                     Some((name, file)) => _ = durable.insert(name, file),
                     None => *durable = disk::read(&root, &durable),
                 }
+                tracing::trace!(alone = file.is_some(), durable = %disk::digest(&durable), "synced");
             }
             if ends || off.load(Ordering::SeqCst) {
                 off.store(true, Ordering::SeqCst);

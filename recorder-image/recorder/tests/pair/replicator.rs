@@ -12,7 +12,7 @@ use failover::streams::{Policy, Streams};
 use failover::{Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
 use recorder::local::ToRecorder;
 use recorder::replicator::dial::{Dial, Failed};
-use recorder::replicator::driver::{Driver, Input, Outputs, sabotaged};
+use recorder::replicator::driver::{Driver, Input, Outputs, fence, sabotaged};
 use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Work};
 use recorder::replicator::network::{Network, Parties};
@@ -103,6 +103,8 @@ async fn start(place: &Place, parts: &mut JoinSet<()>) -> turmoil::Result<Link> 
         sight: watch::channel(None).0,
         standing: Arc::default(),
         hub: Arc::clone(&hub),
+        // Not on a thread beside: a seed decides in which order the syncs are.
+        persist: |slots, epoch| Box::pin(async move { fence(&slots, epoch).map_err(|e| e.to_string()) }),
     };
     let authority = place.authority(&volume, slots, outputs, (driver.clone(), driver_inbox))?;
     let network = Arc::new(Network {

@@ -15,12 +15,18 @@ use crate::replicator::{self, Place};
 use crate::{Account, MS, Promised, Rng, name};
 
 const SECOND: u64 = 1000 * MS;
+/// Things happen at its multiples only. Of the time that schedules take a third goes into ticks where they are half as long. As much
+/// happens with these, and what is broken on purpose is found as soon; with longer ones most messages would take the same time.
+const TICK: Duration = Duration::from_millis(4);
 /// For how long things go wrong.
 const TROUBLE: u64 = 5 * SECOND;
 /// How long after that everything is well again at the latest: after the longest leash, and what came before it.
 const HEALED: u64 = TROUBLE + 45 * SECOND;
 /// A connection whose bytes were lost ends within so long.
 const USER_TIMEOUT: u64 = 3 * SECOND;
+
+/// What was sent arrives within so long, or not at all.
+const ON_ITS_WAY: u64 = 100 * MS;
 
 /// A machine as the schedule sees it.
 struct Machine {
@@ -127,6 +133,8 @@ pub struct Schedule {
     acted: Option<(u64, usize)>,
     /// The volume that was lost.
     lost: Vec<String>,
+    /// Whose recorder hears no acknowledgement before then: those that come are of the lost volume.
+    deaf: Option<(usize, u64)>,
 }
 
 impl Schedule {
@@ -134,7 +142,7 @@ impl Schedule {
         let mut rng = Rng(seed);
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.below(u64::MAX))
-            .tick_duration(Duration::from_millis(2))
+            .tick_duration(TICK)
             .min_message_latency(Duration::ZERO)
             .max_message_latency(Duration::from_millis([1, 5, 20, 60][rng.below(4) as usize]))
             .simulation_duration(Duration::from_hours(1))
@@ -184,6 +192,7 @@ impl Schedule {
             account: Account::default(),
             acted: None,
             lost: Vec::new(),
+            deaf: None,
         }
     }
 
@@ -194,6 +203,7 @@ impl Schedule {
             self.now.store(now, Ordering::SeqCst);
             self.api.lock().unwrap().turn(now);
             self.recover(now);
+            self.forget_acks(now);
             for i in [0, 1] {
                 self.record(i, now);
             }
@@ -341,20 +351,29 @@ impl Schedule {
     }
 
     /// The volume is lost with all that was on it: another one, empty, is there when the power comes back.
-    fn lose_volume(&mut self, i: usize) {
+    fn lose_volume(&mut self, i: usize, now: u64) {
         self.lost
             .push(self.machines[i].place.disk.lock().unwrap().store());
-        // What it had acknowledged is not heard from now on.
-        if let Some(link) = self.machines[1 - i].place.door.lock().unwrap().as_mut() {
-            link.forget_acks();
-        }
-        if let Some(recorder) = &mut self.machines[1 - i].recorder {
-            recorder.forget_acks();
-        }
+        self.deaf = Some((1 - i, now + ON_ITS_WAY));
+        self.forget_acks(now);
         *self.machines[i].place.disk.lock().unwrap() = Disk::new(3);
         self.machines[i].acted = 0;
         self.promised.held[i].clear();
         self.promised.sealed[i].clear();
+    }
+
+    /// What a volume that was lost had acknowledged is not heard from then on, nor what of that arrives yet.
+    fn forget_acks(&mut self, now: u64) {
+        let Some((i, _)) = self.deaf.filter(|(_, until)| now < *until) else {
+            return;
+        };
+        let machine = &mut self.machines[i];
+        if let Some(link) = machine.place.door.lock().unwrap().as_mut() {
+            link.forget_acks();
+        }
+        if let Some(recorder) = &mut machine.recorder {
+            recorder.forget_acks();
+        }
     }
 
     /// Cuts the link, in one direction or in both. What is on its way is lost, and each side notices that by itself.
@@ -417,7 +436,7 @@ impl Schedule {
             Fault::PowerCutWithEpoch => self.power_cut_with(i, Last::OfEpoch),
             Fault::LoseVolume if self.lost.is_empty() => {
                 self.power_cut(i, now, span)?;
-                self.lose_volume(i);
+                self.lose_volume(i, now);
             }
             Fault::KillRecorder => self.kill_recorder(i, now + span),
             Fault::KillReplicator => self.kill_replicator(i, now + span),

@@ -105,6 +105,8 @@ pub enum Note {
         held: bool,
         /// Whether the holder released exactly this.
         released: bool,
+        /// Whether this member is the holder: by a swap whose reply did not come, or from before.
+        mine: bool,
     },
     /// The holder released, during the wait, what was read: the wait is over.
     Released {

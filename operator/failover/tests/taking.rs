@@ -189,6 +189,8 @@ fn i6_a_taker_in_doubt_that_finds_itself_the_holder_takes_again() {
         record: asked,
     });
     assert_eq!(rig.member.authority(rig.now), None);
+    let is_told = |effect: &Effect| matches!(effect, Effect::Note(Note::Read { mine: true, .. }));
+    assert!(rig.effects.iter().any(is_told));
     rig.pass(MS * 749);
     assert_eq!(rig.swap(), None);
     rig.pass(MS);
@@ -232,6 +234,36 @@ fn a_release_that_is_heard_during_the_wait_ends_it_and_is_told() {
         let told = Effect::Note(Note::Released { epoch: Epoch(7) });
         assert_eq!(rig.effects.contains(&told), ends, "{read}");
         assert_eq!(rig.swap().is_some(), ends, "{read}");
+    }
+}
+
+#[test]
+fn i6_only_the_version_that_was_released_is_taken_without_a_wait_after_a_swap_that_failed() {
+    for (during_the_wait, result) in [
+        (true, SwapResult::NotSent),
+        (true, SwapResult::InDoubt),
+        (false, SwapResult::NotSent),
+        (false, SwapResult::InDoubt),
+    ] {
+        // The version that is read then, and whether it is the one that was released.
+        for (version, is_released) in [(42, true), (43, false)] {
+            let mut rig = Rig::new(7);
+            let released = lease(42, 7, Some("right"), Some("left"));
+            if during_the_wait {
+                rig.pass(MS * 150);
+                rig.answer_read(released.clone());
+            } else {
+                rig.request(7, true);
+            }
+            rig.release(7, 42);
+            if !during_the_wait {
+                rig.answer_read(released);
+            }
+            rig.end_swap(result.clone());
+            rig.pass(MS * 200);
+            rig.answer_read(lease(version, 7, Some("right"), Some("left")));
+            assert_eq!(rig.swap().is_some(), is_released, "{result:?}, {version}");
+        }
     }
 }
 

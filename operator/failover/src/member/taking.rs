@@ -106,10 +106,12 @@ impl Member {
             State::Standby { .. } => self.start_taking(now, Some(offer)),
             State::Taking(Taking {
                 phase: Phase::Waiting { lease, until },
-                ..
+                released,
             }) if offer.is_for(lease) => {
                 *until = now;
                 let epoch = offer.epoch;
+                // I6: whoever released this version returns only by another one, however often it is tried.
+                *released = Some(offer);
                 self.out.push(Effect::Note(Note::Released { epoch }));
             }
             State::Taking(taking) => taking.released = Some(offer),
@@ -164,6 +166,7 @@ impl Member {
             until,
             held: lease.record.holder.is_some(),
             released: at_once,
+            mine: self.is_mine(&lease.record),
         }));
         self.set_phase(Phase::Waiting { lease, until });
     }

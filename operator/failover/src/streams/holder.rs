@@ -1,10 +1,11 @@
 //! The holder's book of delegations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::side::Side;
 use super::{Away, Fault, Listed, Moved, Owner, Policy, Share, Word};
 use crate::name::{Epoch, Incarnation};
 use crate::time::BootTime;
@@ -13,7 +14,8 @@ use crate::time::BootTime;
 /// moves nothing. Both write meanwhile.
 pub const CONFIRMED: Duration = Duration::from_secs(1);
 /// Where both are blind, the one that receives the camera again is ahead for so long before that counts as better off: the other one may
-/// have an open session, and wait for a key frame. Groups of pictures are four seconds long at most where they are usual.
+/// have an open session, and wait for a key frame. Groups of pictures are four seconds long at most where they are usual. One that fails
+/// again meanwhile is ahead all the same once it receives it for [`CONFIRMED`]. One that was idle before was not blind: it only begins.
 pub const AHEAD: Duration = Duration::from_secs(5);
 /// After a move a stream stays for so long at least; doubled by each further move, up to [`MOST_HELD_OFF`].
 pub const HELD_OFF: Duration = Duration::from_secs(2);
@@ -36,13 +38,12 @@ pub enum Why {
 #[derive(Debug)]
 pub(super) struct Seen<'a, K> {
     pub(super) now: BootTime,
-    pub(super) own: &'a BTreeMap<K, (Fault, BootTime)>,
-    /// What the holder does not receive because it need not.
-    pub(super) idle: &'a BTreeSet<K>,
-    pub(super) peers: &'a BTreeMap<K, (Fault, BootTime)>,
-    /// Since when the follower receives again what the holder does not.
-    pub(super) peers_again: &'a BTreeMap<K, BootTime>,
-    pub(super) peers_idle: &'a [K],
+    /// How the holder receives streams.
+    pub(super) own: &'a Side<K>,
+    /// How the follower does, by its word.
+    pub(super) peer: &'a Side<K>,
+    /// When the word was said that the follower's answers.
+    pub(super) told: Option<BootTime>,
     /// The peer is fit, and said something in this epoch within a leash.
     pub(super) peer_hears: bool,
     pub(super) policy: Policy,
@@ -105,35 +106,37 @@ pub(super) struct Case {
     pub(super) held_off: BootTime,
     /// The holder's fault, and since when it lasts.
     pub(super) own: Option<(Fault, BootTime)>,
+    /// From when on it counts that the holder receives it again, where its fault ended during the follower's.
+    pub(super) own_again: Option<BootTime>,
     /// Whether it does not receive the stream because it need not.
     pub(super) idle: bool,
     /// The follower's.
     pub(super) peers: Option<(Fault, BootTime)>,
-    /// Since when the follower receives it again, where its fault ended during the holder's.
     pub(super) peer_again: Option<BootTime>,
     pub(super) peer_idle: bool,
+    /// The follower was told of the holder's fault before it said how it receives the stream.
+    pub(super) peer_told: bool,
     pub(super) peer_hears: bool,
     pub(super) policy: Policy,
 }
 
 /// Whether a stream moves, and why: a pure table.
 pub(super) fn decide(case: &Case) -> Option<Why> {
-    let lasted = |fault: Option<(Fault, BootTime)>, other_well: Option<BootTime>| {
-        let since = fault?.1;
+    let lasted = |fault: Option<(Fault, BootTime)>, other_again: Option<BootTime>| {
         // One that became well during the fault may only be the first to receive the camera again.
-        let first = other_well.filter(|well| *well > since);
-        let due = first.map_or(since + CONFIRMED, |well| well + AHEAD);
+        let due = (fault?.1 + CONFIRMED).max(other_again.unwrap_or_default());
         fault.filter(|_| case.now >= due.max(case.held_off))
     };
     match case.place {
         Place::Settling { .. } => None,
+        Place::Here if !(case.peer_hears && case.peer_told) => None,
         // Where both are blind, nobody is better off. Whether one that is idle would be is not known.
-        Place::Here if !case.peer_hears || case.peers.is_some() || case.peer_idle => None,
+        Place::Here if case.peers.is_some() || case.peer_idle => None,
         Place::Here => lasted(case.own, case.peer_again).map(|(fault, _)| Why::Fault(fault)),
         Place::There { .. } if !case.peer_hears => Some(Why::FollowerSilent),
         Place::There { .. } if case.own.is_some() || case.idle => None,
         Place::There { well, .. } => {
-            let fault = lasted(case.peers, well).map(|(fault, _)| Why::Fault(fault));
+            let fault = lasted(case.peers, case.own_again).map(|(fault, _)| Why::Fault(fault));
             let quiet = case.policy.failback_after.zip(well);
             let returned = quiet.is_some_and(|(after, well)| case.now >= well + after);
             fault.or(returned.then_some(Why::Returned))
@@ -186,7 +189,8 @@ impl<K: Ord + Copy> Holder<K> {
     /// Moves what is to move.
     pub(super) fn decide(&mut self, seen: &Seen<'_, K>) -> Vec<Moved<K>> {
         self.forget(seen.now);
-        let mut keys: Vec<K> = self.entries.keys().chain(seen.own.keys()).copied().collect();
+        let blind = seen.own.faults.keys();
+        let mut keys: Vec<K> = self.entries.keys().chain(blind).copied().collect();
         keys.sort_unstable();
         keys.dedup();
         keys.into_iter()
@@ -204,8 +208,9 @@ impl<K: Ord + Copy> Holder<K> {
     }
 
     fn consider(&mut self, stream: K, seen: &Seen<'_, K>) -> Option<Moved<K>> {
-        let (own, peers) = (seen.own.get(&stream).copied(), seen.peers.get(&stream).copied());
-        let idle = seen.idle.contains(&stream);
+        let [own, peers] = [seen.own, seen.peer].map(|side| side.faults.get(&stream).copied());
+        let [own_again, peer_again] = [seen.own, seen.peer].map(|side| side.again.get(&stream).copied());
+        let [idle, peer_idle] = [seen.own, seen.peer].map(|side| side.idle.contains(&stream));
         if let Some(Entry {
             place: Place::There { well, .. },
             ..
@@ -219,10 +224,12 @@ impl<K: Ord + Copy> Holder<K> {
             place: entry.map_or(Place::Here, |entry| entry.place),
             held_off: entry.map_or(BootTime(0), Entry::held_off),
             own,
+            own_again,
             idle,
             peers,
-            peer_again: seen.peers_again.get(&stream).copied(),
-            peer_idle: seen.peers_idle.contains(&stream),
+            peer_again,
+            peer_idle,
+            peer_told: own.is_none_or(|(_, since)| seen.told >= Some(since)),
             peer_hears: seen.peer_hears,
             policy: seen.policy,
         })?;

@@ -5,7 +5,8 @@
 //! nobody claims is written by every member that receives it (I7).
 //!
 //! A member that does not receive a stream because it need not is neither well nor at fault: nothing moves to it before it
-//! has shown that it receives it.
+//! has shown that it receives it. Nor is one well that does not know the stream yet: of what its peer does not receive, it says that it is
+//! idle at what its own recorder did not name.
 //!
 //! A delegation lasts one short leash from the *sending* of the follower's word that the word which names it answers, as
 //! authority itself does. The holder counts a stream as its own
@@ -16,10 +17,11 @@
 
 mod holder;
 mod share;
+mod side;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,7 @@ pub use holder::{AHEAD, CONFIRMED, HELD_OFF, MOST_HELD_OFF, Why};
 pub use share::{Listed, Owner, Share};
 
 use holder::Holder;
+use side::Side;
 
 /// Why a member does not receive a stream well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +65,17 @@ impl Default for Policy {
     }
 }
 
+/// How a member receives its streams, by its recorder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received<K> {
+    /// All streams that it has.
+    pub known: Vec<K>,
+    /// Those that it does not receive well.
+    pub faults: Vec<(K, Fault)>,
+    /// Those that it does not receive because it need not.
+    pub idle: Vec<K>,
+}
+
 /// What a member says of streams: all of it each time, at each change and several times a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word<K> {
@@ -75,7 +89,8 @@ pub struct Word<K> {
     pub heard: Option<(Incarnation, u64)>,
     /// The streams that the sender does not receive well.
     pub faults: Vec<(K, Fault)>,
-    /// The streams that the sender does not receive because it need not. Whether it could is not known.
+    /// The streams that the sender does not receive because it need not, or because it does not know them yet. Whether it could is
+    /// not known.
     #[serde(default = "Vec::new")]
     pub idle: Vec<K>,
     /// The streams that the sender claims.
@@ -127,6 +142,8 @@ const SAID: usize = 64;
 struct Heard<K> {
     word: Word<K>,
     at: BootTime,
+    /// When the word was said that this one answers.
+    told: Option<BootTime>,
 }
 
 /// The streams of one member: words and time in, claims out. It keeps one entry for each stream with a fault or a move,
@@ -136,11 +153,10 @@ pub struct Streams<K> {
     me: Incarnation,
     policy: Policy,
     leash: Duration,
-    own: BTreeMap<K, (Fault, BootTime)>,
-    idle: BTreeSet<K>,
-    peers: BTreeMap<K, (Fault, BootTime)>,
-    /// Since when the peer receives again what this member still does not.
-    peers_again: BTreeMap<K, BootTime>,
+    /// The streams that this member has. None before its recorder named them.
+    known: BTreeSet<K>,
+    own: Side<K>,
+    peer: Side<K>,
     heard: Option<Heard<K>>,
     sequence: u64,
     /// When the newest words were said.
@@ -161,10 +177,9 @@ impl<K: Ord + Copy> Streams<K> {
             me,
             policy,
             leash,
-            own: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            peers: BTreeMap::new(),
-            peers_again: BTreeMap::new(),
+            known: BTreeSet::new(),
+            own: Side::default(),
+            peer: Side::default(),
             heard: None,
             sequence: 0,
             said: VecDeque::new(),
@@ -191,15 +206,19 @@ impl<K: Ord + Copy> Streams<K> {
         self.policy = policy;
     }
 
-    /// The streams that this member does not receive well now.
-    pub fn set_faults(&mut self, faults: impl IntoIterator<Item = (K, Fault)>, now: BootTime) {
-        self.own = carried(&self.own, faults, now);
-        self.peers_again.retain(|key, _| self.own.contains_key(key));
+    /// How this member receives its streams now.
+    pub fn set_received(&mut self, received: Received<K>, now: BootTime) {
+        let Received { known, faults, idle } = received;
+        self.known = known.into_iter().collect();
+        let peers = &self.peer.faults;
+        let is_lost = |key: &K| peers.get(key).is_some_and(|(_, since)| *since < now);
+        self.own.take_in(faults, idle, now, is_lost);
+        self.peer.other_has(&self.own.faults);
     }
 
-    /// The streams that this member does not receive now because it need not.
-    pub fn set_idle(&mut self, idle: impl IntoIterator<Item = K>) {
-        self.idle = idle.into_iter().collect();
+    /// The recorder is gone: until the next one names its streams, none is known.
+    pub fn recorder_died(&mut self) {
+        self.known.clear();
     }
 
     /// The peer's word came. One that is older than what was heard of this start of the peer counts for nothing.
@@ -210,16 +229,21 @@ impl<K: Ord + Copy> Streams<K> {
         }
         let answered = word.heard.filter(|(from, _)| *from == self.me);
         let said = answered.and_then(|(_, sequence)| self.said.iter().find(|(known, _)| *known == sequence));
+        let told = said.map(|(_, at)| *at);
         let leash = word
             .leash_ms
             .map_or(self.leash, |ms| self.leash.min(Duration::from_millis(ms)));
-        self.until = said.map_or(self.until, |(_, at)| self.until.max(*at + leash));
-        let before = std::mem::take(&mut self.peers);
-        self.peers = carried(&before, word.faults.iter().copied(), now);
-        let ended = before.into_keys().filter(|key| self.own.contains_key(key));
-        self.peers_again.extend(ended.map(|key| (key, now)));
-        self.peers_again.retain(|key, _| !self.peers.contains_key(key));
-        self.heard = Some(Heard { word, at: now });
+        self.until = told.map_or(self.until, |at| self.until.max(at + leash));
+        let own = &self.own.faults;
+        // One that was not told of this member's fault has just started, and says nothing of the stream yet.
+        let is_lost = |key: &K| {
+            own.get(key)
+                .is_some_and(|(_, since)| *since < now && told >= Some(*since))
+        };
+        let (faults, idle) = (word.faults.iter().copied(), word.idle.iter().copied());
+        self.peer.take_in(faults, idle, now, is_lost);
+        self.own.other_has(&self.peer.faults);
+        self.heard = Some(Heard { word, at: now, told });
     }
 
     /// Time passed, or something was learned. Says what moved; nothing moves on a member without authority.
@@ -243,10 +267,8 @@ impl<K: Ord + Copy> Streams<K> {
         let moved = holder.decide(&holder::Seen {
             now,
             own: &self.own,
-            idle: &self.idle,
-            peers: &self.peers,
-            peers_again: &self.peers_again,
-            peers_idle: answered.map_or(&[], |heard| &heard.word.idle),
+            peer: &self.peer,
+            told: answered.and_then(|heard| heard.told),
             peer_hears: standing.peer_fit && answered.is_some_and(|heard| now < heard.at + self.leash),
             policy: self.policy,
             leash: self.leash,
@@ -311,7 +333,12 @@ impl<K: Ord + Copy> Streams<K> {
             },
             sequence: self.sequence,
             heard: heard.map(|word| (word.from, word.sequence)),
-            faults: self.own.iter().map(|(key, (fault, _))| (*key, *fault)).collect(),
+            faults: self
+                .own
+                .faults
+                .iter()
+                .map(|(key, (fault, _))| (*key, *fault))
+                .collect(),
             idle: self.own_idle().collect(),
             share,
             leash_ms: Some(millis(self.leash)),
@@ -320,18 +347,20 @@ impl<K: Ord + Copy> Streams<K> {
 
     /// The streams that this member does not receive well.
     pub fn own_faults(&self) -> impl Iterator<Item = K> {
-        self.own.keys().copied()
+        self.own.faults.keys().copied()
     }
 
-    /// The streams that this member does not receive because it need not.
+    /// The streams that this member does not receive because it need not, and those that it does not know and the peer does not
+    /// receive well: configuration comes to one member first, up to a minute before the other.
     pub fn own_idle(&self) -> impl Iterator<Item = K> {
-        self.idle.iter().copied()
+        let known = &self.known;
+        let unknown = self.peer.faults.keys().filter(move |key| !known.contains(*key));
+        self.own.idle.iter().chain(unknown).copied()
     }
 
     /// The streams that the peer does not receive well, or not at all because it need not, by its word.
     pub fn not_with_peer(&self) -> impl Iterator<Item = K> {
-        let idle = self.heard.iter().flat_map(|heard| &heard.word.idle);
-        self.peers.keys().chain(idle).copied()
+        self.peer.faults.keys().chain(&self.peer.idle).copied()
     }
 
     /// The streams that the follower owns, as the holder knows.
@@ -343,17 +372,4 @@ impl<K: Ord + Copy> Streams<K> {
     pub fn moves(&self) -> u64 {
         self.moves
     }
-}
-
-/// Faults that last keep the moment at which they began, also where their kind changes.
-fn carried<K: Ord + Copy>(
-    before: &BTreeMap<K, (Fault, BootTime)>,
-    faults: impl IntoIterator<Item = (K, Fault)>,
-    now: BootTime,
-) -> BTreeMap<K, (Fault, BootTime)> {
-    let since = |key: &K| before.get(key).map_or(now, |(_, since)| *since);
-    faults
-        .into_iter()
-        .map(|(key, fault)| (key, (fault, since(&key))))
-        .collect()
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use failover::streams::{self, Fault, Policy, Streams, Why, Word};
+use failover::streams::{self, Fault, Policy, Received, Streams, Why, Word};
 use failover::{
     BootTime, Effect, Epoch, Event, Health, LeaseRecord, Member, Note, OpId, OrderOutcome, ReadResult,
     Report, Role, SwapResult, Version,
@@ -51,12 +51,7 @@ pub enum Input {
     /// What the peer says of streams.
     PeerStreams(Word<StreamUid>),
     /// How this member's recorder receives its streams.
-    Streams {
-        /// Those that it does not receive well.
-        faults: Vec<(StreamUid, Fault)>,
-        /// Those that it does not receive because it need not.
-        idle: Vec<StreamUid>,
-    },
+    Streams(Received<StreamUid>),
     /// The recorder opened a segment: it writes.
     Opened,
     /// When streams return, and the leash by which they are delegated.
@@ -224,10 +219,7 @@ impl<A: LeaseApi> Driver<A> {
                 Ok(Some(Input::Event(event))) => self.step(event, None),
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
                 Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, self.now()),
-                Ok(Some(Input::Streams { faults, idle })) => {
-                    self.streams.set_faults(faults, self.now());
-                    self.streams.set_idle(idle);
-                }
+                Ok(Some(Input::Streams(received))) => self.streams.set_received(received, self.now()),
                 Ok(Some(Input::Opened)) => self.phases.opened(wall_ms()),
                 Ok(Some(Input::Policy(policy, leash))) => self.streams.configure(policy, leash),
                 Err(_) => self.step(Event::Tick, None),
@@ -246,16 +238,19 @@ impl<A: LeaseApi> Driver<A> {
             }
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
             Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(wall_ms()),
+            Event::RecorderDied => self.streams.recorder_died(),
             _ => {}
         }
         let ordered = match &event {
-            Event::TakeOrder(order) => Some(order.reason),
+            Event::TakeOrder(order) => Some(*order),
             _ => None,
         };
-        let effects = self.member.step(self.now(), event);
+        let now = self.now();
+        let effects = self.member.step(now, event);
+        self.phases.lapse(now);
         let is_accepted = effects.contains(&Effect::OrderAnswered(OrderOutcome::Accepted));
-        if let Some(reason) = ordered.filter(|_| is_accepted) {
-            self.phases.ordered(reason, wall_ms());
+        if let Some(order) = ordered.filter(|_| is_accepted) {
+            self.phases.ordered(order, now);
         }
         for effect in effects {
             self.carry_out(effect, &mut answer);

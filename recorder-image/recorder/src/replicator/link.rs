@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use failover::streams::Received;
 use failover::{Epoch, Event};
 use segment::{Catalogue, Volume};
 use tokio::sync::mpsc;
@@ -159,10 +160,13 @@ impl Link {
             self.tell(Event::RecorderProgress { ticket: ticket.n }).await;
         }
         if let Some(streams) = &ticket.streams {
-            let faults = streams.iter().filter_map(|s| Some((s.uid, s.fault?))).collect();
             let idle = streams.iter().filter(|s| s.state == StreamState::Idle);
-            let idle = idle.map(|s| s.uid).collect();
-            let _ = self.driver.send(Input::Streams { faults, idle }).await;
+            let received = Received {
+                known: streams.iter().map(|s| s.uid).collect(),
+                faults: streams.iter().filter_map(|s| Some((s.uid, s.fault?))).collect(),
+                idle: idle.map(|s| s.uid).collect(),
+            };
+            let _ = self.driver.send(Input::Streams(received)).await;
             *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
         }
     }

@@ -1,12 +1,16 @@
 //! When each phase of the last takeovers was, for people: wall-clock milliseconds since the Unix epoch.
 
+use std::time::Duration;
+
 use crds::member::FailoverReport;
-use failover::{Note, TakeReason};
+use failover::{BootTime, Epoch, Note, TakeOrder, TakeReason};
 
 /// How many takeovers are remembered.
 const REMEMBERED: usize = 5;
-/// What did not come of an order within this time does not come of it any more, milliseconds: the peer did not hand over.
-const ORDER_HOLDS_MS: u64 = 30_000;
+/// What did not come of an order within this time does not come of it any more: the peer did not hand over. Whoever is to take from
+/// one that is silent waits for 12.5 s at most.
+const ORDER_HOLDS: Duration = Duration::from_secs(20);
+
 /// What the Lease said before it was taken, and the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
@@ -33,25 +37,28 @@ impl Found {
 #[derive(Clone, Copy, Debug)]
 struct Order {
     reason: TakeReason,
-    at: u64,
-    /// Since then the peer was suspected, or taking was given up: a takeover may have another cause.
+    /// The epoch that is to end.
+    ends: Epoch,
+    until: BootTime,
+    /// The peer was suspected, or taking was given up: a takeover may have another cause.
     in_doubt: bool,
 }
 
 impl Order {
-    /// Whether it is what a takeover at this moment is for. In doubt it is where the holder did what was ordered: it handed over.
-    fn explains(&self, at: u64, found: Option<Found>) -> bool {
-        let followed = self.reason.is_planned() && found == Some(Found::Released);
-        at.saturating_sub(self.at) <= ORDER_HOLDS_MS && (followed || !self.in_doubt)
+    /// Whether it is what the end of this epoch is for. In doubt it is where the holder did what was ordered: it handed over.
+    fn explains(&self, found: Found, ends: Epoch) -> bool {
+        let followed = self.reason.is_planned() && found == Found::Released;
+        self.ends == ends && (followed || !self.in_doubt)
     }
 }
 
 /// In one word why a takeover came about.
-fn why(order: Option<Order>, found: Option<Found>, at: u64) -> &'static str {
-    let order = order.filter(|order| order.explains(at, found));
-    match (found, order) {
-        (Some(Found::NoHolder), _) | (_, None) => found.map_or("", Found::as_str),
-        (_, Some(order)) => order.reason.as_str(),
+fn why(order: Option<Order>, found: Option<(Found, Epoch)>) -> &'static str {
+    let Some((found, ends)) = found else { return "" };
+    let order = order.filter(|order| order.explains(found, ends));
+    match order {
+        Some(order) if found != Found::NoHolder => order.reason.as_str(),
+        _ => found.as_str(),
     }
 }
 
@@ -64,7 +71,7 @@ struct Pending {
     taken: Option<u64>,
 }
 
-/// See the module. Every moment is passed in.
+/// See the module. Every moment is passed in. What people are told is by the wall clock; nothing is decided by it.
 #[derive(Clone, Debug, Default)]
 pub struct Phases {
     done: Vec<FailoverReport>,
@@ -72,7 +79,8 @@ pub struct Phases {
     pending: Pending,
     /// It is used up by the next takeover: it is not what a later one is for.
     order: Option<Order>,
-    found: Option<Found>,
+    /// And the epoch that ends.
+    found: Option<(Found, Epoch)>,
 }
 
 impl Phases {
@@ -90,13 +98,20 @@ impl Phases {
         }
     }
 
-    /// A takeover was ordered, for this reason, and the order was accepted.
-    pub fn ordered(&mut self, reason: TakeReason, at: u64) {
+    /// A takeover was ordered, and the order was accepted.
+    pub fn ordered(&mut self, order: TakeOrder, now: BootTime) {
         self.order = Some(Order {
-            reason,
-            at,
-            in_doubt: false,
+            reason: order.reason,
+            ends: order.epoch,
+            until: now + ORDER_HOLDS,
+            // It may be that it takes already.
+            in_doubt: self.pending.suspected.is_some(),
         });
+    }
+
+    /// Time passed: an order of long ago is no reason any more.
+    pub fn lapse(&mut self, now: BootTime) {
+        self.order = self.order.filter(|order| now < order.until);
     }
 
     /// Takes a note of the member in. `last_frame` is when media of the peer was last made durable here.
@@ -110,15 +125,23 @@ impl Phases {
                     ..Pending::default()
                 };
             }
-            Note::Read { held, released, .. } => {
+            // This member's own swap, whose reply did not come: it took what was found before.
+            Note::Read { mine: true, .. } if self.found.is_some() => self.pending.read = now,
+            Note::Read {
+                epoch,
+                held,
+                released,
+                ..
+            } => {
                 self.pending.read = now;
-                self.found = Some(match (held, released) {
+                let found = match (held, released) {
                     (false, _) => Found::NoHolder,
                     (true, true) => Found::Released,
                     (true, false) => Found::Held,
-                });
+                };
+                self.found = Some((found, *epoch));
             }
-            Note::Released { .. } => self.found = Some(Found::Released),
+            Note::Released { epoch } => self.found = Some((Found::Released, *epoch)),
             Note::Swapped { .. } => self.pending.taken = now,
             Note::Serving { epoch } => self.serving(epoch.0, at, last_frame),
             Note::StoodDown { .. } => {
@@ -136,7 +159,7 @@ impl Phases {
     }
 
     fn serving(&mut self, epoch: u64, at: u64, last_frame: Option<u64>) {
-        let why = why(self.order.take(), self.found.take(), at);
+        let why = why(self.order.take(), self.found.take());
         let pending = std::mem::take(&mut self.pending);
         self.done.push(FailoverReport {
             epoch,
@@ -161,7 +184,7 @@ impl Phases {
 
 #[cfg(test)]
 mod tests {
-    use failover::{Epoch, StandDown};
+    use failover::StandDown;
 
     use super::*;
 
@@ -186,6 +209,34 @@ mod tests {
         Opened,
         Suspected,
         Serving(u64),
+    }
+
+    const NOW: BootTime = BootTime(0);
+
+    fn order(reason: TakeReason, epoch: u64) -> TakeOrder {
+        let epoch = Epoch(epoch);
+        TakeOrder { epoch, reason }
+    }
+
+    fn read(epoch: u64, held: bool, released: bool) -> Note {
+        Note::Read {
+            epoch: Epoch(epoch),
+            until: NOW,
+            held,
+            released,
+            mine: false,
+        }
+    }
+
+    /// What this member's own swap wrote, of which it did not hear.
+    fn read_mine(epoch: u64) -> Note {
+        Note::Read {
+            epoch: Epoch(epoch),
+            until: NOW,
+            held: true,
+            released: false,
+            mine: true,
+        }
     }
 
     #[test]
@@ -217,18 +268,12 @@ mod tests {
     #[test]
     fn an_order_that_came_to_nothing_is_no_reason_of_a_later_takeover() {
         let mut phases = Phases::default();
-        phases.ordered(TakeReason::NoHolder, 0);
-        let read = Note::Read {
-            epoch: Epoch(1),
-            until: failover::BootTime(0),
-            held: true,
-            released: false,
-        };
+        phases.ordered(order(TakeReason::NoHolder, 1), NOW);
         let stood_down = Note::StoodDown {
             why: StandDown::PrimaryHeard,
         };
         let serving = Note::Serving { epoch: Epoch(2) };
-        for note in [stood_down, Note::Suspected, read, serving] {
+        for note in [stood_down, Note::Suspected, read(1, true, false), serving] {
             phases.note(&note, 1, None);
         }
         assert_eq!(phases.all()[0].why, "PeerSuspected");
@@ -237,82 +282,108 @@ mod tests {
     #[test]
     fn an_order_is_the_reason_of_the_takeover_that_comes_of_it_and_of_no_other() {
         let mut phases = Phases::default();
-        let served = |phases: &mut Phases, epoch, at| {
-            phases.note(&Note::Serving { epoch: Epoch(epoch) }, at, None);
+        // Of the epoch that ends, and what is told. Somebody set the clock back.
+        let taken = |phases: &mut Phases, ends: u64, released: bool| {
+            phases.note(&read(ends, true, released), 2, None);
+            let epoch = Epoch(ends + 1);
+            phases.note(&Note::Serving { epoch }, 1, None);
+            phases.all().last().unwrap().why.clone()
         };
-        phases.ordered(TakeReason::Switchover, 1);
-        served(&mut phases, 2, 2);
-        served(&mut phases, 3, 3);
+        phases.ordered(order(TakeReason::Switchover, 1), NOW);
+        assert_eq!(taken(&mut phases, 1, true), "Switchover");
+        assert_eq!(taken(&mut phases, 2, true), "HandedOver");
         // Accepted, and the peer did not hand over: later it dies.
-        phases.ordered(TakeReason::Switchover, 4);
+        phases.ordered(order(TakeReason::Switchover, 3), NOW);
         phases.note(&Note::Suspected, 5, None);
-        served(&mut phases, 4, 6);
-        // The same, and later it hands over for a reason of its own.
-        phases.ordered(TakeReason::Failback, 7);
-        served(&mut phases, 5, 8 + ORDER_HOLDS_MS);
-        let why: Vec<String> = phases.all().into_iter().map(|one| one.why).collect();
-        assert_eq!(why, ["Switchover", "", "", ""]);
+        assert_eq!(taken(&mut phases, 3, false), "PeerSuspected");
+        // The same, and the one that took instead hands over for a reason of its own.
+        phases.ordered(order(TakeReason::Failback, 4), NOW);
+        assert_eq!(taken(&mut phases, 5, true), "HandedOver");
+        // The same, and it does so itself, long after.
+        phases.ordered(order(TakeReason::Failback, 6), NOW);
+        phases.lapse(NOW + ORDER_HOLDS);
+        assert_eq!(taken(&mut phases, 6, true), "HandedOver");
+        // It is slow.
+        phases.ordered(order(TakeReason::Failback, 7), NOW);
+        phases.lapse(NOW + ORDER_HOLDS / 2);
+        assert_eq!(taken(&mut phases, 7, true), "Failback");
+    }
+
+    /// What is told of a takeover that was ordered between these notes.
+    fn told_of(reason: TakeReason, before: &[Note], after: &[Note]) -> String {
+        let mut phases = Phases::default();
+        for note in before {
+            phases.note(note, 1, None);
+        }
+        phases.ordered(order(reason, 1), NOW);
+        for note in after {
+            phases.note(note, 1, None);
+        }
+        phases.note(&Note::Serving { epoch: Epoch(2) }, 2, None);
+        phases.all()[0].why.clone()
     }
 
     #[test]
     fn a_handover_that_was_ordered_is_told_as_such_whoever_was_suspected_meanwhile() {
         use Note::{Released, StoodDown, Suspected};
-        let read = |held, released| Note::Read {
-            epoch: Epoch(1),
-            until: failover::BootTime(0),
-            held,
-            released,
-        };
+        let [held, given] = [false, true].map(|released| read(1, true, released));
+        let vacant = read(1, false, false);
         let released = Released { epoch: Epoch(1) };
         let heard_again = StoodDown {
             why: StandDown::PrimaryHeard,
         };
+        let (suspected, over) = (Some("PeerSuspected"), Some("HandedOver"));
         let planned = [TakeReason::Switchover, TakeReason::Failback];
         let lost = [TakeReason::Expired, TakeReason::ContainerTerminated];
-        // What was noted between the order and the takeover, and what is told of one that was planned, and of one because of a loss;
-        // `None`: what was ordered.
+        // What was noted before the order, and after it, and what is told of one that was planned, and of one because of a loss; `None`:
+        // what was ordered.
         let cases = [
-            (vec![read(true, true)], None, None),
-            (vec![read(true, false)], None, None),
-            (vec![read(false, false)], Some("NoHolder"), Some("NoHolder")),
-            (vec![Suspected, read(true, true)], None, Some("HandedOver")),
+            (vec![], vec![given.clone()], None, None),
+            (vec![], vec![held.clone()], None, None),
+            (vec![], vec![vacant], Some("NoHolder"), Some("NoHolder")),
+            (vec![], vec![Suspected, given.clone()], None, over),
             (
-                vec![Suspected, read(true, false), released.clone()],
+                vec![],
+                vec![Suspected, held.clone(), released.clone()],
                 None,
-                Some("HandedOver"),
+                over,
             ),
             (
-                vec![Suspected, heard_again.clone(), read(true, true)],
+                vec![],
+                vec![Suspected, heard_again.clone(), given.clone()],
                 None,
-                Some("HandedOver"),
+                over,
+            ),
+            (vec![], vec![Suspected, held.clone()], suspected, suspected),
+            (
+                vec![],
+                vec![heard_again, Suspected, held.clone()],
+                suspected,
+                suspected,
             ),
             (
-                vec![Suspected, read(true, false)],
-                Some("PeerSuspected"),
-                Some("PeerSuspected"),
+                vec![],
+                vec![Suspected, held.clone(), released.clone(), held.clone()],
+                suspected,
+                suspected,
             ),
-            (
-                vec![heard_again, Suspected, read(true, false)],
-                Some("PeerSuspected"),
-                Some("PeerSuspected"),
-            ),
-            (
-                vec![Suspected, read(true, false), released, read(true, false)],
-                Some("PeerSuspected"),
-                Some("PeerSuspected"),
-            ),
+            (vec![Suspected], vec![held.clone()], suspected, suspected),
+            (vec![Suspected, held.clone()], vec![], suspected, suspected),
+            (vec![Suspected, held.clone()], vec![released], None, over),
+            (vec![Suspected], vec![given.clone()], None, over),
+            // The reply to the swap is lost.
+            (vec![], vec![given.clone(), read_mine(2)], None, None),
+            (vec![], vec![Suspected, given, read_mine(2)], None, over),
+            (vec![], vec![Suspected, held, read_mine(2)], suspected, suspected),
+            // It was the holder before it started.
+            (vec![Suspected], vec![read_mine(1)], suspected, suspected),
         ];
-        for (notes, of_planned, of_lost) in cases {
+        for (before, after, of_planned, of_lost) in cases {
             let orders = planned.map(|order| (order, of_planned));
             for (order, expected) in orders.into_iter().chain(lost.map(|order| (order, of_lost))) {
-                let mut phases = Phases::default();
-                phases.ordered(order, 0);
-                for note in &notes {
-                    phases.note(note, 1, None);
-                }
-                phases.note(&Note::Serving { epoch: Epoch(2) }, 2, None);
-                let told = &phases.all()[0].why;
-                assert_eq!(told, expected.unwrap_or(order.as_str()), "{order:?}, {notes:?}");
+                let told = told_of(order, &before, &after);
+                let expected = expected.unwrap_or(order.as_str());
+                assert_eq!(told, expected, "{order:?}, {before:?}, {after:?}");
             }
         }
     }

@@ -202,10 +202,16 @@ fn told(seed: u64) -> Vec<String> {
     let seed = seed.to_string();
     let all = ("RUST_LOG", "debug,pair=trace,turmoil=trace");
     let (passed, said) = apart(&["--nocapture"], &[("GAPLESS_SEED", &seed), all]);
-    assert!(passed, "{seed}: {said}");
-    let lines = said.lines().take_while(|line| !line.starts_with("test result"));
+    let lines: Vec<&str> = said.lines().collect();
+    let last = &lines[lines.len().saturating_sub(100)..];
+    assert!(passed, "{seed}: {}", last.join("\n"));
+    let lines = lines.into_iter();
+    let lines = lines.take_while(|line| !line.starts_with("test result"));
     lines.map(str::to_owned).collect()
 }
+
+/// What a log has to tell in a line: a packet with its bytes that was sent, a sync with what is durable, a promise.
+const TOLD: [[&str; 2]; 3] = [["Send", "TCP ["], ["synced", "durable"], ["promised", "end"]];
 
 #[test]
 fn a_seed_decides_a_schedule() {
@@ -215,6 +221,10 @@ fn a_seed_decides_a_schedule() {
         let context = differ.map(|at| (&one[at], &other[at]));
         assert_eq!((context, one.len()), (None, other.len()), "{seed}");
         assert!(one.len() > 2_000, "{seed} tells little");
+        for words in TOLD {
+            let tells = |line: &String| words.iter().all(|word| line.contains(word));
+            assert!(one.iter().any(tells), "{seed} tells of no {words:?}");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use failover::streams::{Policy, Streams};
 use failover::{Config, Epoch, Incarnation, Member, MemberName, MemberRef, Settings, StoreId};
 use recorder::local::ToRecorder;
 use recorder::replicator::dial::{Dial, Failed};
-use recorder::replicator::driver::{Driver, Input, Outputs, fence, sabotaged};
+use recorder::replicator::driver::{Call, Driver, Input, Outputs, fence, sabotaged};
 use recorder::replicator::hub::Hub;
 use recorder::replicator::keeper::{Keeper, Work};
 use recorder::replicator::network::{Network, Parties};
@@ -79,6 +79,16 @@ pub async fn run(place: Place) -> turmoil::Result {
     Err(format!("a part of {} ended: {ended:?}", name(place.index)).into())
 }
 
+/// Not on a thread beside: a seed decides in which order the syncs are. It takes a while, now and then a long one, in which other things
+/// happen.
+fn persist(slots: Arc<Mutex<EpochSlots>>, epoch: Epoch) -> Call<Result<(), String>> {
+    let takes_ms = [2, 40, 10, 250][(epoch.0 % 4) as usize];
+    Box::pin(async move {
+        tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+        fence(&slots, epoch).map_err(|e| e.to_string())
+    })
+}
+
 /// Starts all parts, as the process does.
 async fn start(place: &Place, parts: &mut JoinSet<()>) -> turmoil::Result<Link> {
     let volume = Arc::new(place.disk.lock().unwrap().open(Role::Replicator));
@@ -103,8 +113,7 @@ async fn start(place: &Place, parts: &mut JoinSet<()>) -> turmoil::Result<Link> 
         sight: watch::channel(None).0,
         standing: Arc::default(),
         hub: Arc::clone(&hub),
-        // Not on a thread beside: a seed decides in which order the syncs are.
-        persist: |slots, epoch| Box::pin(async move { fence(&slots, epoch).map_err(|e| e.to_string()) }),
+        persist,
     };
     let authority = place.authority(&volume, slots, outputs, (driver.clone(), driver_inbox))?;
     let network = Arc::new(Network {

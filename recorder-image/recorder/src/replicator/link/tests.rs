@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use failover::streams::Fault;
 use segment::{Role, SegmentId};
 use uuid::Uuid;
 
 use super::super::hub::Writer;
 use super::*;
-use crate::local::Disk;
+use crate::local::{Disk, GapLengths, StreamHealth};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -88,4 +89,60 @@ async fn tickets_do_not_wait_until_the_volume_is_read_and_all_else_does() {
     .await
     .unwrap();
     linked.abort();
+}
+
+fn health(uid: u128, state: StreamState, fault: Option<Fault>) -> StreamHealth {
+    StreamHealth {
+        name: uid.to_string(),
+        uid: Uuid::from_u128(uid),
+        state,
+        error: None,
+        last_frame_unix_ms: None,
+        fps: 0.0,
+        bitrate: 0,
+        writing: false,
+        gaps: 0,
+        gap_lengths: GapLengths::default(),
+        fault,
+    }
+}
+
+#[tokio::test]
+async fn all_streams_of_the_recorder_are_known_and_some_are_not_received_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Arc::new(Volume::open(&dir.path().join("media"), Role::Replicator).unwrap());
+    let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
+    let (driver, mut told) = mpsc::channel(64);
+    let (keeper, _works) = mpsc::channel(1);
+    let link = Link {
+        run: dir.path().to_owned(),
+        volume,
+        hub,
+        driver,
+        keeper,
+        recorder: Recorder::default(),
+    };
+    let streams = vec![
+        health(1, StreamState::Receiving, None),
+        health(2, StreamState::Connecting, Some(Fault::Silent)),
+        health(3, StreamState::Idle, None),
+    ];
+    let ticket = Ticket {
+        n: 1,
+        fit: false,
+        disk: Disk::default(),
+        ledger_truncations: 0,
+        streams: Some(streams),
+    };
+    link.ticket(ticket).await;
+    let Some(Input::Streams(received)) = told.recv().await else {
+        panic!("nothing was told of streams");
+    };
+    let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
+    let expected = Received {
+        known: vec![one, two, three],
+        faults: vec![(two, Fault::Silent)],
+        idle: vec![three],
+    };
+    assert_eq!(received, expected);
 }

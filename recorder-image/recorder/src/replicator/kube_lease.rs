@@ -1,6 +1,7 @@
 //! The Lease in the API server: a quorum GET, a PATCH that is conditional on the version, each with its own deadline and
 //! never retried.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crds::member::PairIdentity;
@@ -19,6 +20,8 @@ pub struct KubeLease {
     name: String,
     duration_s: u32,
     timeout: Duration,
+    /// What was wrong with it when it was read last.
+    wrong: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for KubeLease {
@@ -51,7 +54,22 @@ impl KubeLease {
             name: name.to_owned(),
             duration_s,
             timeout,
+            wrong: Arc::default(),
         }
+    }
+
+    /// What the Lease says; that it says nothing is told once.
+    fn understand(&self, object: &Object) -> Option<Lease> {
+        let said = parse(object, &self.pair);
+        let now = said.as_ref().err();
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.as_ref() != now {
+            if let Some(why) = now {
+                tracing::error!(lease = self.name, "the Lease cannot be understood: {why}");
+            }
+            *wrong = now.cloned();
+        }
+        said.ok()
     }
 
     fn patch_of(&self, expected: &Version, record: &LeaseRecord) -> serde_json::Value {
@@ -66,22 +84,23 @@ impl KubeLease {
     }
 }
 
-/// What the Lease says. One that is somebody else's says nothing of this pair.
-fn parse(object: &Object, pair: &PairIdentity) -> Option<Lease> {
+/// What the Lease says, or what is wrong with it. One that is somebody else's says nothing of this pair.
+fn parse(object: &Object, pair: &PairIdentity) -> Result<Lease, String> {
     if !pair.owns("Lease", &object.metadata) {
-        tracing::error!("the Lease is somebody else's");
-        return None;
+        return Err("it is somebody else's".into());
     }
-    let version = Version::new(object.metadata.resource_version.as_deref()?);
+    let version = object
+        .metadata
+        .resource_version
+        .as_deref()
+        .ok_or("it has no version")?;
     let annotations = object.metadata.annotations.clone().unwrap_or_default();
     let holder = object.spec.as_ref().and_then(|s| s.holder_identity.as_deref());
-    match LeaseRecord::parse(&annotations, holder) {
-        Ok(record) => Some(Lease { version, record }),
-        Err(e) => {
-            tracing::error!("the Lease cannot be understood: {e}");
-            None
-        }
-    }
+    let record = LeaseRecord::parse(&annotations, holder).map_err(|e| e.to_string())?;
+    Ok(Lease {
+        version: Version::new(version),
+        record,
+    })
 }
 
 impl LeaseApi for KubeLease {
@@ -89,9 +108,9 @@ impl LeaseApi for KubeLease {
         let this = self.clone();
         Box::pin(async move {
             match tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await {
-                Ok(Ok(Some(object))) => {
-                    parse(&object, &this.pair).map_or(ReadResult::Unreadable, ReadResult::Found)
-                }
+                Ok(Ok(Some(object))) => this
+                    .understand(&object)
+                    .map_or(ReadResult::Unreadable, ReadResult::Found),
                 Ok(Ok(None)) => ReadResult::Missing,
                 Ok(Err(e)) => {
                     tracing::debug!("reading the Lease: {e}");
@@ -109,7 +128,7 @@ impl LeaseApi for KubeLease {
             let params = PatchParams::default();
             let call = this.api.patch(&this.name, &params, &patch);
             match tokio::time::timeout(this.timeout, call).await {
-                Ok(Ok(object)) => match parse(&object, &this.pair) {
+                Ok(Ok(object)) => match this.understand(&object) {
                     // A version that did not change was no swap.
                     Some(lease) if lease.version != expected => SwapResult::Swapped(lease),
                     _ => SwapResult::InDoubt,
@@ -132,15 +151,12 @@ mod tests {
     use failover::Epoch;
     use serde_json::{Value, json};
 
+    use super::super::slice::tests::pair;
     use super::*;
 
     #[test]
     fn a_lease_of_somebody_else_says_nothing_whatever_it_says() {
-        let pair = PairIdentity {
-            namespace: "cctv".into(),
-            name: "front".into(),
-            uid: "uid-front".into(),
-        };
+        let pair = pair();
         let owned = |uid: &str| json!([{"apiVersion": "v1", "kind": "Any", "name": "any", "uid": uid}]);
         let annotations = json!({
             names::ANNOTATION_EPOCH: "7", names::ANNOTATION_LEASH_MS: "600",
@@ -158,8 +174,8 @@ mod tests {
                 "name": "front", "resourceVersion": "42",
                 "annotations": annotations, "ownerReferences": owners, "labels": labels,
             }});
-            let lease = parse(&serde_json::from_value(object).unwrap(), &pair)?;
-            Some(lease.record.epoch)
+            let lease = parse(&serde_json::from_value(object).unwrap(), &pair);
+            lease.ok().map(|lease| lease.record.epoch)
         };
         for (whose, owners, labels, expected) in cases {
             assert_eq!(epoch(&owners, &labels), expected, "{whose}");

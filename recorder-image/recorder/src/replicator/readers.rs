@@ -81,7 +81,7 @@ async fn bring(
     sight: &Sight,
     taken: &mut Option<Taken>,
 ) -> kube::Result<()> {
-    let Some(now) = ours(api, name, me).await? else {
+    let Some(now) = ours(api.get(name).await?, me) else {
         return Ok(());
     };
     if let Some(endpoint) = endpoints(&now)
@@ -152,22 +152,8 @@ fn change(slice: &EndpointSlice, me: &Me, sight: &Sight, taken: Option<&Taken>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crds::member::PairIdentity;
-
+    use super::super::slice::tests::me;
     use super::*;
-
-    fn me(member: &str, ip: &str) -> Me {
-        Me {
-            member: member.into(),
-            pair: PairIdentity {
-                namespace: "cctv".into(),
-                name: "front".into(),
-                uid: "uid-front".into(),
-            },
-            ip: ip.into(),
-            node: None,
-        }
-    }
 
     fn this() -> Me {
         me("front-1", "198.18.2.1")

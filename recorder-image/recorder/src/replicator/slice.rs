@@ -55,21 +55,21 @@ pub async fn follow(client: Client, name: String, me: Me, mut epochs: mpsc::Unbo
     }
 }
 
-/// The slice as it is now. One that is somebody else's is left alone: the operator says so where a user looks.
-pub async fn ours(api: &Api<EndpointSlice>, name: &str, me: &Me) -> kube::Result<Option<EndpointSlice>> {
-    let slice = api.get(name).await?;
+/// The slice, unless it is somebody else's: that one is left alone, and the operator says so where a user looks.
+pub fn ours(slice: EndpointSlice, me: &Me) -> Option<EndpointSlice> {
     let ours = me.pair.owns("EndpointSlice", &slice.metadata);
     if !ours {
+        let name = slice.metadata.name.as_deref();
         tracing::warn!(
             slice = name,
             "the EndpointSlice is somebody else's and is left alone"
         );
     }
-    Ok(ours.then_some(slice))
+    ours.then_some(slice)
 }
 
 async fn point(api: &Api<EndpointSlice>, name: &str, me: &Me, epoch: u64) -> kube::Result<()> {
-    let Some(now) = ours(api, name, me).await? else {
+    let Some(now) = ours(api.get(name).await?, me) else {
         return Ok(());
     };
     let annotations = now.metadata.annotations.unwrap_or_default();
@@ -89,4 +89,50 @@ async fn point(api: &Api<EndpointSlice>, name: &str, me: &Me, epoch: u64) -> kub
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map(drop)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crds::names;
+
+    use super::*;
+
+    /// The pair `front`.
+    pub(in super::super) fn pair() -> PairIdentity {
+        PairIdentity {
+            namespace: "cctv".into(),
+            name: "front".into(),
+            uid: "uid-front".into(),
+        }
+    }
+
+    /// A member of it.
+    pub(in super::super) fn me(member: &str, ip: &str) -> Me {
+        Me {
+            member: member.into(),
+            pair: pair(),
+            ip: ip.into(),
+            node: None,
+        }
+    }
+
+    #[test]
+    fn a_slice_of_somebody_else_is_left_alone() {
+        let me = me("front-1", "198.18.2.1");
+        let owned = |uid: &str| json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Any", "name": "any", "uid": uid}]});
+        let labelled = |pair: &str| json!({"labels": {names::LABEL_MANAGED_BY: names::MANAGER, names::LABEL_PAIR: pair}});
+        let cases = [
+            (owned("uid-front"), true),
+            (labelled("front"), true),
+            (owned("uid-back"), false),
+            (labelled("back"), false),
+            (json!({}), false),
+        ];
+        for (metadata, expected) in cases {
+            let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": []});
+            let slice = serde_json::from_value(slice).unwrap();
+            assert_eq!(ours(slice, &me).is_some(), expected, "{metadata}");
+        }
+    }
 }

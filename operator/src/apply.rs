@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crds::names;
 use crds::owner::is_ours;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -15,8 +16,11 @@ use crate::build::{Effect, Object};
 use crate::problem::{Problem, Reason};
 use crate::world::PairId;
 
-/// Nothing is waited for longer.
+/// Nothing is waited for longer, but for a pod.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// A pod may take so long to be made, and to be tried before: the API server ends a request after 34 s, whatever its webhooks do, which have
+/// 30 s each at most.
+pub(crate) const POD_DEADLINE: Duration = Duration::from_secs(35);
 
 /// What became of the effects.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,39 +37,47 @@ pub enum Progress {
     /// All were carried out.
     #[default]
     Done,
-    /// Some were refused, and are tried again soon.
+    /// Some were refused, and are tried again soon. The Lease and the authority are there: nothing goes on without them.
     Retrying,
-    /// The same, and nothing after the last of them was tried: it is somebody else's object, or there may be no Lease.
+    /// Some were refused, and nothing after the last of them was tried: it is somebody else's object, or there may be no Lease, or no
+    /// authority.
     Stopped,
 }
 
 /// Why an effect was not carried out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum Failure {
     /// Somebody else has an object of that name.
-    #[error("it is somebody else's")]
     Taken,
-    /// The API server.
-    #[error(transparent)]
-    Api(#[from] Error),
-    /// Nobody answered.
-    #[error("no answer in {} s", DEADLINE.as_secs())]
-    Late(#[from] tokio::time::error::Elapsed),
+    /// Whose it is could not be read.
+    Unread(Error),
+    /// The API server did not do it.
+    Api(Error),
+    /// Nobody answered for so long.
+    Late(Duration),
 }
 
-/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease, and
-/// nothing is written after an object that is somebody else's: the rest would use it, lead to it, or follow from what it should hold.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease, that what
+/// an authority signs is not written without it, and that nothing is written after an object that is somebody else's: the rest would
+/// use it, lead to it, or follow from what it should hold.
 pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied {
     let mut applied = Applied::default();
     for effect in effects {
-        let done = timeout(DEADLINE, one(client, id, effect)).await;
-        let Err(failure) = done.map_err(Failure::from).flatten() else {
+        let deadline = deadline(effect);
+        let done = timeout(deadline, one(client, id, effect)).await;
+        let Err(failure) = done.unwrap_or(Err(Failure::Late(deadline))) else {
             continue;
         };
         let problem = problem(effect, &failure);
         tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
         applied.problems.push(problem);
-        if stops(effect, &failure) {
+        if stops(id, effect, &failure) {
             applied.progress = Progress::Stopped;
             break;
         }
@@ -74,35 +86,56 @@ pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied 
     applied
 }
 
-fn stops(effect: &Effect, failure: &Failure) -> bool {
-    let about_lease =
-        matches!(effect, Effect::Create(object) | Effect::Check(object) if object.is::<Lease>());
-    about_lease || matches!(failure, Failure::Taken)
+/// A pod gets as long as its trial. Nothing else does: the effects after it wait meanwhile.
+fn deadline(effect: &Effect) -> Duration {
+    match effect {
+        Effect::Create(object) if object.is::<Pod>() => POD_DEADLINE,
+        _ => DEADLINE,
+    }
+}
+
+/// Whether nothing may be done that follows: it needs what this one was to make, or to find.
+fn stops(id: &PairId, effect: &Effect, failure: &Failure) -> bool {
+    let authority = names::ca_secret(&id.name);
+    let is_needed =
+        |object: &Object| object.is::<Lease>() || (object.is::<Secret>() && object.name() == authority);
+    object(effect).is_some_and(is_needed) || matches!(failure, Failure::Taken)
 }
 
 fn problem(effect: &Effect, failure: &Failure) -> Problem {
     let subject = subject(effect);
-    if let Failure::Taken = failure {
-        let message = format!(
+    let message = match failure {
+        Failure::Taken => format!(
             "{subject} is somebody else's: it has neither this pair as an owner nor the labels of one of that name. It is left as it \
-             is, and nothing else of the pair is made or changed. Remove it if nobody needs it, or give the pair another name"
-        );
-        return Problem::new(Reason::NameTaken, &subject, message);
-    }
-    let message = match effect {
-        // A refused Secret may be quoted by the refusal.
-        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) if object.is::<Secret>() => {
-            format!("the API server refused {subject}")
+             is, and nothing else of the pair is made or changed. Remove it if nobody needs it, or give the pair another name: volumes \
+             that were kept, and their media, stay with this one"
+        ),
+        Failure::Late(deadline) => format!(
+            "the API server did not answer about {subject} in {} s: it may be busy, or wait for an admission webhook. It is tried again",
+            deadline.as_secs()
+        ),
+        Failure::Unread(error) => format!("{subject} could not be read{}", quoted(effect, error)),
+        Failure::Api(error @ Error::Api(_)) => {
+            format!("the API server refused {subject}{}", quoted(effect, error))
         }
-        _ => format!("the API server refused {subject}: {}", words(failure)),
+        Failure::Api(error) => format!("the request about {subject} failed{}", quoted(effect, error)),
     };
-    Problem::new(Reason::ApplyFailed, &subject, message)
+    let reason = if matches!(failure, Failure::Taken) {
+        Reason::NameTaken
+    } else {
+        Reason::ApplyFailed
+    };
+    Problem::new(reason, &subject, message)
 }
 
-fn words(failure: &Failure) -> String {
-    match failure {
-        Failure::Api(Error::Api(status)) => status.message.clone(),
-        other => other.to_string(),
+/// What was answered; nothing where it is about a Secret, which it may quote.
+fn quoted(effect: &Effect, error: &Error) -> String {
+    if object(effect).is_some_and(Object::is::<Secret>) {
+        return String::new();
+    }
+    match error {
+        Error::Api(status) => format!(": {}", status.message),
+        other => format!(": {other}"),
     }
 }
 
@@ -113,6 +146,14 @@ fn subject(effect: &Effect) -> String {
     }
 }
 
+/// What an effect makes, or looks for.
+fn object(effect: &Effect) -> Option<&Object> {
+    match effect {
+        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) => Some(object),
+        Effect::Annotate { .. } | Effect::Delete { .. } => None,
+    }
+}
+
 async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failure> {
     match effect {
         Effect::Check(object) => leave_what_is_others(client, id, object).await,
@@ -120,7 +161,7 @@ async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failur
         Effect::Apply(object) => {
             // Server-side apply would take it over.
             leave_what_is_others(client, id, object).await?;
-            let params = PatchParams::apply(crds::names::MANAGER).force();
+            let params = PatchParams::apply(names::MANAGER).force();
             let patch = Patch::Apply(&object.value);
             api(client, id, object)
                 .patch(object.name(), &params, &patch)
@@ -139,8 +180,8 @@ fn api(client: &Client, id: &PairId, object: &Object) -> Api<DynamicObject> {
 
 /// Fails where there is an object of that name that is not the pair's.
 async fn leave_what_is_others(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
-    let found = api(client, id, object).get_metadata_opt(object.name()).await?;
-    match found {
+    let found = api(client, id, object).get_metadata_opt(object.name()).await;
+    match found.map_err(Failure::Unread)? {
         Some(found) if !is_ours(&object.resource.kind, &found.metadata, &id.name, &id.uid) => {
             Err(Failure::Taken)
         }
@@ -151,7 +192,7 @@ async fn leave_what_is_others(client: &Client, id: &PairId, object: &Object) -> 
 async fn create(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
     let typed = serde_json::from_value(object.value.clone()).map_err(Error::SerdeError)?;
     let params = PostParams {
-        field_manager: Some(crds::names::MANAGER.to_owned()),
+        field_manager: Some(names::MANAGER.to_owned()),
         ..PostParams::default()
     };
     match api(client, id, object).create(&params, &typed).await {
@@ -248,7 +289,7 @@ mod tests {
 
     /// The labels of everything of the pair's, or of one of its name before.
     fn ours() -> serde_json::Value {
-        json!({ crds::names::LABEL_MANAGED_BY: crds::names::MANAGER, crds::names::LABEL_PAIR: "front" })
+        json!({ names::LABEL_MANAGED_BY: names::MANAGER, names::LABEL_PAIR: "front" })
     }
 
     async fn done(cluster: &Cluster, effects: &[Effect]) -> Applied {
@@ -289,6 +330,89 @@ mod tests {
         assert_eq!(
             (applied.problems, applied.progress),
             (vec![problem], Progress::Retrying)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_was_not_refused() {
+        let cases = [
+            (service("front"), "Service front could not be read: no quorum"),
+            // An answer about a Secret is not quoted.
+            (secret("any"), "Secret front-viewer could not be read"),
+        ];
+        for (effect, message) in cases {
+            let cluster = Cluster::default();
+            cluster.refuse("GET", "/front", 500, "no quorum");
+            let applied = done(&cluster, &[effect]).await;
+            assert_eq!(applied.problems[0].message, message);
+            assert_eq!(cluster.everything().len(), 0, "it may be somebody else's");
+        }
+    }
+
+    /// What becomes of a pair at rest without one of its pods, where this takes so long.
+    async fn slow(method: &'static str, end: &str, seconds: u64) -> (Cluster, Applied) {
+        let mut world = at_rest(&json!({}));
+        world.pods.remove("front-1");
+        let cluster = Cluster::default();
+        cluster.delay(method, end, Duration::from_secs(seconds));
+        let applied = done(&cluster, &built(&world).effects).await;
+        (cluster, applied)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_is_waited_for_as_long_as_its_trial() {
+        let (cluster, applied) = slow("POST", "/pods", 30).await;
+        assert_eq!(applied, Applied::default());
+        assert!(cluster.get(&format!("{CORE}/pods/front-1")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_no_refusal() {
+        let cases = [
+            ("POST", "/pods", 36, "Pod front-1 in 35 s"),
+            ("PATCH", "/services/front-0", 16, "Service front-0 in 15 s"),
+            (
+                "PATCH",
+                "/secrets/front-viewer",
+                16,
+                "Secret front-viewer in 15 s",
+            ),
+        ];
+        for (method, end, seconds, words) in cases {
+            let (_, applied) = slow(method, end, seconds).await;
+            let message = &applied.problems[0].message;
+            let told = format!("the API server did not answer about {words}");
+            assert!(message.starts_with(&told), "{message}");
+            assert_eq!(
+                (applied.problems.len(), applied.progress),
+                (1, Progress::Retrying)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_by_an_authority_that_is_not_written() {
+        let mut world = new_pair(&json!({}));
+        world.addresses = at_rest(&json!({})).addresses;
+        let cluster = Cluster::default();
+        cluster.refuse("PATCH", "/secrets/front-ca", 403, "a policy");
+        let applied = done(&cluster, &built(&world).effects).await;
+        let told: Vec<_> = applied
+            .problems
+            .iter()
+            .map(|told| told.subject.as_str())
+            .collect();
+        assert_eq!(
+            (told, applied.progress),
+            (vec!["Secret front-ca"], Progress::Stopped)
+        );
+        let there = cluster.everything();
+        let secrets: Vec<_> = there.keys().filter(|path| path.contains("/secrets/")).collect();
+        assert_eq!(secrets, [&format!("{CORE}/secrets/front-viewer")]);
+        assert!(!there.keys().any(|path| path.contains("/pods/")), "{there:?}");
+        assert!(
+            there.contains_key(&format!("{CORE}/services/front-1")),
+            "{there:?}"
         );
     }
 
@@ -366,10 +490,9 @@ mod tests {
                 .collect();
             assert_eq!(told, [(Reason::NameTaken, subject)]);
             let message = &applied.problems[0].message;
-            assert!(
-                message.contains(subject) && message.contains("another name"),
-                "{message}"
-            );
+            for word in [subject, "another name", "media, stay with this one"] {
+                assert!(message.contains(word), "{message} does not say {word:?}");
+            }
             assert_eq!(applied.progress, Progress::Stopped, "it may be removed");
             let is_theirs = |effect: &Effect| {
                 matches!(effect, Effect::Create(_) | Effect::Apply(_)) && super::subject(effect) == subject
@@ -433,6 +556,10 @@ mod tests {
             (Reason::ApplyFailed, Progress::Stopped),
             "whose it is is not known"
         );
+        assert_eq!(
+            applied.problems[0].message,
+            "Lease front could not be read: no quorum"
+        );
         assert_eq!(cluster.asked("PATCH").len() + cluster.asked("POST").len(), 0);
     }
 
@@ -466,7 +593,7 @@ mod tests {
             assert_eq!(done(&cluster, &[Effect::Apply(claim)]).await, Applied::default());
             let adopted = cluster.get(&path).unwrap();
             assert_eq!(
-                adopted["metadata"]["labels"][crds::names::LABEL_PAIR],
+                adopted["metadata"]["labels"][names::LABEL_PAIR],
                 "front",
                 "{labels}"
             );

@@ -1,18 +1,20 @@
 //! Reads what exists.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crds::owner::is_ours;
 use crds::pair::{CredentialsRef, Stream};
 use crds::{RecorderPair, Secret, names};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret as SecretObject, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{Api, ListParams};
-use kube::{Client, Error, ResourceExt as _};
+use kube::{Client, Error, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
 use crate::build::secrets::{ANNOTATION_RECOVERING, KEY_OPERATOR_CERT, KEY_OPERATOR_KEY, KEY_STREAMS};
 use crate::pki::{Authority, Identity};
@@ -26,15 +28,10 @@ pub async fn observe(
     id: PairId,
     view: Arc<View>,
 ) -> Result<World, Error> {
-    let of_pair = ListParams::default().labels(&format!("{}={}", names::LABEL_PAIR, id.name));
     let namespace = id.namespace.as_str();
     let secrets = Api::<SecretObject>::namespaced(client.clone(), namespace);
-    let services = Api::<Service>::namespaced(client.clone(), namespace)
-        .list(&of_pair)
-        .await?;
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace)
-        .list(&of_pair)
-        .await?;
+    let services = list::<Service>(client, &id).await?;
+    let pods = list::<Pod>(client, &id).await?;
     let lease = Api::<Lease>::namespaced(client.clone(), namespace)
         .get_opt(&names::lease(&id.name))
         .await?;
@@ -49,9 +46,9 @@ pub async fn observe(
     let taken_out = |slice: EndpointSlice| slice.annotations().get(names::ANNOTATION_SUSPECTED).cloned();
     let mut world = World {
         lease: lease.is_some(),
-        addresses: services.items.into_iter().filter_map(address).collect(),
+        addresses: services.into_iter().filter_map(address).collect(),
         claims: claims(client, &id).await?,
-        pods: pods.items.into_iter().map(|pod| (pod.name_any(), pod)).collect(),
+        pods: pods.into_iter().map(|pod| (pod.name_any(), pod)).collect(),
         rendered: None,
         keys: Keys::default(),
         primary_slice: primary_slice.is_some(),
@@ -63,11 +60,24 @@ pub async fn observe(
         pair,
         id,
     };
-    let ours = secrets.list(&of_pair).await?;
-    for secret in ours.items {
-        take_secret(&mut world, &secret);
+    let own = list::<SecretObject>(client, &world.id).await?;
+    for secret in &own {
+        take_secret(&mut world, secret);
     }
     Ok(world)
+}
+
+/// The pair's own objects of a kind. That one has the label says little: anybody may have set it.
+async fn list<K>(client: &Client, id: &PairId) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + DeserializeOwned + Debug,
+{
+    let of_pair = ListParams::default().labels(&format!("{}={}", names::LABEL_PAIR, id.name));
+    let api = Api::<K>::namespaced(client.clone(), &id.namespace);
+    let mut found = api.list(&of_pair).await?.items;
+    found.retain(|object| is_ours(&K::kind(&()), object.meta(), &id.name, &id.uid));
+    Ok(found)
 }
 
 /// Unix time.
@@ -305,6 +315,33 @@ mod tests {
         }
         let world = look(&cluster, &json!({})).await;
         assert!(!world.lease && !world.primary_slice && !world.read_slice);
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_gave_our_label_is_not_ours() {
+        for (manager, ours) in [("Helm", false), (names::MANAGER, true)] {
+            let cluster = Cluster::default();
+            let labels = json!({ names::LABEL_MANAGED_BY: manager, names::LABEL_PAIR: "front" });
+            for (kind, name, mut object) in [
+                (
+                    "services",
+                    "front-0",
+                    json!({ "spec": { "clusterIP": "198.18.0.1" } }),
+                ),
+                ("pods", "front-0", json!({})),
+                ("secrets", "front-viewer", secret(&[("token", "any")])),
+            ] {
+                object["metadata"] = json!({ "name": name, "labels": labels });
+                cluster.put(&format!("{CORE}/{kind}/{name}"), object);
+            }
+            let world = look(&cluster, &json!({})).await;
+            let found = (
+                world.addresses.len(),
+                world.pods.len(),
+                world.keys.token.is_some(),
+            );
+            assert_eq!(found, (usize::from(ours), usize::from(ours), ours), "{manager}");
+        }
     }
 
     #[tokio::test]

@@ -103,8 +103,8 @@ async fn work(
     watches.start_secrets(tasks, pairs.clone());
     let context = Arc::new(Context {
         observers: Observers::new(Shared {
-            client: impatient(config)?,
-            patient: client.clone(),
+            client: impatient(config.clone())?,
+            trials: trials(config)?,
             pods,
             triggers,
             metrics: metrics.clone(),
@@ -131,11 +131,17 @@ async fn work(
     Ok(())
 }
 
-/// A client for all that may take its time. It retries what the API server turns away.
+/// A client for all that may take its time. It retries what the API server turns away, unless it is told not to.
 fn patient(mut config: Config) -> anyhow::Result<Client> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(READ_TIMEOUT);
     Ok(Client::try_from(config)?)
+}
+
+/// A client for trials: a retry would hide what the API server says at the end of its time. Whoever tries does so again.
+fn trials(mut config: Config) -> anyhow::Result<Client> {
+    config.default_retry = false;
+    patient(config)
 }
 
 /// A client for what is decided each second: it neither retries nor waits.
@@ -185,4 +191,42 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'st
         }
         tracing::info!("told to stop");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::Error;
+    use kube::api::{Api, PostParams};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::fixtures::cluster::{Cluster, paths};
+
+    #[tokio::test]
+    async fn what_the_api_server_says_of_a_trial_is_heard_at_once() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Cluster::default();
+        cluster.refuse("POST", "/pods", 504, "it took too long");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = cluster.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut config = Config::new(url.parse().unwrap());
+        // The system's are not needed.
+        config.root_cert = Some(Vec::new());
+        let pods: Api<Pod> = Api::namespaced(trials(config).unwrap(), "cctv");
+        let (params, pod) = (PostParams::default(), Pod::default());
+        let done = timeout(Duration::from_secs(10), pods.create(&params, &pod)).await;
+        let Ok(Err(Error::Api(status))) = &done else {
+            panic!("{done:?}")
+        };
+        assert_eq!(status.code, 504);
+        assert_eq!(
+            paths(&cluster.asked("POST")),
+            ["/api/v1/namespaces/cctv/pods"],
+            "it is not retried"
+        );
+    }
 }

@@ -110,8 +110,8 @@ pub struct View {
 /// Why a pod stays that was to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Held {
-    /// It is tried again, and nothing is known to be wrong: a disruption budget keeps it for as long as its peer is not ready, or the API
-    /// server did not answer.
+    /// It is tried again, and nothing is known to be wrong: a disruption budget keeps it for as long as its peer is not ready, or the trial
+    /// or the eviction failed.
     #[error("{0}")]
     NotYet(String),
     /// Something is in the way that waiting will not mend.

@@ -78,14 +78,15 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
         access::role(id),
         access::binding(id),
         access::disruption_budget(id),
-        secrets::authority(id, minted),
         secrets::viewer(id, &minted.token),
         network::viewer_service(id, &names::read_service(&id.name)),
         network::viewer_service(id, &names::primary_service(&id.name)),
     ];
     objects.extend(network::read_slice(world));
-    objects.extend(identities);
     objects.extend(services);
+    // Without it nothing is written that follows: it signs that, or that is for those who have what it signed.
+    objects.push(secrets::authority(id, minted));
+    objects.extend(identities);
     objects.into_iter()
 }
 

@@ -18,7 +18,7 @@ fn context(cluster: &Cluster) -> Arc<Context> {
     let metrics = Arc::<Metrics>::default();
     let shared = Shared {
         client: client.clone(),
-        patient: client.clone(),
+        trials: client.clone(),
         pods,
         triggers,
         metrics: metrics.clone(),
@@ -314,7 +314,7 @@ fn an_observer_is_told_of_keys_that_are_there_and_of_pods_that_would_be_made() {
     assert_ne!(there.operator.as_ref(), Some(&minted.operator));
     for progress in [Progress::Done, Progress::Retrying] {
         let new = (Some(minted.operator.clone()), outdated.clone());
-        assert_eq!(told(&world, progress), new, "{progress:?}");
+        assert_eq!(told(&world, progress), new, "{progress:?}: they were written");
     }
     assert_eq!(
         told(&world, Progress::Stopped),
@@ -323,6 +323,35 @@ fn an_observer_is_told_of_keys_that_are_there_and_of_pods_that_would_be_made() {
     );
     world.keys = crate::world::Keys::default();
     assert_eq!(told(&world, Progress::Stopped), (None, vec![]));
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_written_changes_nothing_for_the_members() {
+    let (cluster, context) = scene(asked(&json!({})));
+    settle(&cluster, &context).await;
+    let path = |name: &str| format!("{CORE}/{name}");
+    let mut lost = cluster.get(&path("secrets/front-ca")).unwrap();
+    lost["data"] = json!({});
+    cluster.put(&path("secrets/front-ca"), lost);
+    cluster.refuse("PATCH", "/secrets/front-ca", 403, "a policy");
+    let before = cluster.everything();
+    settle(&cluster, &context).await;
+    let followers = [
+        "secrets/front-tls-0",
+        "secrets/front-tls-1",
+        "pods/front-0",
+        "pods/front-1",
+    ];
+    for name in followers.map(path) {
+        assert_eq!(cluster.get(&name).as_ref(), before.get(&name), "{name}");
+    }
+    let conditions = &cluster.get(PAIR).unwrap()["status"]["conditions"];
+    assert_eq!(conditions[2]["reason"], "ApplyFailed", "{conditions}");
+    cluster.relent();
+    settle(&cluster, &context).await;
+    for name in followers.map(path) {
+        assert_ne!(cluster.get(&name).as_ref(), before.get(&name), "{name}");
+    }
 }
 
 #[tokio::test]

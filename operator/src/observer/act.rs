@@ -34,7 +34,6 @@ pub(super) async fn carry_out(
     rehearsal: &mut Rehearsal,
     decisions: Vec<Decision>,
 ) {
-    rehearsal.goes_on_for(&decisions);
     for decision in decisions {
         let Some(tried) = rehearsal.of(shared, setup, &decision) else {
             continue;
@@ -74,7 +73,7 @@ fn told(id: &PairId, decision: &Decision, done: &Outcome) -> &'static str {
 /// Why a pod was not replaced.
 fn held(error: &anyhow::Error) -> Held {
     let known = error.downcast_ref::<Held>().cloned();
-    known.unwrap_or_else(|| Held::NotYet(format!("the API server did not answer: {error}")))
+    known.unwrap_or_else(|| Held::NotYet(format!("it could not be replaced yet: {error}")))
 }
 
 fn name(decision: &Decision) -> &'static str {

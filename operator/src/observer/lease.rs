@@ -119,7 +119,7 @@ pub(super) mod tests {
         let (triggers, _) = mpsc::channel(1);
         Shared {
             client: cluster.client(),
-            patient: cluster.client(),
+            trials: cluster.client(),
             pods,
             triggers,
             metrics: std::sync::Arc::default(),

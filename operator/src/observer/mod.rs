@@ -76,8 +76,8 @@ pub struct Access {
 pub struct Shared {
     /// A client that neither retries nor waits: for the Lease and what depends on it.
     pub client: Client,
-    /// A client with patience: for what no round waits for.
-    pub patient: Client,
+    /// A client that does not retry, but waits: for the trials of pods, which no round waits for.
+    pub trials: Client,
     /// The members' pods, as last seen.
     pub pods: Store<Pod>,
     /// Asks for a reconcile.

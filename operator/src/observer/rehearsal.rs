@@ -7,33 +7,28 @@ use failover::Decision;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::{Client, Error};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::restart::is_refusal;
 use super::{Setup, Shared};
+use crate::apply::POD_DEADLINE;
 use crate::build::Object;
 use crate::world::Held;
 
-/// The API server ends a request after 34 s, whatever its webhooks do: each has 30 s at most.
-const PATIENCE: Duration = Duration::from_secs(35);
+/// What a trial says that nothing was decided for so long is old.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// The trial of a pair, where one goes on: one at a time. It ends with its observer.
 #[derive(Default)]
 pub(super) struct Rehearsal {
-    wanted: Option<Object>,
+    /// The pod that is tried, and when that was asked for last.
+    wanted: Option<(Object, Instant)>,
     task: JoinSet<anyhow::Result<()>>,
 }
 
 impl Rehearsal {
-    /// Gives a trial up that nothing is decided for any more: what it says would be old when it is asked for again.
-    pub(super) fn goes_on_for(&mut self, decisions: &[Decision]) {
-        let restarts = |decision: &Decision| matches!(decision, Decision::RestartMember { .. });
-        if !decisions.iter().any(restarts) {
-            *self = Self::default();
-        }
-    }
-
-    /// How the trial for this decision ended, which begins where there is none; `None` while it goes on. All but a restart needs none.
+    /// How the trial for this decision ended, which begins where there is none; `None` while it goes on. All but a restart needs none. It
+    /// goes on through rounds without the decision: what it says depends on the pod alone, and what the pair is like is decided on anew.
     pub(super) fn of(
         &mut self,
         shared: &Shared,
@@ -46,8 +41,9 @@ impl Rehearsal {
         let Some(wanted) = setup.outdated.get(member.as_str()) else {
             return Some(Ok(()));
         };
-        if self.wanted.as_ref() != Some(wanted) {
-            self.begin(shared, setup, wanted);
+        match &mut self.wanted {
+            Some((tried, asked)) if *tried == *wanted && asked.elapsed() < KEPT => *asked = Instant::now(),
+            _ => self.begin(shared, setup, wanted),
         }
         let ended = self.task.try_join_next()?;
         self.wanted = None;
@@ -57,8 +53,8 @@ impl Rehearsal {
     fn begin(&mut self, shared: &Shared, setup: &Setup, wanted: &Object) {
         // Dropping the old one ends it.
         *self = Self::default();
-        self.wanted = Some(wanted.clone());
-        let (client, namespace) = (shared.patient.clone(), setup.id.namespace.clone());
+        self.wanted = Some((wanted.clone(), Instant::now()));
+        let (client, namespace) = (shared.trials.clone(), setup.id.namespace.clone());
         self.task.spawn(rehearse(client, namespace, wanted.clone()));
     }
 }
@@ -73,8 +69,8 @@ async fn rehearse(client: Client, namespace: String, wanted: Object) -> anyhow::
         field_manager: Some(crds::names::MANAGER.to_owned()),
     };
     let trial = serde_json::from_value(wanted.named(&name).value)?;
-    let Ok(done) = timeout(PATIENCE, pods.create(&params, &trial)).await else {
-        anyhow::bail!("no answer in {} s", PATIENCE.as_secs());
+    let Ok(done) = timeout(POD_DEADLINE, pods.create(&params, &trial)).await else {
+        anyhow::bail!("no answer in {} s", POD_DEADLINE.as_secs());
     };
     match done {
         Err(Error::Api(status)) if is_refusal(&status) => Err(Held::Refused(format!(
@@ -88,7 +84,6 @@ async fn rehearse(client: Client, namespace: String, wanted: Object) -> anyhow::
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::fixtures::cluster::{Cluster, paths};
@@ -110,6 +105,14 @@ mod tests {
             let before = Instant::now();
             scene.round(true).await;
             assert_eq!(before.elapsed(), Duration::ZERO, "a round waits for no trial");
+            tokio::time::sleep(SECOND).await;
+        }
+    }
+
+    /// Rounds in which it is not, one a second.
+    async fn rests(scene: &mut Scene, seconds: u64) {
+        for _ in 0..seconds {
+            scene.round(false).await;
             tokio::time::sleep(SECOND).await;
         }
     }
@@ -144,11 +147,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trial_that_nothing_is_decided_for_is_given_up() {
+    async fn a_trial_goes_on_through_rounds_in_which_nothing_is_decided_for_it() {
+        let (cluster, mut scene) = slow(30);
+        for _ in 0..4 {
+            rounds(&mut scene, 0..=0).await;
+            rests(&mut scene, 8).await;
+        }
+        assert_eq!(paths(&cluster.asked("POST")), [PODS], "one trial");
+        rounds(&mut scene, 0..=0).await;
+        assert_eq!(paths(&cluster.asked("POST")), [EVICTION], "what it said is taken");
+        assert_eq!(scene.told(), "ok 1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_that_nothing_is_decided_for_any_more_is_given_up() {
         let (cluster, mut scene) = slow(5);
         rounds(&mut scene, 0..=2).await;
-        scene.round(false).await;
-        tokio::time::sleep(10 * SECOND).await;
+        rests(&mut scene, 10).await;
         assert_eq!(paths(&cluster.asked("POST")), [PODS]);
         rounds(&mut scene, 0..=0).await;
         assert_eq!(

@@ -114,7 +114,7 @@ mod tests {
         let (triggers, mut wishes) = mpsc::channel(8);
         let observers = Observers::new(Shared {
             client: cluster.client(),
-            patient: cluster.client(),
+            trials: cluster.client(),
             pods: store().0,
             triggers,
             metrics: Arc::default(),

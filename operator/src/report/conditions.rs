@@ -126,7 +126,7 @@ fn update(known: Known<'_>) -> Option<String> {
 }
 
 fn stopped(progress: Progress) -> Option<String> {
-    (progress == Progress::Stopped).then(|| "nothing is changed before that object is written".to_owned())
+    (progress == Progress::Stopped).then(|| "nothing is changed before that is mended".to_owned())
 }
 
 fn starting(members: &[MemberStatus]) -> Option<String> {

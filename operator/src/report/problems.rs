@@ -38,7 +38,8 @@ fn unreadable(world: &World) -> Option<Problem> {
     let lease = names::lease(&world.id.name);
     let message = format!(
         "Lease {lease:?} cannot be read: {why}. No member can take over meanwhile. If it is this pair's, delete it: it is made again, \
-         above every epoch that is known. If another program has it, give the pair another name"
+         above every epoch that is known. If another program has it, that one needs another name: volumes that were kept stay with the \
+         pair's"
     );
     Some(Problem::new(Reason::LeaseUnreadable, &lease, message))
 }

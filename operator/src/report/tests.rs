@@ -152,7 +152,7 @@ fn reconciling_tells_all_that_is_still_to_come() {
     const RETRY: &str = "an object could not be written and is tried again";
     const BUDGET: &str =
         "; it waits: the old pod \"front-1\" stays, it may not be evicted yet: front needs 1";
-    const STOPPED: &str = "; it waits: nothing is changed before that object is written";
+    const STOPPED: &str = "; it waits: nothing is changed before that is mended";
     type Case = (&'static str, Change, Progress, &'static str, String);
     let budget = |w: &mut World| {
         hold(

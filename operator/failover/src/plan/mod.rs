@@ -162,9 +162,7 @@ impl<'a> View<'a> {
             .without_holder()
             .or_else(|| self.terminated())
             .or_else(|| self.expired())
-            .or_else(|| self.switchover())
-            .or_else(|| self.rolling_switchover())
-            .or_else(|| self.failback())?;
+            .or_else(|| self.planned())?;
         let idle = self.role(member) == Some(Role::Standby);
         idle.then(|| take_it(&member.name, epoch, reason))
     }
@@ -204,6 +202,16 @@ impl<'a> View<'a> {
         let duration = self.observed.policy.lease_duration.max(leash);
         let follower = self.successor()?;
         (self.observed.lease.unchanged() >= duration).then_some((follower, TakeReason::Expired))
+    }
+
+    /// A planned move has time: while the Lease cannot be read, what it said last may be old, and nobody could take.
+    fn planned(&self) -> Option<(&'a MemberState, TakeReason)> {
+        if !self.observed.lease.is_read() {
+            return None;
+        }
+        self.switchover()
+            .or_else(|| self.rolling_switchover())
+            .or_else(|| self.failback())
     }
 
     /// A planned move goes to the named follower only, and by default only where it is in sync.

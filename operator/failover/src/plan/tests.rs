@@ -248,6 +248,33 @@ fn a_switchover_goes_to_who_is_in_sync() {
 }
 
 #[test]
+fn a_planned_move_waits_for_a_lease_that_can_be_read() {
+    let mut failback = healthy();
+    failback.failback = Some(Failback {
+        to: name("right"),
+        after: Duration::ZERO,
+    });
+    failback.calm = Some(Duration::ZERO);
+    let planned = [
+        (
+            "a switchover",
+            switchover(None, true, false),
+            TakeReason::Switchover,
+        ),
+        ("an update", rolling(&[0], |_| {}), TakeReason::Switchover),
+        ("a failback", failback, TakeReason::Failback),
+    ];
+    for (what, observed, reason) in planned {
+        assert_eq!(plan(&observed, NOW), take("right", reason), "{what}");
+        for result in [ReadResult::Unreadable, ReadResult::Unavailable] {
+            let mut unread = observed.clone();
+            unread.lease.read(NOW, &result, Duration::from_secs(2));
+            assert_eq!(plan(&unread, NOW), vec![], "{what}: {result:?}");
+        }
+    }
+}
+
+#[test]
 fn a_rolling_update_never_takes_both_down() {
     let unfit = |o: &mut Observed| o.members[0].report.as_mut().unwrap().1.health = Health::Unfit;
     let deleting = |o: &mut Observed| o.members[1].pod.as_mut().unwrap().deleting = true;

@@ -107,3 +107,25 @@ fn the_hash_of_a_configuration_changes_with_a_password_and_does_not_tell_it() {
     assert_eq!(hash(PASSWORD), None);
     assert!(hash("another").is_some());
 }
+
+#[test]
+fn the_authority_is_written_before_what_it_signs_and_after_all_that_does_not_need_it() {
+    let mut world = new_pair(&json!({}));
+    world.addresses = at_rest(&json!({})).addresses;
+    let order: Vec<String> = objects(&built(&world))
+        .map(|object| format!("{object:?}"))
+        .collect();
+    let place = |name: &str| order.iter().position(|object| object == name).unwrap();
+    let authority = place("Secret front-ca");
+    for before in ["Secret front-viewer", "Service front-1", "EndpointSlice front"] {
+        assert!(place(before) < authority, "{before}");
+    }
+    for after in [
+        "Secret front-tls-0",
+        "Secret front-tls-1",
+        "Secret front-config",
+        "Pod front-0",
+    ] {
+        assert!(authority < place(after), "{after}");
+    }
+}

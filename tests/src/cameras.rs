@@ -32,8 +32,6 @@ pub enum Kind {
     BFrames,
     /// A key frame each 10 s.
     LongGroups,
-    /// A key frame each 0.4 s.
-    ShortGroups,
     /// 25, 0.8, 12.5 and 2 frames a second in turn: it pauses from one frame to the next.
     VariableRate,
     /// Each session gets an encode of its own.
@@ -78,7 +76,6 @@ impl Kind {
             Self::H264 => "h264",
             Self::BFrames => "h264-b",
             Self::LongGroups => "h264-long",
-            Self::ShortGroups => "h264-short",
             Self::VariableRate => "h264-vfr",
             Self::OwnEncodes => "h264-own",
             Self::Sizes => "h264-sizes",

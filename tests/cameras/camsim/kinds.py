@@ -57,7 +57,6 @@ KINDS = {kind.name: kind for kind in [
     Kind("h264", seconds=60),
     Kind("h264-b", bframes=3),
     Kind("h264-long", gop=10 * FPS),
-    Kind("h264-short", gop=2 * FPS // 5),
     Kind("h264-vfr", varies=True),
     Kind("h264-own", rates=(1000, 500)),
     Kind("h264-sizes", sizes=("640x360", "320x180")),

@@ -1,10 +1,13 @@
-//! A deleted pair leaves its volumes, and a pair of the same name adopts them with all their media, in another cluster too.
+//! A deleted pair leaves its volumes, and a pair of the same name adopts them with all their media, in another cluster too; not while
+//! somebody else has the name of its Lease.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use crds::RecorderPair;
 use e2e::cluster::{Before, MemberView, NAMESPACE, PAIR, RETURN, Scene};
+use e2e::wait::until;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -19,10 +22,47 @@ async fn a_pair_of_the_same_name_adopts_the_media() {
     for member in crds::names::members(PAIR) {
         scene.kube.gone::<Pod>(NAMESPACE, &member, limit).await.unwrap();
     }
+    let lease = crds::names::lease(PAIR);
+    scene.kube.gone::<Lease>(NAMESPACE, &lease, limit).await.unwrap();
     seconds(2).await;
+    somebody_has(&scene, &lease).await.unwrap();
     scene.pair.apply(&scene.spec).await.unwrap();
+    waits_for_its_name(&scene, &format!("Lease {lease}"))
+        .await
+        .unwrap();
+    scene.kube.delete::<Lease>(NAMESPACE, &lease).await.unwrap();
     let members = scene.settled(RETURN).await.unwrap();
     ensure_adopted(&scene, &before, &members).await.unwrap();
+}
+
+/// A Lease by this name that is no pair's.
+async fn somebody_has(scene: &Scene, lease: &str) -> Result<()> {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": lease, "namespace": NAMESPACE},
+        "spec": {"holderIdentity": "somebody"},
+    });
+    scene.kube.apply(&lease).await
+}
+
+/// The status says whose name it needs, and no member is made meanwhile.
+async fn waits_for_its_name(scene: &Scene, object: &str) -> Result<()> {
+    until("the status says that a name is taken", RETURN, async || {
+        let (status, reason, message) = scene.pair.condition("Stalled").await?;
+        let told = status == "True" && reason == "NameTaken" && message.contains(object);
+        ensure!(told, "{status} {reason}: {message}");
+        Ok(Some(()))
+    })
+    .await?;
+    for member in crds::names::members(PAIR) {
+        let pod = scene.kube.pod(NAMESPACE, &member).await?;
+        ensure!(
+            pod.is_none(),
+            "{member} is made without a Lease to count its epochs"
+        );
+    }
+    Ok(())
 }
 
 #[tokio::test]

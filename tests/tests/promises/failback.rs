@@ -72,20 +72,15 @@ async fn authority_goes_back_to_the_preferred_member() {
         let mut failovers = failovers.iter();
         let told = failovers.find(|told| told.epoch.cast_unsigned() == back.epoch);
         let told = Told::by_status(told.context("the status does not tell of it")?);
-        // It is told as what it says of itself.
-        let reason = match told.why.as_str() {
-            "Failback" => "FailedBack:",
-            _ => "FailedOver:",
-        };
-        let event =
-            |event: &String| event.starts_with(reason) && event.contains(&format!(" epoch {} ", back.epoch));
+        let epoch = format!(" epoch {} ", back.epoch);
+        let event = |event: &String| event.starts_with("FailedBack:") && event.contains(&epoch);
         ensure!(events.iter().any(event), "{events:?}");
         Ok(Some(told))
     })
     .await
     .unwrap();
     assert_eq!(told.member, preferred);
-    scene.ensure_handed_over(&told, "Failback").await.unwrap();
+    told.ensure_handed_over("Failback").unwrap();
     // It stays there.
     let epoch = scene.pair.epoch().await.unwrap();
     tokio::time::sleep(2 * CALM).await;

@@ -123,8 +123,7 @@ async fn a_deleted_pod_loses_no_frame() {
     };
     let report = scene.fail_over(delete, nothing).await.unwrap();
     // A planned end: the primary hands over, and nobody waits for its leash to run out.
-    let handed_over = scene.ensure_handed_over(&report.outcome.told, "HandedOver");
-    handed_over.await.unwrap();
+    report.outcome.told.ensure_handed_over("HandedOver").unwrap();
     ensure_soon(&report.outcome);
 }
 

@@ -28,8 +28,18 @@ mod update;
 
 use std::time::Duration;
 
+use e2e::cluster::MemberView;
+
 /// As many streams as the promises speak of.
 const STREAMS: usize = 4;
+
+/// Pods of both members, and how often their containers were started again.
+fn pods(members: &[MemberView; 2]) -> Vec<(String, String, i32)> {
+    let pod = |view: &MemberView| (view.name.clone(), view.pod_uid.clone(), view.restarts);
+    let mut pods: Vec<_> = members.iter().map(pod).collect();
+    pods.sort();
+    pods
+}
 
 async fn seconds(count: u64) {
     tokio::time::sleep(Duration::from_secs(count)).await;

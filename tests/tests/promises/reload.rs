@@ -5,7 +5,7 @@ use e2e::cameras::{Cameras, Options};
 use e2e::cluster::{RETURN, Scene, StreamSpec};
 use e2e::wait::until;
 
-use crate::{STREAMS, seconds};
+use crate::{STREAMS, pods, seconds};
 
 const FIRST: &str = "f1rst-passw0rd";
 const SECOND: &str = "sec0nd-passw0rd";
@@ -22,14 +22,6 @@ async fn a_new_stream_and_a_new_password_touch_nothing_else() {
         .on_port(555)
         .login(&format!("viewer:{FIRST}"));
     let locked = Cameras::start(locked).await.unwrap();
-    let pods = |views: &[e2e::cluster::MemberView; 2]| {
-        let mut pods: Vec<_> = views
-            .iter()
-            .map(|view| (view.name.clone(), view.pod_uid.clone(), view.restarts))
-            .collect();
-        pods.sort();
-        pods
-    };
     let settled = scene.settled(RETURN).await.unwrap();
     let before = scene.record(std::time::Duration::from_secs(4)).await.unwrap();
 

@@ -14,7 +14,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use tokio::task::JoinHandle;
 
-use crate::STREAMS;
+use crate::{STREAMS, pods, seconds};
 
 /// The tag of the next release.
 const NEXT: &str = "next";
@@ -90,8 +90,7 @@ async fn update(scene: &Scene, update: impl AsyncFnOnce() -> Result<()>) -> Resu
 async fn moved(scene: &Scene, since: u64) -> Result<()> {
     let failovers = scene.pair.status().await?.failovers;
     for failover in failovers.iter().filter(|told| told.epoch.cast_unsigned() > since) {
-        let told = Told::by_status(failover);
-        match scene.ensure_handed_over(&told, "Switchover").await {
+        match Told::by_status(failover).ensure_handed_over("Switchover") {
             Ok(()) => return Ok(()),
             Err(error) => println!("  {error:#}"),
         }
@@ -117,4 +116,35 @@ async fn an_upgrade_of_operator_and_recorders_never_takes_both_members_down() {
     let leader = OperatorView::leads(&scene.kube, RETURN).await.unwrap();
     let images = images(&scene, SYSTEM, &leader.pod).await.unwrap();
     assert_eq!(images, [format!("{OPERATOR_IMAGE}:{NEXT}")], "it leads");
+}
+
+#[tokio::test]
+async fn an_update_to_pods_that_would_be_refused_takes_no_member() {
+    let mut scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(4)).await.unwrap();
+    let there = pods(&scene.settled(RETURN).await.unwrap());
+    scene.spec.other["priorityClassName"] = "no-such-class".into();
+    scene.pair.apply(&scene.spec).await.unwrap();
+    until("the status quotes the refusal", RETURN, async || {
+        let (status, reason, message) = scene.pair.condition("Stalled").await?;
+        let told = status == "True" && reason == "ApplyFailed" && message.contains("no-such-class");
+        ensure!(told, "{status} {reason}: {message}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    // It is tried again each 10 s.
+    seconds(12).await;
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(pods(&members), there, "no pod went for one that cannot come");
+    let spec = scene.spec.other.as_object_mut().unwrap();
+    spec.remove("priorityClassName").unwrap();
+    scene.pair.apply(&scene.spec).await.unwrap();
+    scene.ready(RETURN).await.unwrap();
+    let members = scene.settled(RETURN).await.unwrap();
+    assert_eq!(pods(&members), there, "all is as it was asked for");
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    println!("{verdict}");
+    verdict.ensure_perfect().unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
 }

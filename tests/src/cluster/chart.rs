@@ -45,22 +45,20 @@ pub async fn install_tagged(kubeconfig: &Path, tag: &str) -> Result<()> {
         format!("--set=recorder.image.repository={RECORDER_IMAGE}"),
         format!("--set=recorder.image.tag={tag}"),
     ];
+    give_up_what_was_cut_short(kubeconfig).await?;
     for (name, values) in [("gapless-crds", &[][..]), ("gapless", &values)] {
         let chart = chart_folder(name);
         let mut args = vec!["upgrade", "--install", name, &chart];
         args.extend(["--create-namespace", "--wait", "--timeout=120s"]);
         args.extend(values.iter().map(String::as_str));
-        give_up_what_was_cut_short(kubeconfig, name).await?;
         helm(kubeconfig, &args).await?;
     }
     Ok(())
 }
 
 /// A Helm that was killed leaves its release pending, and every later one refuses to touch it.
-async fn give_up_what_was_cut_short(kubeconfig: &Path, release: &str) -> Result<()> {
-    let filter = format!("--filter=^{release}$");
-    let pending = helm(kubeconfig, &["list", "--pending", "--short", &filter]).await?;
-    if !pending.trim().is_empty() {
+async fn give_up_what_was_cut_short(kubeconfig: &Path) -> Result<()> {
+    for release in helm(kubeconfig, &["list", "--pending", "--short"]).await?.lines() {
         helm(kubeconfig, &["uninstall", release, "--wait"]).await?;
     }
     Ok(())

@@ -214,6 +214,17 @@ impl Scene {
         .await
     }
 
+    /// Waits until the pair says that it is stalled for this reason, in a message that has these words.
+    pub async fn stalled(&self, why: &str, words: &str) -> Result<()> {
+        until(&format!("the pair is Stalled: {why}"), RETURN, async || {
+            let (status, reason, message) = self.pair.condition("Stalled").await?;
+            let told = status == "True" && reason == why && message.contains(words);
+            ensure!(told, "{status} {reason}: {message}");
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// Names of the judged streams.
     pub fn streams(&self) -> Vec<String> {
         self.watched
@@ -277,7 +288,10 @@ impl Scene {
                             fault,
                             served,
                             suspected_ms: told.suspected,
-                            told: Told::by_member(&member.name, told),
+                            told: Told {
+                                member: member.name.clone(),
+                                why: told.why.clone(),
+                            },
                         }));
                     }
                 }

@@ -1,45 +1,19 @@
 //! What is told of a takeover: who took, and why; and when a member suspected its peer.
 
-use anyhow::{Context, Result, ensure};
-use crds::member::FailoverReport;
+use anyhow::{Context, Result};
 use crds::names;
-use crds::pair::FailoverStatus;
 use jiff::Timestamp;
 
 use super::pair::NAMESPACE;
 use super::scene::Scene;
 
-/// A takeover, by whatever report tells of it.
+/// A takeover, by the words of the member that took.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// Who took.
     pub member: String,
     /// Why, in one word.
     pub why: String,
-}
-
-impl Told {
-    /// By the words of the member that took.
-    pub fn by_member(member: &str, told: &FailoverReport) -> Self {
-        Self {
-            member: member.to_owned(),
-            why: told.why.clone(),
-        }
-    }
-
-    /// By the status of the pair.
-    pub fn by_status(told: &FailoverStatus) -> Self {
-        Self {
-            member: told.member.clone(),
-            why: told.why.clone(),
-        }
-    }
-
-    /// Fails unless the old primary handed over, and it is told as this: whoever was suspected meanwhile on a busy machine.
-    pub fn ensure_handed_over(&self, why: &str) -> Result<()> {
-        ensure!(self.why == why, "it did not hand over ({why}): {self:?}");
-        Ok(())
-    }
 }
 
 impl Scene {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use crds::RecorderPair;
 use e2e::cluster::{Before, MemberView, NAMESPACE, PAIR, RETURN, Scene};
-use e2e::wait::until;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -48,13 +47,7 @@ async fn somebody_has(scene: &Scene, lease: &str) -> Result<()> {
 
 /// The status says whose name it needs, and no member is made meanwhile.
 async fn waits_for_its_name(scene: &Scene, object: &str) -> Result<()> {
-    until("the status says that a name is taken", RETURN, async || {
-        let (status, reason, message) = scene.pair.condition("Stalled").await?;
-        let told = status == "True" && reason == "NameTaken" && message.contains(object);
-        ensure!(told, "{status} {reason}: {message}");
-        Ok(Some(()))
-    })
-    .await?;
+    scene.stalled("NameTaken", object).await?;
     for member in crds::names::members(PAIR) {
         let pod = scene.kube.pod(NAMESPACE, &member).await?;
         ensure!(

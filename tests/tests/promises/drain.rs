@@ -41,7 +41,7 @@ async fn a_drain_moves_authority_first_and_never_takes_both() {
     let fault = drain.strike(&scene, &before).await.unwrap();
     let outcome = scene.failed_over(fault, &before).await.unwrap();
     println!("  served {} ms after the eviction", outcome.serving_after_ms());
-    outcome.told.ensure_handed_over("HandedOver").unwrap();
+    assert_eq!(outcome.told.why, "HandedOver");
     // Its successor finds no node, and so the pair has one member.
     until("the drained member waits for its node", RETURN, async || {
         let pod = scene.kube.pod(NAMESPACE, &drained.name).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cameras::Options;
-use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene, Told};
+use e2e::cluster::{MemberView, NAMESPACE, PAIR, RETURN, Scene};
 use e2e::wait::until;
 use serde_json::json;
 
@@ -71,16 +71,15 @@ async fn authority_goes_back_to_the_preferred_member() {
         );
         let mut failovers = failovers.iter();
         let told = failovers.find(|told| told.epoch.cast_unsigned() == back.epoch);
-        let told = Told::by_status(told.context("the status does not tell of it")?);
+        let told = told.context("the status does not tell of it")?;
         let epoch = format!(" epoch {} ", back.epoch);
         let event = |event: &String| event.starts_with("FailedBack:") && event.contains(&epoch);
         ensure!(events.iter().any(event), "{events:?}");
-        Ok(Some(told))
+        Ok(Some((told.member.clone(), told.why.clone())))
     })
     .await
     .unwrap();
-    assert_eq!(told.member, preferred);
-    told.ensure_handed_over("Failback").unwrap();
+    assert_eq!(told, (preferred, "Failback".to_owned()));
     // It stays there.
     let epoch = scene.pair.epoch().await.unwrap();
     tokio::time::sleep(2 * CALM).await;

@@ -123,7 +123,7 @@ async fn a_deleted_pod_loses_no_frame() {
     };
     let report = scene.fail_over(delete, nothing).await.unwrap();
     // A planned end: the primary hands over, and nobody waits for its leash to run out.
-    report.outcome.told.ensure_handed_over("HandedOver").unwrap();
+    assert_eq!(report.outcome.told.why, "HandedOver");
     ensure_soon(&report.outcome);
 }
 

@@ -2,20 +2,23 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::member::PairIdentity;
 use crate::names;
 
 /// The kind of volumes, the only one that a user may bring along.
 const CLAIM: &str = "PersistentVolumeClaim";
 
-/// Whether an object that is called like one of this pair's is the pair's: it has the pair as an owner, by its UID, or was made for one of
-/// the same name before it, by its labels. A volume that nobody owns is adopted by its name alone.
-pub fn is_ours(kind: &str, metadata: &ObjectMeta, pair: &str, uid: &str) -> bool {
-    let owners = || metadata.owner_references.iter().flatten();
-    let label = |key: &str| metadata.labels.as_ref()?.get(key).map(String::as_str);
-    let labelled =
-        label(names::LABEL_MANAGED_BY) == Some(names::MANAGER) && label(names::LABEL_PAIR) == Some(pair);
-    let brought = kind == CLAIM && owners().next().is_none();
-    labelled || brought || owners().any(|owner| owner.uid == uid)
+impl PairIdentity {
+    /// Whether an object that is called like one of this pair's is the pair's: it has the pair as an owner, by its UID, or was made for one
+    /// of the same name before it, by its labels. A volume that nobody owns is adopted by its name alone.
+    pub fn owns(&self, kind: &str, metadata: &ObjectMeta) -> bool {
+        let owners = || metadata.owner_references.iter().flatten();
+        let label = |key: &str| metadata.labels.as_ref()?.get(key).map(String::as_str);
+        let managed = label(names::LABEL_MANAGED_BY) == Some(names::MANAGER);
+        let labelled = managed && label(names::LABEL_PAIR) == Some(&self.name);
+        let brought = kind == CLAIM && owners().next().is_none();
+        labelled || brought || owners().any(|owner| owner.uid == self.uid)
+    }
 }
 
 #[cfg(test)]
@@ -55,9 +58,14 @@ mod tests {
                 [false, true],
             ),
         ];
+        let pair = PairIdentity {
+            namespace: "cctv".into(),
+            name: "front".into(),
+            uid: "uid-front".into(),
+        };
         for (what, metadata, expected) in cases {
             let metadata = serde_json::from_value(metadata).unwrap();
-            let ours = ["Service", CLAIM].map(|kind| is_ours(kind, &metadata, "front", "uid-front"));
+            let ours = ["Service", CLAIM].map(|kind| pair.owns(kind, &metadata));
             assert_eq!(ours, expected, "{what}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crds::member::PairIdentity;
 use crds::names;
-use crds::owner::is_ours;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -14,7 +14,6 @@ use tokio::time::timeout;
 
 use crate::build::{Effect, Object};
 use crate::problem::{Problem, Reason};
-use crate::world::PairId;
 
 /// Nothing is waited for longer, but for a pod.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -66,7 +65,7 @@ impl From<Error> for Failure {
 /// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease, that what
 /// an authority signs is not written without it, and that nothing is written after an object that is somebody else's: the rest would
 /// use it, lead to it, or follow from what it should hold.
-pub async fn apply(client: &Client, id: &PairId, effects: &[Effect]) -> Applied {
+pub async fn apply(client: &Client, id: &PairIdentity, effects: &[Effect]) -> Applied {
     let mut applied = Applied::default();
     for effect in effects {
         let deadline = deadline(effect);
@@ -95,7 +94,7 @@ fn deadline(effect: &Effect) -> Duration {
 }
 
 /// Whether nothing may be done that follows: it needs what this one was to make, or to find.
-fn stops(id: &PairId, effect: &Effect, failure: &Failure) -> bool {
+fn stops(id: &PairIdentity, effect: &Effect, failure: &Failure) -> bool {
     let authority = names::ca_secret(&id.name);
     let is_needed =
         |object: &Object| object.is::<Lease>() || (object.is::<Secret>() && object.name() == authority);
@@ -154,7 +153,7 @@ fn object(effect: &Effect) -> Option<&Object> {
     }
 }
 
-async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failure> {
+async fn one(client: &Client, id: &PairIdentity, effect: &Effect) -> Result<(), Failure> {
     match effect {
         Effect::Check(object) => leave_what_is_others(client, id, object).await,
         Effect::Create(object) => create(client, id, object).await,
@@ -174,22 +173,20 @@ async fn one(client: &Client, id: &PairId, effect: &Effect) -> Result<(), Failur
 }
 
 /// An API for a kind that is known by data only.
-fn api(client: &Client, id: &PairId, object: &Object) -> Api<DynamicObject> {
+fn api(client: &Client, id: &PairIdentity, object: &Object) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &id.namespace, &object.resource)
 }
 
 /// Fails where there is an object of that name that is not the pair's.
-async fn leave_what_is_others(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
+async fn leave_what_is_others(client: &Client, id: &PairIdentity, object: &Object) -> Result<(), Failure> {
     let found = api(client, id, object).get_metadata_opt(object.name()).await;
     match found.map_err(Failure::Unread)? {
-        Some(found) if !is_ours(&object.resource.kind, &found.metadata, &id.name, &id.uid) => {
-            Err(Failure::Taken)
-        }
+        Some(found) if !id.owns(&object.resource.kind, &found.metadata) => Err(Failure::Taken),
         _ => Ok(()),
     }
 }
 
-async fn create(client: &Client, id: &PairId, object: &Object) -> Result<(), Failure> {
+async fn create(client: &Client, id: &PairIdentity, object: &Object) -> Result<(), Failure> {
     let typed = serde_json::from_value(object.value.clone()).map_err(Error::SerdeError)?;
     let params = PostParams {
         field_manager: Some(names::MANAGER.to_owned()),
@@ -205,7 +202,7 @@ async fn create(client: &Client, id: &PairId, object: &Object) -> Result<(), Fai
 
 async fn annotate(
     client: &Client,
-    id: &PairId,
+    id: &PairIdentity,
     pod: &str,
     uid: &str,
     (key, value): &(&'static str, String),
@@ -220,7 +217,7 @@ async fn annotate(
 
 /// Deletes this very pod, with its grace: on a node that is off it stays until the node is back. It does nothing, so no disruption
 /// budget counts it, and none is asked; one that runs is evicted instead.
-async fn delete(client: &Client, id: &PairId, pod: &str, uid: &str) -> Result<(), Error> {
+async fn delete(client: &Client, id: &PairIdentity, pod: &str, uid: &str) -> Result<(), Error> {
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::member::PairIdentity;
 use crds::pair::Span;
 use crds::{RecorderPair, RecorderPairStatus, names};
 use failover::plan::{Policy, Switchover};
@@ -26,7 +27,7 @@ use crate::observer::{Access, Observers, Setup};
 use crate::pki::PkiError;
 use crate::report::{Known, Note, RECONCILE, notes, reached, status};
 use crate::validate::validate;
-use crate::world::{PairId, World};
+use crate::world::World;
 use crate::{apply, observe};
 
 /// Certificates and the like are looked at so often even if nothing happens.
@@ -107,7 +108,7 @@ pub async fn reconcile(
     Ok(next(&context, &world.id, &built, applied.progress))
 }
 
-fn next(context: &Context, id: &PairId, built: &Built, progress: Progress) -> Action {
+fn next(context: &Context, id: &PairIdentity, built: &Built, progress: Progress) -> Action {
     if progress != Progress::Done {
         return Action::requeue(context.backoff.failed(&id.uid));
     }
@@ -168,8 +169,8 @@ fn reference(name: &str, namespace: &str, uid: Option<String>) -> ObjectReferenc
     }
 }
 
-fn id(pair: &RecorderPair) -> PairId {
-    PairId {
+fn id(pair: &RecorderPair) -> PairIdentity {
+    PairIdentity {
         namespace: pair.namespace().unwrap_or_default(),
         name: pair.name_any(),
         uid: pair.uid().unwrap_or_default(),

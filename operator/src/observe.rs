@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crds::owner::is_ours;
+use crds::member::PairIdentity;
 use crds::pair::{CredentialsRef, Stream};
 use crds::{RecorderPair, Secret, names};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -19,13 +19,13 @@ use serde::de::DeserializeOwned;
 use crate::build::secrets::{ANNOTATION_RECOVERING, KEY_OPERATOR_CERT, KEY_OPERATOR_KEY, KEY_STREAMS};
 use crate::pki::{Authority, Identity};
 use crate::problem::{Problem, Reason};
-use crate::world::{Credentials, Keys, PairId, Rendered, View, World};
+use crate::world::{Credentials, Keys, Rendered, View, World};
 
 /// Reads everything that belongs to a pair. Reconciles are rare, so it asks the API server, not a cache.
 pub async fn observe(
     client: &Client,
     pair: Arc<RecorderPair>,
-    id: PairId,
+    id: PairIdentity,
     view: Arc<View>,
 ) -> Result<World, Error> {
     let namespace = id.namespace.as_str();
@@ -35,8 +35,8 @@ pub async fn observe(
     let lease = Api::<Lease>::namespaced(client.clone(), namespace)
         .get_opt(&names::lease(&id.name))
         .await?;
-    let lease = lease.filter(|lease| is_ours("Lease", &lease.metadata, &id.name, &id.uid));
-    let ours = |slice: &EndpointSlice| is_ours("EndpointSlice", &slice.metadata, &id.name, &id.uid);
+    let lease = lease.filter(|lease| id.owns("Lease", &lease.metadata));
+    let ours = |slice: &EndpointSlice| id.owns("EndpointSlice", &slice.metadata);
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
     let primary_slice = slices
         .get_opt(&names::primary_service(&id.name))
@@ -68,7 +68,7 @@ pub async fn observe(
 }
 
 /// The pair's own objects of a kind. That one has the label says little: anybody may have set it.
-async fn list<K>(client: &Client, id: &PairId) -> Result<Vec<K>, Error>
+async fn list<K>(client: &Client, id: &PairIdentity) -> Result<Vec<K>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + DeserializeOwned + Debug,
@@ -76,7 +76,7 @@ where
     let of_pair = ListParams::default().labels(&format!("{}={}", names::LABEL_PAIR, id.name));
     let api = Api::<K>::namespaced(client.clone(), &id.namespace);
     let mut found = api.list(&of_pair).await?.items;
-    found.retain(|object| is_ours(&K::kind(&()), object.meta(), &id.name, &id.uid));
+    found.retain(|object| id.owns(&K::kind(&()), object.meta()));
     Ok(found)
 }
 
@@ -96,7 +96,10 @@ fn address(service: Service) -> Option<(String, String)> {
     Some((name, address))
 }
 
-async fn claims(client: &Client, id: &PairId) -> Result<BTreeMap<String, PersistentVolumeClaim>, Error> {
+async fn claims(
+    client: &Client,
+    id: &PairIdentity,
+) -> Result<BTreeMap<String, PersistentVolumeClaim>, Error> {
     let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &id.namespace);
     let mut claims = BTreeMap::new();
     for member in names::members(&id.name) {

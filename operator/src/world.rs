@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::member::{MemberReport, RenderedConfig, ReplicationReport};
+use crds::member::{MemberReport, PairIdentity, RenderedConfig, ReplicationReport};
 use crds::{RecorderPair, Secret};
 use failover::LeaseRecord;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -19,7 +19,7 @@ pub struct World {
     /// What its user asked for.
     pub pair: Arc<RecorderPair>,
     /// Name, namespace and UID, which every object has in the cluster.
-    pub id: PairId,
+    pub id: PairIdentity,
     /// Whether there is a Lease of the pair's own.
     pub lease: bool,
     /// Address of each member's Service, by member.
@@ -44,17 +44,6 @@ pub struct World {
     pub view: Arc<View>,
     /// Unix time.
     pub now: Duration,
-}
-
-/// Which pair.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PairId {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// UID.
-    pub uid: String,
 }
 
 /// What was rendered before.

@@ -1,10 +1,8 @@
 //! The rendered configuration: `/etc/gapless/config/config.json`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::owner::is_ours;
 use crate::pair::{Audio, Mode, Transport};
 use crate::secret::Secret;
 
@@ -46,7 +44,7 @@ impl RenderedConfig {
 }
 
 /// Which pair it is. The UID is what certificates name: a pair that is made again under the same name is another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PairIdentity {
     /// Namespace.
@@ -55,13 +53,6 @@ pub struct PairIdentity {
     pub name: String,
     /// UID of the RecorderPair.
     pub uid: String,
-}
-
-impl PairIdentity {
-    /// Whether an object that is called like one of this pair's is the pair's: [`is_ours`].
-    pub fn owns(&self, kind: &str, metadata: &ObjectMeta) -> bool {
-        is_ours(kind, metadata, &self.name, &self.uid)
-    }
 }
 
 /// Where a member is reached by its peer.

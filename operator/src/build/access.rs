@@ -1,5 +1,6 @@
 //! The Lease as it is first, what replicators may do, and the disruption budget.
 
+use crds::member::PairIdentity;
 use crds::names;
 use failover::LeaseRecord;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -10,10 +11,10 @@ use serde_json::json;
 
 use super::labels;
 use super::object::Object;
-use crate::world::{PairId, World};
+use crate::world::World;
 
 /// A Lease that says this.
-pub fn lease(id: &PairId, duration_seconds: u64, record: &LeaseRecord) -> Object {
+pub fn lease(id: &PairIdentity, duration_seconds: u64, record: &LeaseRecord) -> Object {
     let fields = json!({
         "metadata": { "annotations": record.annotations() },
         "spec": { "leaseDurationSeconds": duration_seconds },
@@ -29,14 +30,14 @@ pub(super) fn first_lease(world: &World) -> Object {
 }
 
 /// Who replicators are.
-pub(super) fn account(id: &PairId) -> Object {
+pub(super) fn account(id: &PairIdentity) -> Object {
     let fields = json!({ "automountServiceAccountToken": false });
     named::<ServiceAccount>(id, fields)
 }
 
 /// What they may do: read and swap their Lease, point the primary's slice at themselves, and take a dead peer out of the
 /// slice for reading. Nothing else.
-pub(super) fn role(id: &PairId) -> Object {
+pub(super) fn role(id: &PairIdentity) -> Object {
     let rules = json!([
         {
             "apiGroups": ["coordination.k8s.io"],
@@ -55,7 +56,7 @@ pub(super) fn role(id: &PairId) -> Object {
 }
 
 /// Gives the role to the account.
-pub(super) fn binding(id: &PairId) -> Object {
+pub(super) fn binding(id: &PairIdentity) -> Object {
     let name = names::replicator_account(&id.name);
     let fields = json!({
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
@@ -64,14 +65,14 @@ pub(super) fn binding(id: &PairId) -> Object {
     named::<RoleBinding>(id, fields)
 }
 
-fn named<K: kube::Resource<DynamicType = ()>>(id: &PairId, fields: serde_json::Value) -> Object {
+fn named<K: kube::Resource<DynamicType = ()>>(id: &PairIdentity, fields: serde_json::Value) -> Object {
     let name = names::replicator_account(&id.name);
     Object::new::<K>(id, &name, &labels::pair(id), fields).owned_by(id)
 }
 
 /// One member stays, whatever is drained or updated. One that is not ready may leave while the other is, so that it can be replaced; of
 /// two that are not ready each may be recording all the same.
-pub(super) fn disruption_budget(id: &PairId) -> Object {
+pub(super) fn disruption_budget(id: &PairIdentity) -> Object {
     let spec = json!({
         "minAvailable": 1,
         "unhealthyPodEvictionPolicy": "IfHealthyBudget",

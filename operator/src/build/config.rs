@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crds::member::{
-    BackfillWindow, FailoverConfig, MemberAddress, PairIdentity, RenderedConfig, ReplicationConfig,
-    RetentionConfig, RingConfig, SegmentConfig, StreamConfig,
+    BackfillWindow, FailoverConfig, MemberAddress, RenderedConfig, ReplicationConfig, RetentionConfig,
+    RingConfig, SegmentConfig, StreamConfig,
 };
 use crds::names;
 use crds::pair::{Failback, Replication, Size, Stream};
@@ -35,11 +35,7 @@ pub(super) fn render(world: &World, uids: &BTreeMap<String, Uuid>) -> Option<Ren
         .filter_map(|stream| render_stream(world, stream, uids));
     Some(RenderedConfig {
         version: RenderedConfig::VERSION,
-        pair: PairIdentity {
-            namespace: world.id.namespace.clone(),
-            name: world.id.name.clone(),
-            uid: world.id.uid.clone(),
-        },
+        pair: world.id.clone(),
         lease: names::lease(&world.id.name),
         primary_slice: names::primary_service(&world.id.name),
         members,

@@ -3,6 +3,7 @@
 //! A dead node's pods stay Ready for most of a minute, so the two Services that viewers use have no selector: the
 //! operator, and the member that took, write their slices.
 
+use crds::member::PairIdentity;
 use crds::names;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::labels;
 use super::object::Object;
-use crate::world::{Doubt, PairId, World};
+use crate::world::{Doubt, World};
 
 /// A member's own Service: an address for its peer that outlives pods and needs no DNS.
-pub(super) fn member_service(id: &PairId, member: &str) -> Object {
+pub(super) fn member_service(id: &PairIdentity, member: &str) -> Object {
     let port =
         |name: &str, port: u16| json!({ "name": name, "port": port, "targetPort": name, "protocol": "TCP" });
     let spec = json!({
@@ -29,7 +30,7 @@ pub(super) fn member_service(id: &PairId, member: &str) -> Object {
 }
 
 /// A Service without selector, for viewers.
-pub(super) fn viewer_service(id: &PairId, name: &str) -> Object {
+pub(super) fn viewer_service(id: &PairIdentity, name: &str) -> Object {
     let spec = json!({
         "ports": [{
             "name": names::PORT_NAME_HTTP,
@@ -72,11 +73,11 @@ fn is_alive(world: &World, member: &str) -> bool {
 }
 
 /// The slice that leads to the primary, as it is first: to nobody, in no epoch. Whoever takes writes itself in.
-pub(super) fn first_primary_slice(id: &PairId) -> Object {
+pub(super) fn first_primary_slice(id: &PairIdentity) -> Object {
     slice(id, &names::primary_service(&id.name), &[], Some(0))
 }
 
-fn slice(id: &PairId, service: &str, endpoints: &[Value], epoch: Option<u64>) -> Object {
+fn slice(id: &PairIdentity, service: &str, endpoints: &[Value], epoch: Option<u64>) -> Object {
     let mut labels = labels::pair(id);
     labels["kubernetes.io/service-name"] = json!(service);
     labels["endpointslice.kubernetes.io/managed-by"] = json!(names::MANAGER);

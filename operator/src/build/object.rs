@@ -7,7 +7,7 @@ use kube::Resource;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use crate::world::PairId;
+use crds::member::PairIdentity;
 
 /// An object as this operator wants it: only the fields that it cares for.
 #[derive(Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Object {
 impl Object {
     /// An object with this name, these labels, and all else from `fields`.
     pub fn new<K: Resource<DynamicType = ()>>(
-        id: &PairId,
+        id: &PairIdentity,
         name: &str,
         labels: &Value,
         fields: Value,
@@ -38,7 +38,7 @@ impl Object {
 
     /// Makes the pair its owner: it is deleted with it.
     #[must_use]
-    pub fn owned_by(mut self, id: &PairId) -> Self {
+    pub fn owned_by(mut self, id: &PairIdentity) -> Self {
         self.value["metadata"]["ownerReferences"] = json!([{
             "apiVersion": "gapless.video/v1alpha1",
             "kind": "RecorderPair",

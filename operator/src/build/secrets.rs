@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::member::RenderedConfig;
+use crds::member::{PairIdentity, RenderedConfig};
 use crds::{Secret, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as SecretObject;
@@ -13,7 +13,6 @@ use super::labels;
 use super::object::Object;
 use crate::mint::Minted;
 use crate::pki::Identity;
-use crate::world::PairId;
 
 /// Key of the UIDs of every stream that the pair ever had, in the Secret of the configuration.
 pub(crate) const KEY_STREAMS: &str = "streams.json";
@@ -26,7 +25,7 @@ pub(crate) const KEY_OPERATOR_KEY: &str = "operator.key";
 
 /// The rendered configuration, and beside it every UID that was ever minted.
 pub(super) fn config(
-    id: &PairId,
+    id: &PairIdentity,
     config: &RenderedConfig,
     minted: Option<&BTreeMap<String, Uuid>>,
 ) -> Object {
@@ -53,7 +52,7 @@ pub(super) fn text<T: serde::Serialize>(value: &T) -> String {
 }
 
 /// The pair's authority, and the operator's identity. No pod mounts it.
-pub(super) fn authority(id: &PairId, minted: &Minted) -> Object {
+pub(super) fn authority(id: &PairIdentity, minted: &Minted) -> Object {
     let data = json!({
         names::KEY_CA: minted.authority.0.cert,
         names::KEY_CA_KEY: minted.authority.0.key,
@@ -64,7 +63,7 @@ pub(super) fn authority(id: &PairId, minted: &Minted) -> Object {
 }
 
 /// A member's certificate.
-pub(super) fn member(id: &PairId, ordinal: u8, identity: &Identity, authority: &Identity) -> Object {
+pub(super) fn member(id: &PairIdentity, ordinal: u8, identity: &Identity, authority: &Identity) -> Object {
     let data = json!({
         names::KEY_CERT: identity.cert,
         names::KEY_KEY: identity.key,
@@ -75,7 +74,7 @@ pub(super) fn member(id: &PairId, ordinal: u8, identity: &Identity, authority: &
 }
 
 /// The viewers' token.
-pub(super) fn viewer(id: &PairId, token: &Secret) -> Object {
+pub(super) fn viewer(id: &PairIdentity, token: &Secret) -> Object {
     let data = json!({ names::KEY_TOKEN: token });
     secret(id, &names::viewer_secret(&id.name), &opaque(&data))
 }
@@ -94,6 +93,6 @@ fn encoded(data: &Value) -> Value {
     Value::Object(entries.map(encode).collect())
 }
 
-fn secret(id: &PairId, name: &str, fields: &Value) -> Object {
+fn secret(id: &PairIdentity, name: &str, fields: &Value) -> Object {
     Object::new::<SecretObject>(id, name, &labels::pair(id), fields.clone()).owned_by(id)
 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crds::RecorderPair;
-use crds::member::{TakeReason as MemberReason, TakeRequest};
+use crds::member::{PairIdentity, TakeReason as MemberReason, TakeRequest};
 use crds::names;
-use crds::owner::is_ours;
 use failover::plan::ServeTarget;
 use failover::{Decision, Epoch, LeaseRecord, MemberName, TakeOrder, TakeReason};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -18,7 +17,7 @@ use super::member::MemberClient;
 use super::rehearsal::Rehearsal;
 use super::state::State;
 use super::{Setup, Shared, lease, restart, translate};
-use crate::world::{Held, PairId};
+use crate::world::Held;
 
 /// One decision may take so long.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -52,7 +51,7 @@ pub(super) async fn carry_out(
 }
 
 /// Tells how a decision ended, and names it for the counter. That something has to wait, as for a disruption budget, is no error.
-fn told(id: &PairId, decision: &Decision, done: &Outcome) -> &'static str {
+fn told(id: &PairIdentity, decision: &Decision, done: &Outcome) -> &'static str {
     let (pair, namespace) = (&id.name, &id.namespace);
     match done {
         Ok(outcome) => {
@@ -155,7 +154,7 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
         state.serves(None);
         anyhow::bail!("there is no EndpointSlice {name}");
     };
-    if !is_ours("EndpointSlice", &slice.metadata, &setup.id.name, &setup.id.uid) {
+    if !setup.id.owns("EndpointSlice", &slice.metadata) {
         state.serves(None);
         anyhow::bail!("EndpointSlice {name} is somebody else's");
     }

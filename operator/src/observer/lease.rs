@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crds::member::PairIdentity;
 use crds::names;
-use crds::owner::is_ours;
 use failover::{LeaseRecord, ReadResult, Version};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -12,13 +12,12 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::Shared;
-use crate::world::PairId;
 
 /// A read that takes longer counts as none.
 const DEADLINE: Duration = Duration::from_millis(800);
 
 /// A quorum read: a GET without a version is never answered from a cache. And why the Lease cannot be understood, where it cannot.
-pub(super) async fn read(shared: &Shared, id: &PairId) -> (ReadResult, Option<String>) {
+pub(super) async fn read(shared: &Shared, id: &PairIdentity) -> (ReadResult, Option<String>) {
     let api: Api<Lease> = Api::namespaced(shared.client.clone(), &id.namespace);
     let (result, unreadable) = match timeout(DEADLINE, api.get_opt(&names::lease(&id.name))).await {
         Ok(Ok(Some(lease))) => match understand(&lease, id) {
@@ -33,8 +32,8 @@ pub(super) async fn read(shared: &Shared, id: &PairId) -> (ReadResult, Option<St
 }
 
 /// What somebody else wrote says nothing of this pair, however well it reads.
-fn understand(lease: &Lease, id: &PairId) -> Result<failover::Lease, String> {
-    if !is_ours("Lease", &lease.metadata, &id.name, &id.uid) {
+fn understand(lease: &Lease, id: &PairIdentity) -> Result<failover::Lease, String> {
+    if !id.owns("Lease", &lease.metadata) {
         return Err("it is somebody else's".to_owned());
     }
     parse(lease)
@@ -52,7 +51,7 @@ fn parse(lease: &Lease) -> Result<failover::Lease, String> {
 /// Writes another record over the version that it was decided on.
 pub(super) async fn swap(
     shared: &Shared,
-    id: &PairId,
+    id: &PairIdentity,
     expected: &Version,
     record: &LeaseRecord,
 ) -> Result<(), Error> {
@@ -73,7 +72,7 @@ pub(super) async fn swap(
 /// Creates it; it must not exist.
 pub(super) async fn create(
     shared: &Shared,
-    id: &PairId,
+    id: &PairIdentity,
     seconds: u64,
     record: &LeaseRecord,
 ) -> Result<(), Error> {

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crds::RecorderPair;
+use crds::member::PairIdentity;
 use failover::plan::{Policy, Switchover};
 use failover::{Epoch, MemberName, StoreId};
 use futures::channel::mpsc;
@@ -33,7 +34,7 @@ use tokio::task::AbortHandle;
 use crate::build::Object;
 use crate::metrics::Metrics;
 use crate::pki::Identity;
-use crate::world::{PairId, View};
+use crate::world::View;
 
 /// A pair, as the controller knows it.
 pub type PairRef = ObjectRef<DeserializeGuard<RecorderPair>>;
@@ -42,7 +43,7 @@ pub type PairRef = ObjectRef<DeserializeGuard<RecorderPair>>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setup {
     /// Which pair.
-    pub id: PairId,
+    pub id: PairIdentity,
     /// How its members are asked. An observer that is told of none keeps what it has.
     pub access: Option<Access>,
     /// The operator's times.
@@ -95,7 +96,7 @@ pub struct Observers {
 
 #[derive(Debug)]
 struct Running {
-    id: PairId,
+    id: PairIdentity,
     setup: watch::Sender<Setup>,
     view: watch::Receiver<Option<Arc<View>>>,
     task: AbortHandle,
@@ -158,7 +159,7 @@ impl Observers {
     }
 
     /// Stops the observers of every pair that does not satisfy `keep`.
-    pub fn retain(&self, keep: impl Fn(&PairId) -> bool) {
+    pub fn retain(&self, keep: impl Fn(&PairIdentity) -> bool) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, one| {
             let stays = keep(&one.id);

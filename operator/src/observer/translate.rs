@@ -8,10 +8,10 @@ use failover::{Epoch, Health, Incarnation, MemberName, MemberRef, Report, StoreI
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::world::PairId;
+use crds::member::PairIdentity;
 
 /// A member's pod, as last seen.
-pub(super) fn find(pods: &Store<Pod>, id: &PairId, member: &str) -> Option<Arc<Pod>> {
+pub(super) fn find(pods: &Store<Pod>, id: &PairIdentity, member: &str) -> Option<Arc<Pod>> {
     pods.get(&ObjectRef::new(member).within(&id.namespace))
 }
 

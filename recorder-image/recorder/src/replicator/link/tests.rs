@@ -38,21 +38,27 @@ fn slow_volume(media: &std::path::Path) -> (Arc<Volume>, SegmentId, PathBuf) {
     (volume, id, pipe)
 }
 
-#[tokio::test]
-async fn tickets_do_not_wait_until_the_volume_is_read_and_all_else_does() {
-    let dir = tempfile::tempdir().unwrap();
-    let (volume, id, pipe) = slow_volume(&dir.path().join("media"));
-    let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
-    let (driver, mut told) = mpsc::channel(64);
-    let (keeper, _works) = mpsc::channel(1);
+/// A link of an empty hub, what it tells the driver, and what it asks the keeper for.
+fn link(run: &std::path::Path, volume: Arc<Volume>) -> (Link, mpsc::Receiver<Input>, mpsc::Receiver<Work>) {
+    let (driver, told) = mpsc::channel(64);
+    let (keeper, works) = mpsc::channel(1);
     let link = Link {
-        run: dir.path().to_owned(),
+        run: run.to_owned(),
+        hub: Arc::new(Hub::new(volume.store(), &Catalogue::default())),
         volume,
-        hub: Arc::clone(&hub),
         driver,
         keeper,
         recorder: Recorder::default(),
     };
+    (link, told, works)
+}
+
+#[tokio::test]
+async fn tickets_do_not_wait_until_the_volume_is_read_and_all_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volume, id, pipe) = slow_volume(&dir.path().join("media"));
+    let (link, mut told, _works) = link(dir.path(), volume);
+    let hub = Arc::clone(&link.hub);
     let recorder = local::listen(&local::socket_path(dir.path())).unwrap();
     let (_outbox, inbox) = mpsc::unbounded_channel();
     let linked = tokio::spawn(link.run(inbox));
@@ -111,17 +117,7 @@ fn health(uid: u128, state: StreamState, fault: Option<Fault>) -> StreamHealth {
 async fn all_streams_of_the_recorder_are_known_and_some_are_not_received_well() {
     let dir = tempfile::tempdir().unwrap();
     let volume = Arc::new(Volume::open(&dir.path().join("media"), Role::Replicator).unwrap());
-    let hub = Arc::new(Hub::new(volume.store(), &Catalogue::default()));
-    let (driver, mut told) = mpsc::channel(64);
-    let (keeper, _works) = mpsc::channel(1);
-    let link = Link {
-        run: dir.path().to_owned(),
-        volume,
-        hub,
-        driver,
-        keeper,
-        recorder: Recorder::default(),
-    };
+    let (link, mut told, _works) = link(dir.path(), volume);
     let streams = vec![
         health(1, StreamState::Receiving, None),
         health(2, StreamState::Connecting, Some(Fault::Silent)),

@@ -142,7 +142,7 @@ const SAID: usize = 64;
 struct Heard<K> {
     word: Word<K>,
     at: BootTime,
-    /// When the word was said that this one answers.
+    /// When the newest word was said that the sender is known to have taken in.
     told: Option<BootTime>,
 }
 
@@ -229,11 +229,13 @@ impl<K: Ord + Copy> Streams<K> {
         }
         let answered = word.heard.filter(|(from, _)| *from == self.me);
         let said = answered.and_then(|(_, sequence)| self.said.iter().find(|(known, _)| *known == sequence));
-        let told = said.map(|(_, at)| *at);
+        let before = self.heard.as_ref().filter(|heard| heard.word.from == word.from);
+        let told = said.map(|(_, at)| *at).or(before.and_then(|heard| heard.told));
         let leash = word
             .leash_ms
             .map_or(self.leash, |ms| self.leash.min(Duration::from_millis(ms)));
-        self.until = told.map_or(self.until, |at| self.until.max(at + leash));
+        // What this word delegates the holder counts by this leash: a longer one of an older word is nothing to it.
+        self.until = told.map_or(BootTime(0), |at| at + leash);
         let own = &self.own.faults;
         // One that was not told of this member's fault has just started, and says nothing of the stream yet.
         let is_lost = |key: &K| {

@@ -437,6 +437,25 @@ fn a_delegation_ends_with_the_epoch_and_with_the_holders_words() {
     assert!(two.standby.share(ms(1200)).claims(S));
 }
 
+/// The configuration came while nothing was delegated, and a longer leash was said just before.
+#[test]
+fn i6_a_delegation_counts_by_the_leash_of_the_word_that_names_it() {
+    let mut two = Two::new();
+    two.primary.configure(Policy::default(), LEASH * 3);
+    two.standby.configure(Policy::default(), LEASH * 3);
+    two.standby.set_idle([S]);
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    assert_eq!(two.talk_until(0, 1200), []);
+    two.primary.configure(Policy::default(), LEASH);
+    two.standby.set_idle([]);
+    assert_eq!(two.talk(1250).len(), 1);
+    assert!(two.standby.share(ms(1849)).claims(S));
+    assert!(!two.standby.share(ms(1850)).claims(S), "one leash of the word");
+    two.primary.advance(ms(1850), holder());
+    two.primary.advance(ms(2000), holder());
+    assert!(two.primary.share(ms(2000)).claims(S), "and a quarter");
+}
+
 #[test]
 fn a_silent_follower_loses_its_streams_after_a_leash_and_a_quarter() {
     let mut two = Two::new();

@@ -5,8 +5,8 @@
 //! nobody claims is written by every member that receives it (I7).
 //!
 //! A member that does not receive a stream because it need not is neither well nor at fault: nothing moves to it before it
-//! has shown that it receives it. Nor is one well that does not know the stream yet: of what its peer does not receive, it says that it is
-//! idle at what its own recorder did not name.
+//! has shown that it receives it. Nor is one well that does not know the stream yet: of what its peer does not receive, it says what its own
+//! recorder did not name, and counts there as idle.
 //!
 //! A delegation lasts one short leash from the *sending* of the follower's word that the word which names it answers, as
 //! authority itself does. The holder counts a stream as its own
@@ -89,10 +89,13 @@ pub struct Word<K> {
     pub heard: Option<(Incarnation, u64)>,
     /// The streams that the sender does not receive well.
     pub faults: Vec<(K, Fault)>,
-    /// The streams that the sender does not receive because it need not, or because it does not know them yet. Whether it could is
-    /// not known.
+    /// The streams that the sender does not receive because it need not. Whether it could is not known.
     #[serde(default = "Vec::new")]
     pub idle: Vec<K>,
+    /// The streams that the receiver does not receive, by its word, and that the sender does not know: configuration comes to one member
+    /// first, up to a minute before the other. What is named here the receiver names no more than before.
+    #[serde(default = "Vec::new")]
+    pub unknown: Vec<K>,
     /// The streams that the sender claims.
     pub share: Share<K>,
     /// For how long what it delegates counts, in milliseconds: its leash. The receiver's own counts where that is shorter.
@@ -242,8 +245,8 @@ impl<K: Ord + Copy> Streams<K> {
             own.get(key)
                 .is_some_and(|(_, since)| *since < now && told >= Some(*since))
         };
-        let (faults, idle) = (word.faults.iter().copied(), word.idle.iter().copied());
-        self.peer.take_in(faults, idle, now, is_lost);
+        let idle = word.idle.iter().chain(&word.unknown).copied();
+        self.peer.take_in(word.faults.iter().copied(), idle, now, is_lost);
         self.own.other_has(&self.peer.faults);
         self.heard = Some(Heard { word, at: now, told });
     }
@@ -342,6 +345,7 @@ impl<K: Ord + Copy> Streams<K> {
                 .map(|(key, (fault, _))| (*key, *fault))
                 .collect(),
             idle: self.own_idle().collect(),
+            unknown: self.own_unknown().collect(),
             share,
             leash_ms: Some(millis(self.leash)),
         }
@@ -352,15 +356,22 @@ impl<K: Ord + Copy> Streams<K> {
         self.own.faults.keys().copied()
     }
 
-    /// The streams that this member does not receive because it need not, and those that it does not know and the peer does not
-    /// receive well: configuration comes to one member first, up to a minute before the other.
+    /// The streams that this member does not receive because it need not.
     pub fn own_idle(&self) -> impl Iterator<Item = K> {
-        let known = &self.known;
-        let unknown = self.peer.faults.keys().filter(move |key| !known.contains(*key));
-        self.own.idle.iter().chain(unknown).copied()
+        self.own.idle.iter().copied()
     }
 
-    /// The streams that the peer does not receive well, or not at all because it need not, by its word.
+    /// The streams that the peer knows and does not receive, by its word, and that this member does not know.
+    pub fn own_unknown(&self) -> impl Iterator<Item = K> {
+        let word = self.heard.as_ref().map(|heard| &heard.word);
+        let named = word.into_iter().flat_map(|word| {
+            let faults = word.faults.iter().map(|(key, _)| key);
+            faults.chain(&word.idle).copied()
+        });
+        named.filter(|key| !self.known.contains(key))
+    }
+
+    /// The streams that the peer does not receive well, or not at all because it need not or does not know them, by its word.
     pub fn not_with_peer(&self) -> impl Iterator<Item = K> {
         self.peer.faults.keys().chain(&self.peer.idle).copied()
     }

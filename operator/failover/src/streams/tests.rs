@@ -365,6 +365,41 @@ fn nothing_moves_to_a_member_that_does_not_know_the_stream_yet() {
 }
 
 #[test]
+fn a_member_at_rest_is_told_what_its_peer_does_not_know_yet() {
+    let mut two = Two::new();
+    let told = |two: &Two| two.standby.not_with_peer().collect::<Vec<u8>>();
+    let received = |known: &[u8], idle: &[u8]| Received {
+        known: known.to_vec(),
+        faults: vec![],
+        idle: idle.to_vec(),
+    };
+    // The configuration with a new stream comes to the standby first.
+    two.primary.set_received(received(&[S + 1], &[]), ms(50));
+    two.standby
+        .set_received(received(&[S, S + 1], &[S, S + 1]), ms(50));
+    two.talk_until(50, 100);
+    assert_eq!(told(&two), [S], "its recorder receives it then");
+    two.primary.set_received(received(&[S, S + 1], &[]), ms(150));
+    two.talk_until(150, 200);
+    assert!(told(&two).is_empty(), "and rests again");
+    // It is taken away again. One that knows it no more does not keep the other one naming it.
+    two.primary.set_received(received(&[S + 1], &[]), ms(250));
+    two.talk_until(250, 300);
+    assert_eq!(told(&two), [S]);
+    two.standby.set_received(received(&[S + 1], &[S + 1]), ms(350));
+    two.talk_until(350, 400);
+    for member in [&two.primary, &two.standby] {
+        assert_eq!(
+            (
+                member.own_unknown().count(),
+                member.not_with_peer().find(|k| *k == S)
+            ),
+            (0, None)
+        );
+    }
+}
+
+#[test]
 fn who_has_just_started_is_well_at_nothing_before_it_was_told_what_the_other_one_lost() {
     let mut two = Two::new();
     let silent = [(S, Fault::Silent)];
@@ -374,7 +409,7 @@ fn who_has_just_started_is_well_at_nothing_before_it_was_told_what_the_other_one
     two.standby = started(3);
     two.standby.advance(ms(10_050), follower());
     let first = two.standby.word(ms(10_050));
-    assert!(first.heard.is_none() && first.idle.is_empty());
+    assert!(first.heard.is_none() && first.idle.is_empty() && first.unknown.is_empty());
     two.primary.hear(first, ms(10_050));
     assert_eq!(two.primary.advance(ms(10_050), holder()), []);
     assert_eq!(two.talk_until(10_100, 20_000), []);

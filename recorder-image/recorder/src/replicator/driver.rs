@@ -91,8 +91,8 @@ pub struct Moved {
 /// What was said of streams last, to whom.
 #[derive(Debug, Default)]
 struct Spoken {
-    /// To the peer: its claims, its faults, what it rests from, and when.
-    word: Option<(Share, [Vec<StreamUid>; 2], BootTime)>,
+    /// To the peer: its claims, its faults, what it rests from and what it does not know, and when.
+    word: Option<(Share, [Vec<StreamUid>; 3], BootTime)>,
     /// To the recorder.
     owned: Option<Share>,
 }
@@ -379,6 +379,7 @@ impl<A: LeaseApi> Driver<A> {
         let received = [
             self.streams.own_faults().collect(),
             self.streams.own_idle().collect(),
+            self.streams.own_unknown().collect(),
         ];
         let said = self.spoken.word.as_ref().is_some_and(|(before, how, when)| {
             *before == share && *how == received && at.since(*when) < STREAMS_PERIOD

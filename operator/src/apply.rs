@@ -36,10 +36,10 @@ pub enum Progress {
     /// All were carried out.
     #[default]
     Done,
-    /// Some were refused, and are tried again soon. The Lease and the authority are there: nothing goes on without them.
+    /// Some were refused, and are tried again soon. The Lease and what was made at random are there: nothing goes on without them.
     Retrying,
-    /// Some were refused, and nothing after the last of them was tried: it is somebody else's object, or there may be no Lease, or no
-    /// authority.
+    /// Some were refused, and nothing after the last of them was tried: it is somebody else's object, or there may be no Lease, or what all
+    /// that follows needs is not there.
     Stopped,
 }
 
@@ -62,12 +62,16 @@ impl From<Error> for Failure {
     }
 }
 
-/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease, that what
-/// an authority signs is not written without it, and that nothing is written after an object that is somebody else's: the rest would
-/// use it, lead to it, or follow from what it should hold.
+/// Carries effects out in their order. One that fails does not stop the others, except that nothing is made without a Lease or without
+/// what is required, and that nothing is written after an object that is somebody else's: the rest would use it, lead to it, or follow
+/// from what it should hold. No kubelet is hurried to a Secret that was not written: it would look once, and find the old one.
 pub async fn apply(client: &Client, id: &PairIdentity, effects: &[Effect]) -> Applied {
     let mut applied = Applied::default();
+    let mut lacks_secret = false;
     for effect in effects {
+        if lacks_secret && matches!(effect, Effect::Annotate { .. }) {
+            continue;
+        }
         let deadline = deadline(effect);
         let done = timeout(deadline, one(client, id, effect)).await;
         let Err(failure) = done.unwrap_or(Err(Failure::Late(deadline))) else {
@@ -76,7 +80,8 @@ pub async fn apply(client: &Client, id: &PairIdentity, effects: &[Effect]) -> Ap
         let problem = problem(effect, &failure);
         tracing::warn!(pair = %id.name, namespace = %id.namespace, ?effect, %problem, "an effect failed");
         applied.problems.push(problem);
-        if stops(id, effect, &failure) {
+        lacks_secret |= object(effect).is_some_and(Object::is::<Secret>);
+        if stops(effect, &failure) {
             applied.progress = Progress::Stopped;
             break;
         }
@@ -94,11 +99,9 @@ fn deadline(effect: &Effect) -> Duration {
 }
 
 /// Whether nothing may be done that follows: it needs what this one was to make, or to find.
-fn stops(id: &PairIdentity, effect: &Effect, failure: &Failure) -> bool {
-    let authority = names::ca_secret(&id.name);
-    let is_needed =
-        |object: &Object| object.is::<Lease>() || (object.is::<Secret>() && object.name() == authority);
-    object(effect).is_some_and(is_needed) || matches!(failure, Failure::Taken)
+fn stops(effect: &Effect, failure: &Failure) -> bool {
+    let is_required = matches!(effect, Effect::Require(_)) || object(effect).is_some_and(Object::is::<Lease>);
+    is_required || matches!(failure, Failure::Taken)
 }
 
 fn problem(effect: &Effect, failure: &Failure) -> Problem {
@@ -140,7 +143,9 @@ fn quoted(effect: &Effect, error: &Error) -> String {
 
 fn subject(effect: &Effect) -> String {
     match effect {
-        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) => format!("{object:?}"),
+        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) | Effect::Require(object) => {
+            format!("{object:?}")
+        }
         Effect::Annotate { pod, .. } | Effect::Delete { pod, .. } => format!("Pod {pod}"),
     }
 }
@@ -148,7 +153,9 @@ fn subject(effect: &Effect) -> String {
 /// What an effect makes, or looks for.
 fn object(effect: &Effect) -> Option<&Object> {
     match effect {
-        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) => Some(object),
+        Effect::Check(object) | Effect::Create(object) | Effect::Apply(object) | Effect::Require(object) => {
+            Some(object)
+        }
         Effect::Annotate { .. } | Effect::Delete { .. } => None,
     }
 }
@@ -157,7 +164,7 @@ async fn one(client: &Client, id: &PairIdentity, effect: &Effect) -> Result<(), 
     match effect {
         Effect::Check(object) => leave_what_is_others(client, id, object).await,
         Effect::Create(object) => create(client, id, object).await,
-        Effect::Apply(object) => {
+        Effect::Apply(object) | Effect::Require(object) => {
             // Server-side apply would take it over.
             leave_what_is_others(client, id, object).await?;
             let params = PatchParams::apply(names::MANAGER).force();
@@ -414,6 +421,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_uses_what_was_made_at_random_and_is_not_written() {
+        let secrets = ["front-viewer", "front-ca", "front-config"];
+        for (at, name) in secrets.into_iter().enumerate() {
+            let mut world = new_pair(&json!({}));
+            world.addresses = at_rest(&json!({})).addresses;
+            let cluster = Cluster::default();
+            cluster.refuse("PATCH", &format!("/secrets/{name}"), 403, "a policy");
+            let applied = done(&cluster, &built(&world).effects).await;
+            assert_eq!(
+                (applied.problems.len(), applied.progress),
+                (1, Progress::Stopped),
+                "{name}"
+            );
+            let there = cluster.everything();
+            let is_made = |part: &str| there.keys().any(|path| path.contains(part));
+            for part in ["/persistentvolumeclaims/", "/pods/"] {
+                assert!(!is_made(part), "{name}: {there:?}");
+            }
+            for later in &secrets[at..] {
+                assert!(!is_made(later), "{name}: {there:?}");
+            }
+            assert!(is_made("/services/front-1"), "{name}: {there:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_refuses_a_secret_that_is_there_keeps_no_pod_from_being_made() {
+        for name in ["front-viewer", "front-ca", "front-config"] {
+            let mut world = at_rest(&json!({}));
+            world.pods.remove("front-1");
+            let cluster = Cluster::default();
+            cluster.refuse("PATCH", &format!("/secrets/{name}"), 403, "a policy");
+            let applied = done(&cluster, &built(&world).effects).await;
+            assert_eq!(applied.progress, Progress::Retrying, "{name}");
+            assert!(cluster.get(&format!("{CORE}/pods/front-1")).is_some(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_kubelet_is_hurried_to_a_secret_that_was_not_written() {
+        for (refused, expected) in [
+            ("/secrets/front-viewer", json!(null)),
+            ("/services/front", json!("new")),
+        ] {
+            let cluster = Cluster::default();
+            let (path, pod) = pod("uid-front-0");
+            cluster.put(&path, pod);
+            cluster.refuse("PATCH", refused, 403, "a policy");
+            let applied = done(&cluster, &[secret("any"), service("front"), annotate()]).await;
+            assert_eq!(applied.progress, Progress::Retrying, "it is tried again");
+            let annotations = &cluster.get(&path).unwrap()["metadata"]["annotations"];
+            assert_eq!(annotations["gapless.video/config-hash"], expected, "{refused}");
+        }
+    }
+
+    #[tokio::test]
     async fn i5_without_a_lease_nothing_else_is_made() {
         let cluster = Cluster::default();
         cluster.refuse("POST", "leases", 500, "no quorum");
@@ -491,9 +554,9 @@ mod tests {
                 assert!(message.contains(word), "{message} does not say {word:?}");
             }
             assert_eq!(applied.progress, Progress::Stopped, "it may be removed");
-            let is_theirs = |effect: &Effect| {
-                matches!(effect, Effect::Create(_) | Effect::Apply(_)) && super::subject(effect) == subject
-            };
+            let makes =
+                |effect: &Effect| matches!(effect, Effect::Create(_) | Effect::Apply(_) | Effect::Require(_));
+            let is_theirs = |effect: &Effect| makes(effect) && super::subject(effect) == subject;
             let at = effects.iter().position(is_theirs).unwrap();
             assert_eq!(
                 cluster.everything().len(),

@@ -17,6 +17,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::apply::Progress;
 use crate::backoff::Backoff;
@@ -34,6 +35,9 @@ use crate::{apply, observe};
 const AT_REST: Duration = Duration::from_mins(10);
 /// While something is waited for that no watch tells of.
 const WAITING: Duration = Duration::from_secs(5);
+
+/// All reads of a reconcile, and all that it tells, may take so long each: its client tries again what the API server turns away.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The API server takes an event's note of 1 KiB.
 const MAX_NOTE: usize = 1000;
@@ -64,6 +68,21 @@ pub enum ReconcileError {
     /// A certificate.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The API server, in its silence.
+    #[error("the API server did not answer in {} s while {what}: it may be busy, or out of reach. It is tried again", DEADLINE.as_secs())]
+    Late {
+        /// What was asked of it.
+        what: &'static str,
+    },
+}
+
+/// An answer that comes in time.
+async fn in_time<T>(
+    what: &'static str,
+    asked: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ReconcileError> {
+    let answer = timeout(DEADLINE, asked).await;
+    Ok(answer.map_err(|_| ReconcileError::Late { what })??)
 }
 
 /// Brings what exists closer to what was asked for, once.
@@ -72,19 +91,11 @@ pub async fn reconcile(
     guarded: Arc<DeserializeGuard<RecorderPair>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    // The pair as it is now: what follows is decided on its status, too, which a cache may not have yet.
-    let Some(pair) = current(&context, &guarded).await? else {
+    let seen = in_time("the pair and what it has were read", look(&context, &guarded));
+    let Some((world, looked)) = seen.await? else {
         return Ok(Action::await_change());
     };
-    let id = id(&pair);
-    if pair.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
-    context.observers.ask(&id.uid, switchover(&pair).as_ref());
-    let image = pair.spec.image.clone().or_else(|| context.image.clone());
-    let view = context.observers.view(&id.uid);
-    let looked = view.is_some();
-    let world = observe::observe(&context.client, Arc::new(pair), id, view.unwrap_or_default()).await?;
+    let image = world.pair.spec.image.clone().or_else(|| context.image.clone());
     let mut problems = validate(&world, image.as_deref());
     let minted = mint(&world)?;
     let built = build(&world, &minted, image.as_deref());
@@ -102,10 +113,29 @@ pub async fn reconcile(
     };
     // An operator that has just begun to lead knows nothing of the members yet: what the one before it told stands until then.
     if looked {
-        report(&context, &world, status(known, Timestamp::now())).await?;
+        let told = report(&context, &world, status(known, Timestamp::now()));
+        in_time("the status of the pair was written", told).await?;
     }
     context.metrics.reconciled(true);
     Ok(next(&context, &world.id, &built, applied.progress))
+}
+
+/// What exists of a pair that stays, and whether its observer has looked yet.
+async fn look(
+    context: &Context,
+    guarded: &DeserializeGuard<RecorderPair>,
+) -> Result<Option<(World, bool)>, kube::Error> {
+    // The pair as it is now: what follows is decided on its status, too, which a cache may not have yet.
+    let pair = current(context, guarded).await?;
+    let Some(pair) = pair.filter(|pair| pair.metadata.deletion_timestamp.is_none()) else {
+        return Ok(None);
+    };
+    let id = id(&pair);
+    context.observers.ask(&id.uid, switchover(&pair).as_ref());
+    let view = context.observers.view(&id.uid);
+    let looked = view.is_some();
+    let world = observe::observe(&context.client, Arc::new(pair), id, view.unwrap_or_default()).await?;
+    Ok(Some((world, looked)))
 }
 
 fn next(context: &Context, id: &PairIdentity, built: &Built, progress: Progress) -> Action {
@@ -181,7 +211,9 @@ fn id(pair: &RecorderPair) -> PairIdentity {
 fn setup(world: &World, minted: &Minted, built: &Built, progress: Progress) -> Setup {
     let pair = &world.pair;
     let status = pair.status.clone().unwrap_or_default();
-    let highest = status.highest_epoch.unwrap_or_default();
+    let highest = Epoch(u64::try_from(status.highest_epoch.unwrap_or_default()).unwrap_or_default());
+    // Status will tell this one, too, and nobody comes back to hear it.
+    let read = world.view.lease.as_ref().map(|lease| lease.epoch);
     let lost = |member: &&crds::pair::MemberStatus| world.claims.get(&member.name).is_some_and(is_lost);
     let stores = status
         .members
@@ -199,7 +231,7 @@ fn setup(world: &World, minted: &Minted, built: &Built, progress: Progress) -> S
             Progress::Stopped => BTreeMap::new(),
             Progress::Done | Progress::Retrying => built.outdated.clone(),
         },
-        known_epoch: Epoch(u64::try_from(highest).unwrap_or_default()),
+        known_epoch: read.map_or(highest, |read| read.max(highest)),
         switchover: switchover(pair),
         preferred: pair
             .spec
@@ -211,7 +243,7 @@ fn setup(world: &World, minted: &Minted, built: &Built, progress: Progress) -> S
     }
 }
 
-/// Keys that were not written are nobody's: those that are there go on.
+/// An authority that was not written is nobody's: the keys that are there go on.
 fn access(world: &World, minted: &Minted, progress: Progress) -> Option<Access> {
     let (authority, identity) = match progress {
         Progress::Stopped => (world.keys.authority.as_ref()?, world.keys.operator.as_ref()?),

@@ -8,7 +8,7 @@ use rand::RngCore as _;
 use uuid::Uuid;
 
 use crate::pki::{Authority, Identity, PkiError};
-use crate::world::World;
+use crate::world::{World, never_ran};
 
 /// Everything random that a pair needs, complete.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub enum Streams {
     Known(BTreeMap<String, Uuid>),
     /// The volumes were used before, and nobody has told yet which streams they have.
     Recovering,
-    /// As before, but members are running: nothing is rendered until they tell.
+    /// As before, but members may be recording: nothing is rendered until they tell.
     Wait,
 }
 
@@ -81,7 +81,9 @@ fn streams(world: &World) -> Streams {
         _ if world.claims.is_empty() => BTreeMap::new(),
         _ => match recover(world) {
             Some(known) => known,
-            None if world.pods.is_empty() || world.rendered.is_some() => return Streams::Recovering,
+            None if world.rendered.is_some() || world.pods.values().all(never_ran) => {
+                return Streams::Recovering;
+            }
             None => return Streams::Wait,
         },
     };
@@ -125,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixtures::{NOW, ask, at_rest, new_pair, pass, report, said, streams};
+    use crate::fixtures::{NOW, ask, at_rest, change_pod, new_pair, pass, report, said, streams};
     use crate::pki::LEAF_LIFE;
     use crate::world::{SeenReport, View};
 
@@ -312,6 +314,15 @@ mod tests {
         let one = || adopting(&[("front-0", &[("door", 1)])]);
         let mut running = one();
         running.pods = at_rest(&json!({})).pods;
+        let mut never_started = running.clone();
+        for member in ["front-0", "front-1"] {
+            let waiting = json!([{ "name": "recorder", "state": { "waiting": {} } }]);
+            let patch = json!({ "status": { "containerStatuses": waiting } });
+            change_pod(&mut never_started, member, &patch);
+        }
+        let mut one_started = never_started.clone();
+        let runs = running.pods["front-1"].clone();
+        one_started.pods.insert("front-1".to_owned(), runs);
         let mut rendered = one();
         pass(&mut rendered);
         let mut single = one();
@@ -327,6 +338,12 @@ mod tests {
             super::streams(&running),
             Streams::Wait,
             "its pods run with streams"
+        );
+        assert_eq!(super::streams(&one_started), Streams::Wait, "one of them runs");
+        assert_eq!(
+            super::streams(&never_started),
+            Streams::Recovering,
+            "its pods wait for what is rendered"
         );
         assert_eq!(
             known(&single)["door"],

@@ -16,6 +16,8 @@ pub enum Reason {
     ApplyFailed,
     /// The Lease says nothing that can be understood.
     LeaseUnreadable,
+    /// There is no Lease, and it does not come back.
+    LeaseMissing,
     /// A volume is gone.
     VolumeLost,
     /// A member's volume fails.
@@ -56,6 +58,7 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::ApplyFailed => "ApplyFailed",
             Self::LeaseUnreadable => "LeaseUnreadable",
+            Self::LeaseMissing => "LeaseMissing",
             Self::VolumeLost => "VolumeLost",
             Self::DiskFailing => "DiskFailing",
             Self::DiskFull => "DiskFull",

@@ -12,9 +12,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{Store, reflector, store};
 use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -60,10 +60,8 @@ impl Watches {
     ) {
         let (pairs, writer) = store();
         let watched = self.synced.count(watcher(self.api::<Pair>(), Config::default()));
-        (
-            reflector(writer, watched).default_backoff().touched_objects(),
-            pairs,
-        )
+        let touched = reflector(writer, watched).default_backoff().touched_objects();
+        (asked_for(touched), pairs)
     }
 
     /// Watches everything that the operator makes, and the pods whole: those are in the store.
@@ -130,6 +128,26 @@ impl Watches {
     }
 }
 
+/// The pairs of which a user asked something new, or that are going, or whose status lost the epoch: somebody wiped it. Any other status is
+/// the operator's and nothing to reconcile: one that tells of a failure would end the wait after it at once.
+fn asked_for(
+    touched: impl Stream<Item = watcher::Result<Pair>> + Send,
+) -> impl Stream<Item = watcher::Result<Pair>> + Send {
+    let metadata = predicates::labels.combine(predicates::annotations);
+    let asked = predicates::generation.combine(metadata);
+    let rare = is_going.combine(epoch);
+    touched.predicate_filter(asked.combine(rare), PredicateConfig::default())
+}
+
+fn is_going(pair: &Pair) -> Option<u64> {
+    pair.meta().deletion_timestamp.as_ref().map(|_| 1)
+}
+
+fn epoch(pair: &Pair) -> Option<u64> {
+    let status = pair.0.as_ref().ok()?.status.as_ref()?;
+    status.highest_epoch.and_then(|epoch| epoch.try_into().ok())
+}
+
 fn ours() -> Config {
     Config::default().labels(&format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGER))
 }
@@ -155,4 +173,53 @@ fn by_reference(secret: &impl ResourceExt, pairs: &Store<Pair>) -> Vec<PairRef> 
         .into_iter()
         .filter(|pair| pair.namespace() == namespace && pair.0.as_ref().is_ok_and(names));
     concerned.map(|pair| PairRef::from_obj(&*pair)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fixtures::{asked, merge};
+
+    #[tokio::test]
+    async fn only_what_a_user_asks_for_hurries_a_reconcile() {
+        let status = json!({ "status": { "primary": "front-1" }, "metadata": { "resourceVersion": "9" } });
+        let wiped = json!({ "status": null });
+        let cases = [
+            ("nothing", json!({}), false),
+            ("a status that the operator wrote", status, false),
+            ("a status that somebody wiped", wiped, true),
+            ("another spec", json!({ "metadata": { "generation": 4 } }), true),
+            (
+                "a switchover",
+                json!({ "metadata": { "annotations": { names::ANNOTATION_SWITCHOVER: "front-1" } } }),
+                true,
+            ),
+            (
+                "a label",
+                json!({ "metadata": { "labels": { "app": "shop" } } }),
+                true,
+            ),
+            (
+                "its end",
+                json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }),
+                true,
+            ),
+            (
+                "another pair of that name",
+                json!({ "metadata": { "uid": "uid-of-the-next" } }),
+                true,
+            ),
+        ];
+        for (what, change, hurries) in cases {
+            let mut before = asked(&json!({}));
+            merge(&mut before, &json!({ "status": { "highestEpoch": 7 } }));
+            let mut after = before.clone();
+            merge(&mut after, &change);
+            let seen = [before, after].map(|pair: Value| Ok(serde_json::from_value::<Pair>(pair).unwrap()));
+            let heard = asked_for(futures::stream::iter(seen)).count().await;
+            assert_eq!(heard, 1 + usize::from(hurries), "{what}");
+        }
+    }
 }

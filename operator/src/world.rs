@@ -84,8 +84,10 @@ pub struct Credentials {
 pub struct View {
     /// The Lease at the newest successful read.
     pub lease: Option<LeaseRecord>,
-    /// Whether the newest read said that there is none.
+    /// Whether there has been none for long: longer than making a lost one again takes.
     pub lease_missing: bool,
+    /// Why a lost one could not be made again, where it could not.
+    pub lease_refused: Option<String>,
     /// Why the Lease cannot be understood, where it cannot.
     pub lease_unreadable: Option<String>,
     /// Whether members have answered for long, and none of them was primary: longer than any failover takes.
@@ -165,6 +167,19 @@ impl View {
             .filter(|report| report.role == crds::member::Role::Primary)
             .max_by_key(|report| report.serving_epoch.unwrap_or(report.epoch))
     }
+}
+
+/// Whether no container of a pod ever started: it records nothing that could be missed.
+pub fn never_ran(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    containers.is_none_or(|containers| {
+        containers.iter().all(|container| {
+            let started = container.state.as_ref();
+            container.restart_count == 0
+                && started.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
+        })
+    })
 }
 
 impl World {

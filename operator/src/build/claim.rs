@@ -17,7 +17,7 @@ pub(super) fn claim(world: &World, member: &str) -> Object {
         "accessModes": ["ReadWriteOncePod"],
         "resources": { "requests": { "storage": storage.size.as_str() } },
     });
-    if let Some(class) = &storage.class_name {
+    if let Some(class) = class(world, member) {
         spec["storageClassName"] = json!(class);
     }
     let labels = labels::volume(&world.id, member);
@@ -29,5 +29,13 @@ pub(super) fn claim(world: &World, member: &str) -> Object {
     match storage.when_deleted {
         WhenDeleted::Retain => claim,
         WhenDeleted::Delete => claim.owned_by(&world.id),
+    }
+}
+
+/// A claim that is there, one that was brought along perhaps, keeps its class: it can never have another.
+fn class<'a>(world: &'a World, member: &str) -> Option<&'a str> {
+    match world.claims.get(member) {
+        Some(there) => there.spec.as_ref()?.storage_class_name.as_deref(),
+        None => world.pair.spec.storage.class_name.as_deref(),
     }
 }

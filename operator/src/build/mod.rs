@@ -22,7 +22,7 @@ pub use network::endpoint_of;
 pub use object::{Effect, Object};
 
 use crate::mint::{Minted, Streams};
-use crate::world::World;
+use crate::world::{World, never_ran};
 
 /// What to do, in this order.
 #[derive(Debug, Clone)]
@@ -55,9 +55,7 @@ pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
             Effect::Create(lease)
         });
     }
-    built
-        .effects
-        .extend(foundations(world, minted).map(Effect::Apply));
+    built.effects.extend(foundations(world, minted));
     if !world.primary_slice {
         let slice = network::first_primary_slice(&world.id);
         built.effects.push(Effect::Create(slice));
@@ -66,7 +64,7 @@ pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
     built
 }
 
-fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
+fn foundations(world: &World, minted: &Minted) -> Vec<Effect> {
     let id = &world.id;
     let member = |(ordinal, (_, identity)): (u8, &(String, _))| {
         secrets::member(id, ordinal, identity, &minted.authority.0)
@@ -78,16 +76,29 @@ fn foundations(world: &World, minted: &Minted) -> impl Iterator<Item = Object> {
         access::role(id),
         access::binding(id),
         access::disruption_budget(id),
-        secrets::viewer(id, &minted.token),
         network::viewer_service(id, &names::read_service(&id.name)),
         network::viewer_service(id, &names::primary_service(&id.name)),
     ];
     objects.extend(network::read_slice(world));
     objects.extend(services);
-    // Without it nothing is written that follows: it signs that, or that is for those who have what it signed.
-    objects.push(secrets::authority(id, minted));
-    objects.extend(identities);
-    objects.into_iter()
+    let mut effects: Vec<Effect> = objects.into_iter().map(Effect::Apply).collect();
+    // Each pass makes another one as long as it is not written.
+    let is_new = world.keys.token.is_none();
+    effects.push(needed(is_new, secrets::viewer(id, &minted.token)));
+    // It signs what follows, or that is for those who have what it signed.
+    let is_new = world.keys.authority.as_ref() != Some(&minted.authority);
+    effects.push(needed(is_new, secrets::authority(id, minted)));
+    effects.extend(identities.map(Effect::Apply));
+    effects
+}
+
+/// What was made at random just now is needed by all that follows. What is there already is only kept as it should be.
+fn needed(is_new: bool, object: Object) -> Effect {
+    if is_new {
+        Effect::Require(object)
+    } else {
+        Effect::Apply(object)
+    }
 }
 
 /// The configuration, the volumes and the pods, once the members' addresses and the streams' UIDs are known.
@@ -114,10 +125,9 @@ fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mu
     let text = secrets::text(&config);
     let texts: Vec<&str> = certificates.chain([text.as_str()]).collect();
     let hash = pod::keyed_hash(&minted.token, &texts);
-    built
-        .effects
-        .push(Effect::Apply(secrets::config(&world.id, &config, known)));
-    // After the UIDs are written: a volume without them would be taken for one that was used before.
+    // Before the volumes: one without these UIDs would be taken for one that was used before.
+    let secret = secrets::config(&world.id, &config, known);
+    built.effects.push(needed(world.rendered.is_none(), secret));
     let claims = world.members().map(|member| claim::claim(world, &member));
     built.effects.extend(claims.map(Effect::Apply));
     // Without an image there is nothing to run; what runs goes on.
@@ -167,17 +177,4 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
-}
-
-/// Whether no container of it ever started: it records nothing that could be missed.
-fn never_ran(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let containers = status.and_then(|status| status.container_statuses.as_ref());
-    containers.is_none_or(|containers| {
-        containers.iter().all(|container| {
-            let started = container.state.as_ref();
-            container.restart_count == 0
-                && started.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
-        })
-    })
 }

@@ -85,6 +85,8 @@ pub enum Effect {
     Create(Object),
     /// Server-side apply.
     Apply(Object),
+    /// As [`Apply`](Self::Apply), and nothing that follows is done without it.
+    Require(Object),
     /// Set annotations of a pod that runs.
     Annotate {
         /// The pod.

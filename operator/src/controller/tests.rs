@@ -293,6 +293,18 @@ fn an_observer_is_told_what_its_pair_needs() {
 }
 
 #[test]
+fn i5_an_observer_is_told_of_an_epoch_that_status_does_not_tell_yet() {
+    for (status, expected) in [(json!(null), 7), (json!(6), 7), (json!(8), 8)] {
+        let mut world = at_rest(&json!({}));
+        let pair = json!({ "status": { "highestEpoch": status } });
+        change(Arc::make_mut(&mut world.pair), &pair);
+        let minted = mint(&world).unwrap();
+        let setup = setup(&world, &minted, &built(&world), Progress::Done);
+        assert_eq!(setup.known_epoch, Epoch(expected), "{status}");
+    }
+}
+
+#[test]
 fn an_observer_is_told_of_keys_that_are_there_and_of_pods_that_would_be_made() {
     let mut world = at_rest(&json!({}));
     let there = world.keys.clone();
@@ -386,4 +398,41 @@ async fn a_lease_of_somebody_else_is_told_and_kept_volumes_wait() {
         "{after:?}"
     );
     assert_eq!(after.len(), before.len() - 1);
+}
+
+#[tokio::test]
+async fn one_refused_write_of_a_new_pair_holds_it_only_so_long() {
+    for secret in ["front-viewer", "front-ca", "front-config"] {
+        let (cluster, context) = scene(asked(&streams(&["door"])));
+        cluster.refuse("PATCH", &format!("/secrets/{secret}"), 403, "a policy");
+        settle(&cluster, &context).await;
+        cluster.relent();
+        settle(&cluster, &context).await;
+        assert!(uids(&cluster).contains_key("door"), "{secret}");
+        let pod = cluster.get(&format!("{CORE}/pods/front-0"));
+        assert!(pod.is_some(), "{secret}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_answer_holds_no_reconcile_for_ever() {
+    let pods = format!("{CORE}/pods");
+    let status = format!("{PAIR}/status");
+    for (method, path, what) in [
+        ("GET", PAIR, "were read"),
+        ("GET", &pods, "were read"),
+        ("PATCH", &status, "was written"),
+    ] {
+        let (cluster, context) = scene(asked(&json!({})));
+        settle(&cluster, &context).await;
+        // Another generation, which the status is to tell.
+        change_pair(&cluster, &json!({ "metadata": { "generation": 4 } }));
+        cluster.delay(method, path, Duration::from_hours(1));
+        let before = tokio::time::Instant::now();
+        let error = reconciled(&cluster, &context).await.unwrap_err();
+        assert_eq!(before.elapsed().as_secs(), 20, "{path}");
+        let words = error.to_string();
+        let told = words.starts_with("the API server did not answer in 20 s");
+        assert!(told && words.contains(what), "{path}: {words}");
+    }
 }

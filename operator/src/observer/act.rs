@@ -8,8 +8,8 @@ use crds::names;
 use failover::plan::ServeTarget;
 use failover::{Decision, Epoch, LeaseRecord, MemberName, TakeOrder, TakeReason};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Error, ResourceExt as _};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -42,8 +42,11 @@ pub(super) async fn carry_out(
             Err(error) => Ok(Err(error)),
         };
         let done = done.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", DEADLINE.as_secs())));
-        if let Decision::RestartMember { member, .. } = &decision {
-            state.holds(member, done.as_ref().err().map(held));
+        let failed = done.as_ref().err();
+        match &decision {
+            Decision::RestartMember { member, .. } => state.holds(member, failed.map(held)),
+            Decision::RecreateLease { record } => state.lacks_lease(record.epoch, failed.map(said)),
+            _ => (),
         }
         let outcome = told(&setup.id, &decision, &done);
         shared.metrics.decision(name(&decision), outcome);
@@ -73,6 +76,14 @@ fn told(id: &PairIdentity, decision: &Decision, done: &Outcome) -> &'static str 
 fn held(error: &anyhow::Error) -> Held {
     let known = error.downcast_ref::<Held>().cloned();
     known.unwrap_or_else(|| Held::NotYet(format!("it could not be replaced yet: {error}")))
+}
+
+/// What the API server said, or why it said nothing.
+fn said(error: &anyhow::Error) -> String {
+    match error.downcast_ref() {
+        Some(Error::Api(status)) => status.message.clone(),
+        _ => error.to_string(),
+    }
 }
 
 fn name(decision: &Decision) -> &'static str {
@@ -186,9 +197,10 @@ async fn serve(shared: &Shared, setup: &Setup, state: &mut State, target: ServeT
     Ok(outcome)
 }
 
-/// The epoch that the slice leads to. An empty slice leads to none, whatever it says.
+/// The epoch that the slice leads to. An empty slice leads to none, whatever it says, and so does one whose epoch makes no sense: members
+/// write it, too.
 fn epoch_of(slice: &EndpointSlice) -> Option<Epoch> {
     slice.endpoints.as_ref()?.first()?;
     let epoch = slice.annotations().get(names::ANNOTATION_EPOCH)?;
-    epoch.parse().ok().map(Epoch)
+    translate::believed(epoch.parse().ok()?)
 }

@@ -285,7 +285,7 @@ pub(super) mod tests {
         }
     }
 
-    async fn decided(cluster: &Cluster, decision: Decision) {
+    async fn decided(cluster: &Cluster, decision: Decision) -> State {
         let setup = setup();
         let members = names::members("front");
         let mut state = State::new(members.clone(), Instant::now());
@@ -300,6 +300,7 @@ pub(super) mod tests {
             vec![decision],
         )
         .await;
+        state
     }
 
     fn recreate() -> Decision {
@@ -315,6 +316,21 @@ pub(super) mod tests {
         decided(&cluster, recreate()).await;
         assert_eq!(cluster.get(PAIR).unwrap()["status"]["highestEpoch"], 1007);
         assert_eq!(cluster.get(LEASE), None);
+    }
+
+    #[tokio::test]
+    async fn why_a_lost_lease_was_not_made_again_is_shown() {
+        let refusals = [None, Some(("POST", "leases")), Some(("PATCH", "recorderpairs"))];
+        for refusal in refusals {
+            let cluster = Cluster::default();
+            cluster.put(PAIR, asked(&json!({})));
+            if let Some((method, part)) = refusal {
+                cluster.refuse(method, part, 403, "a policy");
+            }
+            let shown = decided(&cluster, recreate()).await.view(&setup().policy);
+            let expected = refusal.map(|_| "a policy");
+            assert_eq!(shown.lease_refused.as_deref(), expected, "{refusal:?}");
+        }
     }
 
     #[tokio::test]
@@ -366,16 +382,24 @@ pub(super) mod tests {
     }
 
     async fn led_from(endpoints: &Value, epoch: u64, member: &str, owner: &str) -> (Value, Vec<Asked>) {
-        let cluster = Cluster::default();
-        let slice = json!({
+        let slice = slice_of("5", endpoints, owner);
+        led_over(slice, epoch, member).await
+    }
+
+    fn slice_of(epoch: &str, endpoints: &Value, owner: &str) -> Value {
+        json!({
             "metadata": {
                 "name": "front-primary",
-                "annotations": { names::ANNOTATION_EPOCH: "5" },
+                "annotations": { names::ANNOTATION_EPOCH: epoch },
                 "ownerReferences": [super::tests::owner(owner)],
             },
             "addressType": "IPv4",
             "endpoints": endpoints,
-        });
+        })
+    }
+
+    async fn led_over(slice: Value, epoch: u64, member: &str) -> (Value, Vec<Asked>) {
+        let cluster = Cluster::default();
         cluster.put(SLICE, slice);
         let member = MemberName::new(member).unwrap();
         let epoch = Epoch(epoch);
@@ -406,6 +430,15 @@ pub(super) mod tests {
     async fn a_slice_that_leads_to_nobody_is_filled_in_the_same_epoch() {
         let (slice, _) = led_from(&json!([]), 5, "front-0", "uid-front").await;
         assert_eq!(slice["endpoints"][0]["targetRef"]["name"], "front-0");
+    }
+
+    #[tokio::test]
+    async fn a_slice_of_an_epoch_that_no_pair_reaches_is_led_as_one_of_none() {
+        let endpoints = json!([{ "addresses": ["198.18.2.1"] }]);
+        let slice = slice_of(&u64::MAX.to_string(), &endpoints, "uid-front");
+        let (slice, _) = led_over(slice, 6, "front-0").await;
+        assert_eq!(slice["metadata"]["annotations"][names::ANNOTATION_EPOCH], "6");
+        assert_eq!(slice["endpoints"][0]["addresses"], json!(["198.18.1.1"]));
     }
 
     #[tokio::test]

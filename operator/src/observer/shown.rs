@@ -147,7 +147,13 @@ mod tests {
     #[test]
     fn what_status_tells_asks_for_a_reconcile() {
         let rest = shown(&view(|_| ()));
-        let changes: [(&str, Change); 11] = [
+        let changes: [(&str, Change); 13] = [
+            ("no Lease for long", |w| {
+                Arc::make_mut(&mut w.view).lease_missing = true;
+            }),
+            ("a new Lease that is refused", |w| {
+                Arc::make_mut(&mut w.view).lease_refused = Some("a policy".to_owned());
+            }),
             ("a Lease that makes no sense", |w| {
                 Arc::make_mut(&mut w.view).lease_unreadable = Some("no epoch".to_owned());
             }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crds::member::{MemberReport, Role};
 use failover::plan::{Calm, Failback, LeaseWatch, MemberState, Observed, Policy, Running, ServeTarget};
-use failover::{BootTime, Decision, MemberName, ReadResult, StoreId, TakeReason, plan};
+use failover::{BootTime, Decision, Epoch, MemberName, ReadResult, StoreId, TakeReason, plan};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
@@ -19,8 +19,11 @@ const SERVING_AGE: Duration = Duration::from_secs(30);
 /// A lost Lease is made again at once where every member told its epoch, else after so long.
 const RECREATE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// A restart that was refused is tried again after so long.
-const RESTART_PATIENCE: Duration = Duration::from_secs(10);
+/// A restart or a new Lease that was refused is tried again after so long.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// That there is no Lease is a fault after so long.
+const MISSING_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A failover takes about a second. That members answer and none is primary is a fault after so long.
 const LEADERLESS_PATIENCE: Duration = Duration::from_secs(15);
@@ -51,6 +54,15 @@ pub(super) struct State {
     serving: Option<(BootTime, ServeTarget)>,
     calm: Calm,
     held: BTreeMap<String, (BootTime, Held)>,
+    refused: Option<Refused>,
+}
+
+/// A new Lease that was not made.
+struct Refused {
+    at: BootTime,
+    /// Its epoch, which may be in status, or even in a Lease: the next one is above it.
+    epoch: Epoch,
+    why: String,
 }
 
 struct Memory {
@@ -79,6 +91,7 @@ impl State {
             serving: None,
             calm: Calm::default(),
             held: BTreeMap::new(),
+            refused: None,
         }
     }
 
@@ -91,6 +104,9 @@ impl State {
         }
         let missing = self.lease.is_missing();
         self.missing_since = missing.then(|| self.missing_since.unwrap_or(self.now));
+        if self.lease.lease().is_some() {
+            self.refused = None;
+        }
         for (memory, (report, pod)) in self
             .members
             .iter_mut()
@@ -123,20 +139,28 @@ impl State {
     /// Whether a restart was not refused just now.
     fn may_restart(&self, member: &MemberName) -> bool {
         let held = self.held.get(member.as_str());
-        held.is_none_or(|(at, _)| self.now.since(*at) >= RESTART_PATIENCE)
+        held.is_none_or(|(at, _)| self.now.since(*at) >= REFUSED_PATIENCE)
     }
 
-    /// A Lease is not made again below an epoch that only a silent member knows, if waiting a little can help it.
+    /// A Lease is not made again below an epoch that only a silent member knows, if waiting a little can help it, nor where that was
+    /// refused just now: each try raises the epoch.
     fn may_recreate(&self) -> bool {
+        let refused = self.refused.as_ref();
+        if refused.is_some_and(|refused| self.now.since(refused.at) < REFUSED_PATIENCE) {
+            return false;
+        }
         let told = self
             .members
             .iter()
             .filter(|memory| memory.report.is_some())
             .count();
-        let missing = self
-            .missing_since
-            .map_or(Duration::ZERO, |since| self.now.since(since));
-        told == self.members.len() || (told > 0 && missing >= RECREATE_PATIENCE)
+        told == self.members.len() || (told > 0 && self.missing() >= RECREATE_PATIENCE)
+    }
+
+    /// For how long there has been no Lease.
+    fn missing(&self) -> Duration {
+        self.missing_since
+            .map_or(Duration::ZERO, |since| self.now.since(since))
     }
 
     /// Whether members answer, and none of them is primary.
@@ -152,12 +176,15 @@ impl State {
     fn observed(&self, setup: &Setup) -> Observed {
         let mut lost = setup.lost.clone();
         lost.extend(self.replaced_store());
+        lost.extend(self.nobodys_store(&setup.policy));
+        let refused = self.refused.as_ref();
+        let tried = refused.map_or(Epoch::default(), |refused| refused.epoch);
         Observed {
             policy: setup.policy.clone(),
             lease: self.lease.clone(),
             members: self.members(setup),
             lost,
-            known_epoch: setup.known_epoch,
+            known_epoch: setup.known_epoch.max(tried),
             switchover: setup.switchover.clone(),
             failback: failback(setup),
             calm: None,
@@ -186,6 +213,16 @@ impl State {
         (report.store != holder.store.as_str()).then(|| holder.store.clone())
     }
 
+    /// The named follower's store, where every member answers and none has it: its volume was replaced, too.
+    fn nobodys_store(&self, policy: &Policy) -> Option<StoreId> {
+        let follower = self.lease.lease()?.record.follower.as_ref()?;
+        let others = |memory: &Memory| {
+            let report = memory.fresh(self.now, policy);
+            report.is_some_and(|report| report.store != follower.as_str())
+        };
+        self.members.iter().all(others).then(|| follower.clone())
+    }
+
     /// Whether there is something to show: every member that has a pod told something, or had time to. One answer that is late in the
     /// first round says nothing of a member.
     pub(super) fn knows_enough(&self, policy: &Policy) -> bool {
@@ -207,6 +244,12 @@ impl State {
         }
     }
 
+    /// Remembers that a lost Lease of this epoch was not made again, and why; nothing, where it was.
+    pub(super) fn lacks_lease(&mut self, epoch: Epoch, why: Option<String>) {
+        let at = self.now;
+        self.refused = why.map(|why| Refused { at, epoch, why });
+    }
+
     /// What there is to show.
     pub(super) fn view(&self, policy: &Policy) -> View {
         let seen = |(memory, peer): (&Memory, &Memory)| {
@@ -221,7 +264,8 @@ impl State {
         let reports: BTreeMap<_, _> = pairs.into_iter().filter_map(seen).collect();
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
-            lease_missing: self.lease.is_missing(),
+            lease_missing: self.missing() >= MISSING_PATIENCE,
+            lease_refused: self.refused.as_ref().map(|refused| refused.why.clone()),
             lease_unreadable: self.unreadable.clone(),
             leaderless: self
                 .leaderless_since

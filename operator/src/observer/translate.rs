@@ -10,6 +10,10 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use crds::member::PairIdentity;
 
+/// No pair gets to a higher epoch. A member that tells one is wrong, or captured: a Lease that is made again above it, or one of the next,
+/// could not be read.
+const HIGHEST_BELIEVED: Epoch = Epoch(Epoch::MAX.0 / 2);
+
 /// A member's pod, as last seen.
 pub(super) fn find(pods: &Store<Pod>, id: &PairIdentity, member: &str) -> Option<Arc<Pod>> {
     pods.get(&ObjectRef::new(member).within(&id.namespace))
@@ -62,6 +66,11 @@ pub(super) fn running(pod: &Pod) -> Option<Running> {
     (!containers.is_empty()).then_some(Running { pod_uid, containers })
 }
 
+/// An epoch that a member tells, where a pair can have reached it.
+pub(super) fn believed(epoch: u64) -> Option<Epoch> {
+    Some(Epoch(epoch)).filter(|epoch| *epoch <= HIGHEST_BELIEVED)
+}
+
 /// A member's words. `None` where its names make no sense.
 pub(super) fn report(report: &MemberReport) -> Option<Report> {
     let serving = report.serving_epoch.unwrap_or(report.epoch);
@@ -78,15 +87,15 @@ pub(super) fn report(report: &MemberReport) -> Option<Report> {
             Role::Standby => failover::Role::Standby,
             Role::None => failover::Role::Taking,
         },
-        synced_epoch: Epoch(report.epoch),
-        serving_epoch: primary.then_some(Epoch(serving)),
+        synced_epoch: believed(report.epoch).unwrap_or_default(),
+        serving_epoch: believed(serving).filter(|_| primary),
         remaining_ms: report.authority_until_ms.unwrap_or_default(),
         leash_ms: 0,
         health: if fit { Health::Fit } else { Health::Unfit },
         hears_primary: primary || report.peer.hears_primary,
         primary: None,
         lease_version: None,
-        lease_epoch: report.lease.epoch.map(Epoch),
+        lease_epoch: report.lease.epoch.and_then(believed),
         follower: None,
         peers: Vec::new(),
     })
@@ -208,6 +217,22 @@ mod tests {
         said.role = Role::Standby;
         said.serving_epoch = Some(7);
         assert_eq!(report(&said).unwrap().serving_epoch, None, "it is no primary");
+    }
+
+    #[test]
+    fn i5_an_epoch_that_no_pair_reaches_is_told_by_nobody() {
+        let near_the_end = Epoch::MAX.0 - 2 * failover::lease::RECREATE_STEP;
+        for epoch in [HIGHEST_BELIEVED.0 + 1, near_the_end + 1, u64::MAX] {
+            let mut said = words("front-0", Role::Primary);
+            (said.epoch, said.serving_epoch) = (epoch, Some(epoch));
+            said.lease.epoch = Some(epoch);
+            let heard = report(&said).unwrap();
+            let epochs = (heard.synced_epoch, heard.serving_epoch, heard.lease_epoch);
+            assert_eq!(epochs, (Epoch(0), None, None), "{epoch}");
+            let next = failover::recreate_lease([heard.synced_epoch, Epoch(7)]);
+            assert_eq!(next.epoch, Epoch(1007), "{epoch}");
+        }
+        assert_eq!(believed(HIGHEST_BELIEVED.0), Some(HIGHEST_BELIEVED));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Conditions.
 
+use crds::member::{MemberReport, Role};
 use crds::pair::{Condition, MemberStatus, Phase};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -119,7 +120,8 @@ fn update(known: Known<'_>) -> Option<String> {
     let names: Vec<&str> = known.built.outdated.keys().map(String::as_str).collect();
     let why = stopped(known.progress)
         .or_else(|| held(known.world))
-        .or_else(|| only_one_receives(known.world));
+        .or_else(|| only_one_receives(known.world))
+        .or_else(|| not_up(known));
     let why = why.map_or_else(String::new, |why| format!("; it waits: {why}"));
     let message = || format!("members to be replaced, one at a time: {}{why}", names.join(", "));
     (!names.is_empty()).then(message)
@@ -139,6 +141,34 @@ fn starting(members: &[MemberStatus]) -> Option<String> {
 fn held(world: &World) -> Option<String> {
     let (member, held) = world.view.held.first_key_value()?;
     Some(format!("the old pod {member:?} stays, {held}"))
+}
+
+/// Why the member whose turn it is has to wait for the other one. The primary's is the last.
+fn not_up(known: Known<'_>) -> Option<String> {
+    let (world, outdated) = (known.world, &known.built.outdated);
+    let primary = world.view.primary().map(|primary| &primary.member);
+    let members = world.members();
+    let follows = |member: &&String| outdated.contains_key(*member) && Some(*member) != primary;
+    let turn = members.iter().rev().find(follows).or(primary)?;
+    let other = members.iter().find(|member| *member != turn)?;
+    let Some(report) = world.view.fresh(other) else {
+        return Some(format!("member {other:?} does not answer"));
+    };
+    let serves = Some(other) == primary;
+    let has_all = match world.view.replication_to(other) {
+        Some(sending) if sending.connected => sending.backfill_bytes == 0,
+        _ => serves,
+    };
+    let takes = |report: &MemberReport| report.role == Role::None;
+    if !report.fit {
+        Some(format!("member {other:?} is not fit"))
+    } else if !has_all {
+        Some(format!("member {other:?} does not have all media yet"))
+    } else if world.view.fresh(turn).is_some_and(takes) && !serves {
+        Some("no member serves".to_owned())
+    } else {
+        None
+    }
 }
 
 /// A member that answers without a stream that is rendered.

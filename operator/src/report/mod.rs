@@ -55,7 +55,7 @@ pub fn status(known: Known<'_>, now: Timestamp) -> RecorderPairStatus {
         .into_iter()
         .map(|name| member(world, &before, name))
         .collect();
-    let streams = streams(world);
+    let streams = streams(world, before.streams.as_ref());
     let mut problems = known.problems.to_vec();
     problems.extend(problems::observed(world, &members));
     problems.sort();
@@ -129,7 +129,7 @@ fn phase(pod: Option<&Pod>, report: Option<&MemberReport>, sending: Option<&Repl
 }
 
 /// A stream fails where no member receives it, and is listed where any member cannot.
-fn streams(world: &World) -> StreamsStatus {
+fn streams(world: &World, before: Option<&StreamsStatus>) -> StreamsStatus {
     let mut status = StreamsStatus {
         total: i32::try_from(world.pair.spec.streams.len()).unwrap_or(i32::MAX),
         ..StreamsStatus::default()
@@ -149,8 +149,14 @@ fn streams(world: &World) -> StreamsStatus {
             }));
     }
     status.failing.truncate(MAX_FAILING);
-    moved(world, &mut status);
-    gaps(world, &mut status);
+    match (world.view.primary(), before) {
+        (Some(primary), _) => {
+            moved(world, primary, &mut status);
+            gaps(world, primary, &mut status);
+        }
+        (None, Some(before)) => as_told(world, before, &mut status),
+        (None, None) => {}
+    }
     status.summary = format!("{}/{}", status.receiving, status.total);
     status
 }
@@ -159,21 +165,32 @@ fn is_asked(world: &World, stream: &str) -> bool {
     world.pair.spec.streams.iter().any(|asked| asked.name == stream)
 }
 
+/// What a primary told last, while none answers: no stream has come back because of that.
+fn as_told(world: &World, before: &StreamsStatus, status: &mut StreamsStatus) {
+    let moved = before.moved.iter().filter(|moved| is_asked(world, &moved.name));
+    status.moved = moved.cloned().collect();
+    let gone = before.moved.len() - status.moved.len();
+    status.away = before
+        .away
+        .saturating_sub(i32::try_from(gone).unwrap_or(i32::MAX));
+    let gaps = before.gaps.iter().filter(|gaps| is_asked(world, &gaps.name));
+    status.gaps = gaps.cloned().collect();
+    (status.open_gap_seconds, status.lost_gap_seconds) = (before.open_gap_seconds, before.lost_gap_seconds);
+}
+
 /// Which streams the standby owns, by the word of the primary.
-fn moved(world: &World, status: &mut StreamsStatus) {
-    let told = world.view.primary().map_or(&[][..], |primary| &primary.moved);
+fn moved(world: &World, primary: &MemberReport, status: &mut StreamsStatus) {
     let sane = |told: &&crds::member::MovedStream| {
         is_asked(world, &told.name) && world.members().contains(&told.member)
     };
-    let moved: Vec<_> = told.iter().filter(sane).collect();
+    let moved: Vec<_> = primary.moved.iter().filter(sane).collect();
     status.away = i32::try_from(moved.len()).unwrap_or(i32::MAX);
     status.moved = moved.into_iter().take(MAX_FAILING).map(moved_stream).collect();
 }
 
 /// What the streams lack, by the word of the primary.
-fn gaps(world: &World, status: &mut StreamsStatus) {
-    let told = world.view.primary().map_or(&[][..], |primary| &primary.streams);
-    for told in told.iter().filter(|told| is_asked(world, &told.name)) {
+fn gaps(world: &World, primary: &MemberReport, status: &mut StreamsStatus) {
+    for told in primary.streams.iter().filter(|told| is_asked(world, &told.name)) {
         let gaps = StreamGaps {
             name: told.name.clone(),
             open_seconds: signed(coarse::seconds(told.open_gap_ms)),

@@ -12,6 +12,7 @@ use crate::world::{Held, World};
 /// Everything that is wrong with members and streams.
 pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> {
     let mut problems: Vec<Problem> = unreadable(world).into_iter().collect();
+    problems.extend(missing(world));
     problems.extend(world.view.held.iter().filter_map(refused));
     for status in members {
         let report = world.view.fresh(&status.name);
@@ -42,6 +43,27 @@ fn unreadable(world: &World) -> Option<Problem> {
          pair's"
     );
     Some(Problem::new(Reason::LeaseUnreadable, &lease, message))
+}
+
+/// A Lease that is lost and does not come back: members go on as they are, and nobody can take over.
+fn missing(world: &World) -> Option<Problem> {
+    let lease = names::lease(&world.id.name);
+    let told = |reason, why: String| {
+        let message = format!("there is no Lease {lease:?}, and no member can take over meanwhile: {why}");
+        Problem::new(reason, &lease, message)
+    };
+    if let Some(why) = &world.view.lease_refused {
+        let why = format!(
+            "it could not be made again: {why}. It is tried each 10 s; see what refuses it, or its epoch in status"
+        );
+        return Some(told(Reason::ApplyFailed, why));
+    }
+    let why = "it is made again above every epoch that is known, once a member has told the one on its volume. See that one runs, and \
+               that the operator reaches it";
+    world
+        .view
+        .lease_missing
+        .then(|| told(Reason::LeaseMissing, why.to_owned()))
 }
 
 /// A member that cannot be made anew until somebody acts. That a budget keeps it is no fault.

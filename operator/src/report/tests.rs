@@ -107,6 +107,39 @@ fn all_is_well() {
 }
 
 #[test]
+fn a_silent_primary_brings_no_stream_back() {
+    let mut world = at_rest(&with_password());
+    let stream = world.pair.spec.streams[0].name.clone();
+    let report = said(&mut world, PRIMARY);
+    report.moved = vec![crds::member::MovedStream {
+        name: stream,
+        member: STANDBY.to_owned(),
+        reason: "Silent".to_owned(),
+        since_ms: 1,
+    }];
+    report.streams[0].lost_gap_ms = 2_000;
+    let before = told(&world);
+    written(&mut world, &before);
+    silence(&mut world, PRIMARY);
+    let after = told(&world);
+    let kept = |status: &RecorderPairStatus| {
+        let streams = status.streams.clone().unwrap();
+        (
+            streams.away,
+            streams.moved,
+            streams.gaps,
+            streams.lost_gap_seconds,
+        )
+    };
+    assert_eq!((kept(&before).0, kept(&before).3), (1, 2));
+    assert_eq!(kept(&after), kept(&before));
+    let returned = |note: &events::Note| note.reason == "StreamReturned";
+    assert!(!events::notes(&before, &after).iter().any(returned));
+    Arc::make_mut(&mut world.pair).spec.streams.clear();
+    assert_eq!(kept(&told(&world)), (0, vec![], vec![], 2), "it was removed");
+}
+
+#[test]
 fn ready_is_that_a_primary_serves() {
     let cases: &[(&str, Change, &str)] = &[
         ("nobody serves", |w| stand_by(w, PRIMARY), "False NoPrimary"),
@@ -247,6 +280,76 @@ fn reconciling_is_that_a_member_has_not_loaded_a_stream() {
     says("Reconciling", cases);
 }
 
+#[test]
+fn an_update_tells_whom_it_waits_for() {
+    let cases: [(&str, Change, &str); 8] = [
+        ("nothing", |w| age(w, STANDBY), ""),
+        (
+            "the primary lacks media",
+            |w| {
+                age(w, STANDBY);
+                owes(w, STANDBY);
+            },
+            "member \"front-0\" does not have all media yet",
+        ),
+        (
+            "the primary is silent",
+            |w| {
+                age(w, STANDBY);
+                silence(w, PRIMARY);
+            },
+            "member \"front-0\" does not answer",
+        ),
+        (
+            "the primary is unfit",
+            |w| {
+                age(w, STANDBY);
+                said(w, PRIMARY).fit = false;
+            },
+            "member \"front-0\" is not fit",
+        ),
+        (
+            "the new one lacks media",
+            |w| {
+                age(w, PRIMARY);
+                owes(w, PRIMARY);
+            },
+            "member \"front-1\" does not have all media yet",
+        ),
+        (
+            "the new one takes none",
+            |w| {
+                age(w, PRIMARY);
+                cut_off(w, PRIMARY);
+            },
+            "member \"front-1\" does not have all media yet",
+        ),
+        (
+            "it takes, and nobody serves",
+            |w| {
+                age(w, STANDBY);
+                (said(w, PRIMARY).role, said(w, STANDBY).role) = (MemberRole::Standby, MemberRole::None);
+            },
+            "no member serves",
+        ),
+        (
+            "the standby is silent itself",
+            |w| {
+                age(w, STANDBY);
+                silence(w, STANDBY);
+            },
+            "",
+        ),
+    ];
+    for (what, change, why) in cases {
+        let status = changed(change);
+        let message = &condition(&status, "Reconciling").message;
+        assert!(message.starts_with("members to be replaced"), "{what}: {message}");
+        let told = message.split_once("; it waits: ").map_or("", |(_, why)| why);
+        assert_eq!(told, why, "{what}");
+    }
+}
+
 fn swap_uid(world: &mut World, member: &str) {
     said(world, member).streams[0].uid = uuid::Uuid::nil();
 }
@@ -328,6 +431,34 @@ fn a_lease_that_cannot_be_read_is_told_with_what_to_do_and_as_an_event() {
         "{notes:?}"
     );
     assert_eq!(notes.len(), 2);
+}
+
+#[test]
+fn a_lost_lease_that_does_not_come_back_is_told_with_what_to_do() {
+    type Told<'a> = (&'a str, Change, [&'a str; 2], [&'a str; 2]);
+    let cases: [Told<'_>; 2] = [
+        (
+            "nobody tells an epoch",
+            |w| Arc::make_mut(&mut w.view).lease_missing = true,
+            ["False NotStalled", "True LeaseMissing"],
+            ["no Lease \"front\"", "See that one runs"],
+        ),
+        (
+            "it is refused",
+            |w| Arc::make_mut(&mut w.view).lease_refused = Some("exceeded quota: leases".to_owned()),
+            ["True ApplyFailed", "True ApplyFailed"],
+            ["no Lease \"front\"", "exceeded quota: leases"],
+        ),
+    ];
+    for (what, change, [stalled, degraded], words) in cases {
+        let status = changed(change);
+        assert_eq!(verdict(&status, "Stalled"), stalled, "{what}");
+        assert_eq!(verdict(&status, "Degraded"), degraded, "{what}");
+        let message = &condition(&status, "Degraded").message;
+        for word in words {
+            assert!(message.contains(word), "{message} does not say {word:?}");
+        }
+    }
 }
 
 fn stand_by(world: &mut World, member: &str) {

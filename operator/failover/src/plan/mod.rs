@@ -251,7 +251,8 @@ impl<'a> View<'a> {
     }
 
     /// A rolling update restarts one follower at a time, the least preferred first, and only while every other
-    /// member is up, so that it receives what this one receives (I1). The primary moves first.
+    /// member is up by its word of this round, so that it receives what this one receives (I1): a primary that died
+    /// just now is not up any more. The primary moves first.
     fn restart(&self) -> Option<Decision> {
         let primary = self.holder().map(|holder| &holder.name);
         let members = &self.observed.members;
@@ -262,18 +263,30 @@ impl<'a> View<'a> {
         let others_up = members
             .iter()
             .filter(|other| other.name != member.name)
-            .all(|other| self.is_up(other));
-        let held = self.role(member) == Some(Role::Standby) || self.role(member).is_none();
+            .all(|other| other.answered(self.now).is_some() && self.is_up(other));
+        let idle = match self.role(member) {
+            Some(Role::Standby) | None => true,
+            // In vain: a member of another version hears no primary, however well that serves.
+            Some(Role::Taking) => self.holder_serves(),
+            Some(_) => false,
+        };
         let pod = member
             .pod
             .as_ref()
-            .filter(|pod| others_up && held && !pod.deleting)?;
+            .filter(|pod| others_up && idle && !pod.deleting)?;
         let why = RestartReason::Outdated;
         Some(Decision::RestartMember {
             member: member.name.clone(),
             pod_uid: pod.uid.clone(),
             why,
         })
+    }
+
+    /// Whether the Lease was read, and its holder answered in this round and serves in its epoch.
+    fn holder_serves(&self) -> bool {
+        let answer = self.holder().and_then(|holder| holder.answered(self.now));
+        let epoch = self.lease().map(|lease| lease.record.epoch);
+        self.observed.lease.is_read() && answer.is_some_and(|report| report.serving_epoch == epoch)
     }
 }
 

@@ -149,6 +149,12 @@ impl MemberState {
             .map(|(_, report)| report)
     }
 
+    /// What it answered in the round that ended at `now`.
+    pub fn answered(&self, now: BootTime) -> Option<&Report> {
+        let (at, report) = self.report.as_ref()?;
+        (*at == now).then_some(report)
+    }
+
     /// Whether it answers and its recorder makes progress.
     pub fn is_fit(&self, now: BootTime, policy: &Policy) -> bool {
         self.fresh_report(now, policy)

@@ -313,6 +313,70 @@ fn a_rolling_update_never_takes_both_down() {
 }
 
 #[test]
+fn i1_nobody_is_restarted_on_the_word_of_a_primary_that_may_be_dead() {
+    let late = |o: &mut Observed| o.members[0].report.as_mut().unwrap().0 = NOW - Duration::from_secs(1);
+    let silent = |o: &mut Observed| silence(o, 1);
+    decides(vec![
+        ("it did not answer in this round", rolling(&[1], late), vec![]),
+        (
+            "the other one need not answer",
+            rolling(&[1], silent),
+            restart("right"),
+        ),
+    ]);
+}
+
+#[test]
+fn a_member_that_takes_in_vain_is_restarted() {
+    fn takes(observed: &mut Observed) {
+        let report = &mut observed.members[1].report.as_mut().unwrap().1;
+        (report.role, report.hears_primary) = (Role::Taking, false);
+    }
+    type Change = fn(&mut Observed);
+    let cases: [(&str, Change, bool); 6] = [
+        ("the holder serves", |_| {}, true),
+        (
+            "it did not answer in this round",
+            |o| o.members[0].report.as_mut().unwrap().0 = NOW - Duration::from_secs(1),
+            false,
+        ),
+        (
+            "it serves no more",
+            |o| {
+                let report = &mut o.members[0].report.as_mut().unwrap().1;
+                (report.role, report.serving_epoch) = (Role::HandingOver, None);
+            },
+            false,
+        ),
+        (
+            "it serves in another epoch",
+            |o| o.members[0].report.as_mut().unwrap().1.serving_epoch = Some(Epoch(6)),
+            false,
+        ),
+        (
+            "the Lease cannot be read",
+            |o| {
+                o.lease
+                    .read(NOW, &ReadResult::Unavailable, Duration::from_secs(2));
+            },
+            false,
+        ),
+        (
+            "it holds the Lease itself",
+            |o| o.lease = seen(&ReadResult::Found(lease(Some("right"), Some("left"))), 1),
+            false,
+        ),
+    ];
+    for (what, change, restarts) in cases {
+        let mut observed = rolling(&[1], takes);
+        change(&mut observed);
+        let expected = if restarts { restart("right") } else { vec![] };
+        assert_eq!(plan(&observed, NOW), expected, "{what}");
+    }
+    assert_eq!(plan(&rolling(&[], takes), NOW), vec![], "it is not outdated");
+}
+
+#[test]
 fn i5_the_service_never_goes_back_to_a_lower_epoch() {
     let mut observed = healthy();
     observed.serving = Some(ServeTarget {

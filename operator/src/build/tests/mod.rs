@@ -28,7 +28,7 @@ use crate::world::Doubt;
 /// Everything that is created or applied.
 fn objects(built: &Built) -> impl Iterator<Item = &Object> {
     built.effects.iter().filter_map(|effect| match effect {
-        Effect::Create(object) | Effect::Apply(object) => Some(object),
+        Effect::Create(object) | Effect::Apply(object) | Effect::Require(object) => Some(object),
         Effect::Check(_) | Effect::Annotate { .. } | Effect::Delete { .. } => None,
     })
 }
@@ -59,7 +59,9 @@ fn on_pods(built: &Built) -> Vec<String> {
     let told = built.effects.iter().filter_map(|effect| match effect {
         Effect::Check(_) => None,
         Effect::Create(object) => object.is::<Pod>().then(|| format!("create {}", object.name())),
-        Effect::Apply(object) => object.is::<Pod>().then(|| format!("apply {}", object.name())),
+        Effect::Apply(object) | Effect::Require(object) => {
+            object.is::<Pod>().then(|| format!("apply {}", object.name()))
+        }
         Effect::Annotate { pod, uid, .. } => Some(format!("annotate {pod} {uid}")),
         Effect::Delete { pod, uid } => Some(format!("delete {pod} {uid}")),
     });
@@ -222,6 +224,25 @@ fn a_volume_is_for_one_pod_and_stays_unless_its_user_says_otherwise() {
         assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "10Gi");
         let owned = claim["metadata"]["ownerReferences"][0]["uid"].as_str();
         assert_eq!(owned, owner, "{when_deleted}");
+    }
+}
+
+#[test]
+fn a_volume_that_is_there_keeps_its_class() {
+    let cases = [
+        (json!(null), json!(null)),
+        (json!("brought"), json!("brought")),
+        (json!(""), json!("")),
+    ];
+    for asked in [json!({}), json!({ "storage": { "className": "local" } })] {
+        for (there, expected) in &cases {
+            let mut world = at_rest(&asked);
+            let claim = world.claims.get_mut("front-1").unwrap();
+            change(claim, &json!({ "spec": { "storageClassName": there } }));
+            let built = built(&world);
+            let claim = find::<PersistentVolumeClaim>(&built, "media-front-1").unwrap();
+            assert_eq!(claim["spec"]["storageClassName"], *expected, "{asked}: {there}");
+        }
     }
 }
 

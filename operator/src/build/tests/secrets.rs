@@ -109,6 +109,30 @@ fn the_hash_of_a_configuration_changes_with_a_password_and_does_not_tell_it() {
 }
 
 #[test]
+fn only_what_was_made_at_random_just_now_is_required() {
+    const ALL: &[&str] = &["Secret front-viewer", "Secret front-ca", "Secret front-config"];
+    type Change = fn(&mut World);
+    let cases: [(&str, Change, &[&str]); 6] = [
+        ("a new pair", |w| (w.keys, w.rendered) = Default::default(), ALL),
+        ("all is there", |_| (), &[]),
+        ("a certificate is renewed", |w| w.keys.operator = None, &[]),
+        ("no token", |w| w.keys.token = None, &ALL[..1]),
+        ("no authority", |w| w.keys.authority = None, &ALL[1..2]),
+        ("no configuration", |w| w.rendered = None, &ALL[2..]),
+    ];
+    for (what, change, expected) in cases {
+        let mut world = at_rest(&json!({}));
+        change(&mut world);
+        let built = built(&world);
+        let required = built.effects.iter().filter_map(|effect| match effect {
+            Effect::Require(object) => Some(format!("{object:?}")),
+            _ => None,
+        });
+        assert_eq!(required.collect::<Vec<_>>(), expected, "{what}");
+    }
+}
+
+#[test]
 fn the_authority_is_written_before_what_it_signs_and_after_all_that_does_not_need_it() {
     let mut world = new_pair(&json!({}));
     world.addresses = at_rest(&json!({})).addresses;

@@ -192,6 +192,44 @@ fn a_store_that_came_back_is_not_lost() {
 }
 
 #[test]
+fn a_follower_is_named_where_both_volumes_were_replaced() {
+    type Change = fn(&mut Scene);
+    let cases: [(&str, Change, bool); 4] = [
+        ("both answer", |_| (), true),
+        (
+            "one is silent: its volume may be the follower's",
+            |s| s.reports[1] = None,
+            false,
+        ),
+        (
+            "the follower has its volume",
+            |s| "store-front-1".clone_into(&mut s.report(1).store),
+            false,
+        ),
+        (
+            "the holder has its volume",
+            |s| "store-front-0".clone_into(&mut s.report(0).store),
+            false,
+        ),
+    ];
+    for (what, change, expected) in cases {
+        let mut scene = scene();
+        scene.report(0).role = Role::Standby;
+        for member in [0, 1] {
+            scene.report(member).store = format!("store-new-{member}");
+        }
+        change(&mut scene);
+        let record = named(&mut scene).map(|named| match named {
+            Decision::NameFollower { record, .. } => record,
+            other => panic!("{other:?}"),
+        });
+        let follower = record.and_then(|record| record.follower);
+        let new = StoreId::new("store-new-0").ok();
+        assert_eq!(follower, new.filter(|_| expected), "{what}");
+    }
+}
+
+#[test]
 fn a_report_is_fresh_for_three_seconds_and_kept_for_ever() {
     let mut scene = scene();
     scene.reports[0] = None;
@@ -247,6 +285,25 @@ fn whom_its_peer_suspects_is_dead_unless_it_answers_in_the_same_round() {
 }
 
 #[test]
+fn i5_a_lease_that_was_refused_is_tried_again_after_a_while_and_above_it() {
+    let mut scene = scene();
+    scene.lease = ReadResult::Missing;
+    let refused = |scene: &Scene| scene.state.view(&scene.setup.policy).lease_refused;
+    assert_eq!(recreated(&scene.at(1)), Some(1007));
+    let why = Some("no quorum".to_owned());
+    scene.state.lacks_lease(Epoch(1007), why.clone());
+    for second in 2..=10 {
+        assert_eq!(recreated(&scene.at(second)), None, "after {second} s");
+        assert_eq!(refused(&scene), why);
+    }
+    assert_eq!(recreated(&scene.at(11)), Some(2007), "after ten seconds");
+    scene.state.lacks_lease(Epoch(2007), why);
+    scene.lease = found();
+    scene.at(12);
+    assert_eq!(refused(&scene), None, "it is there");
+}
+
+#[test]
 fn the_lease_that_is_shown_is_the_one_that_was_read_last() {
     let mut scene = scene();
     scene.lease = ReadResult::Unavailable;
@@ -256,7 +313,11 @@ fn the_lease_that_is_shown_is_the_one_that_was_read_last() {
     scene.lease = ReadResult::Missing;
     scene.at(2);
     let view = scene.state.view(&scene.setup.policy);
-    assert_eq!((view.lease, view.lease_missing), (None, true));
+    assert_eq!((view.lease, view.lease_missing), (None, false));
+    scene.until(3..=16);
+    assert!(!scene.state.view(&scene.setup.policy).lease_missing, "for 14 s");
+    scene.at(17);
+    assert!(scene.state.view(&scene.setup.policy).lease_missing, "for 15 s");
 }
 
 #[test]

@@ -152,6 +152,28 @@ fn i6_the_longer_deadline_is_given_up_before_a_shorter_leash_is_written() {
     panic!("the shorter leash was never written");
 }
 
+/// Whoever takes waits for the leash that is written, and a quarter.
+#[test]
+fn i6_a_shorter_leash_is_not_written_while_streams_are_delegated_for_longer() {
+    let mut rig = Rig::new(7);
+    rig.become_primary();
+    let delegated = rig.now + MS * 2000;
+    rig.member.delegates_until(delegated);
+    let settings = Settings {
+        leash: MS * 400,
+        ..Settings::default()
+    };
+    rig.step(Event::SettingsChanged(settings));
+    while rig.now < delegated {
+        rig.pass(MS * 200);
+        if rig.store_swap().record.leash_ms == 400 {
+            assert!(delegated <= rig.now + MS * 500, "{:?}", rig.now);
+            return;
+        }
+    }
+    panic!("the shorter leash was never written");
+}
+
 #[test]
 fn i6_a_longer_leash_counts_once_it_is_confirmed() {
     let mut rig = Rig::new(7);

@@ -120,6 +120,8 @@ pub struct Member {
     recorder: Recorder,
     released: Option<Released>,
     wants: Option<(Epoch, BootTime)>,
+    /// Until when the follower may claim streams that were delegated to it.
+    delegated_until: BootTime,
     said: (Role, Epoch),
     out: Vec<Effect>,
 }
@@ -159,6 +161,7 @@ impl Member {
             recorder: Recorder::default(),
             released: None,
             wants: None,
+            delegated_until: BootTime(0),
             said: (Role::Standby, synced),
             out: Vec::new(),
         }
@@ -205,6 +208,11 @@ impl Member {
             Event::SwitchoverOrder { epoch } => self.on_switchover_order(now, epoch),
             Event::SettingsChanged(settings) => self.settings = settings,
         }
+    }
+
+    /// The follower may claim streams until then. A shorter leash is written only if whoever waits for that waits for this too (I6).
+    pub fn delegates_until(&mut self, until: BootTime) {
+        self.delegated_until = until;
     }
 
     /// What is due, in the order in which one thing follows from another.

@@ -139,14 +139,16 @@ impl Member {
     }
 
     /// A shorter leash is written only when the longer deadline is given up without loss: the recorder's grant
-    /// ends within the shorter one, and the shorter one is still running. Until then the old one is renewed.
+    /// ends within the shorter one, what was delegated with the longer one ends before anybody could take, and the shorter one is still
+    /// running. Until then the old one is renewed.
     fn next_leash_ms(&self, now: BootTime, tenure: &Tenure) -> u64 {
         let wanted = self.wanted_leash(now, tenure);
         let end = tenure.end_of(wanted);
         let granted_within = self.recorder.granted_until() <= end.max(now);
         let running = end > now + self.settings.heartbeat_interval;
         let shorter = wanted < tenure.lease.record.leash();
-        if shorter && !(granted_within && running) {
+        let delegated_within = self.delegated_until <= now + self.rules.wait(wanted);
+        if shorter && !(granted_within && delegated_within && running) {
             return tenure.lease.record.leash_ms;
         }
         millis(wanted)

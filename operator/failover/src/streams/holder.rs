@@ -46,8 +46,9 @@ pub(super) struct Seen<'a, K> {
     pub(super) told: Option<BootTime>,
     /// The peer is fit, and said something in this epoch within a leash.
     pub(super) peer_hears: bool,
+    /// The peer is silent for longer than it usually is.
+    pub(super) peer_suspected: bool,
     pub(super) policy: Policy,
-    pub(super) leash: Duration,
 }
 
 /// Where a stream is.
@@ -55,10 +56,12 @@ pub(super) struct Seen<'a, K> {
 pub(super) enum Place {
     /// With the holder.
     Here,
-    /// With the follower. Nobody named it to the follower after `named`; `well` is since when the holder receives it well.
-    There { named: BootTime, well: Option<BootTime> },
+    /// With the follower, which claims it until then at the latest; `well` is since when the holder receives it well.
+    There { until: BootTime, well: Option<BootTime> },
     /// On its way back: until a word with at least this number was heard and is not contradicted, or this moment.
     Settling { until: BootTime, after: u64 },
+    /// The follower gave it up, and the holder does not receive it. If it claimed it, a follower that rests would let go of the camera.
+    Nobody,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,10 +81,8 @@ impl Entry {
     }
 
     /// It is the holder's again once the follower gave it up, after it heard of that in a word after `said`.
-    fn revoke(&mut self, leash: Duration, said: u64) {
-        if let Place::There { named, .. } = self.place {
-            // Two clocks' rates differ by a ratio of at most 1.2.
-            let until = named + leash * 5 / 4;
+    fn revoke(&mut self, said: u64) {
+        if let Place::There { until, .. } = self.place {
             self.place = Place::Settling { until, after: said };
         }
     }
@@ -117,6 +118,7 @@ pub(super) struct Case {
     /// The follower was told of the holder's fault before it said how it receives the stream.
     pub(super) peer_told: bool,
     pub(super) peer_hears: bool,
+    pub(super) peer_suspected: bool,
     pub(super) policy: Policy,
 }
 
@@ -127,12 +129,15 @@ pub(super) fn decide(case: &Case) -> Option<Why> {
         let due = (fault?.1 + CONFIRMED).max(other_again.unwrap_or_default());
         fault.filter(|_| case.now >= due.max(case.held_off))
     };
+    let can_take = case.peer_hears && case.peer_told && !case.peer_suspected;
     match case.place {
         Place::Settling { .. } => None,
-        Place::Here if !(case.peer_hears && case.peer_told) => None,
+        Place::Here | Place::Nobody if !can_take => None,
         // Where both are blind, nobody is better off. Whether one that is idle would be is not known.
-        Place::Here if case.peers.is_some() || case.peer_idle => None,
+        Place::Here | Place::Nobody if case.peers.is_some() || case.peer_idle => None,
         Place::Here => lasted(case.own, case.peer_again).map(|(fault, _)| Why::Fault(fault)),
+        Place::Nobody => case.own.map(|(fault, _)| Why::Fault(fault)),
+        // A suspicion may be over in a moment, and to come back costs a member at rest its session.
         Place::There { .. } if !case.peer_hears => Some(Why::FollowerSilent),
         Place::There { .. } if case.own.is_some() || case.idle => None,
         Place::There { well, .. } => {
@@ -152,11 +157,11 @@ impl<K: Ord + Copy> Holder<K> {
     }
 
     /// The epoch is over: what was delegated in it is on its way back.
-    pub(super) fn ended(mut self, leash: Duration) -> Self {
+    pub(super) fn ended(mut self) -> Self {
         self.entries.retain(|_, entry| entry.place != Place::Here);
         for entry in self.entries.values_mut() {
             entry.epoch += 1;
-            entry.revoke(leash, self.said);
+            entry.revoke(self.said);
         }
         self
     }
@@ -165,22 +170,28 @@ impl<K: Ord + Copy> Holder<K> {
         self.epoch
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries
-            .values()
-            .all(|entry| matches!(entry.place, Place::Here))
+    /// Until when the follower may claim anything at the latest.
+    pub(super) fn delegated_until(&self) -> BootTime {
+        let until = |entry: &Entry| match entry.place {
+            Place::There { until, .. } | Place::Settling { until, .. } => until,
+            Place::Here | Place::Nobody => BootTime(0),
+        };
+        self.entries.values().map(until).max().unwrap_or_default()
     }
 
-    /// Ends revocations: by the follower's word after it heard of them, or by time.
-    pub(super) fn settle(&mut self, now: BootTime, me: Incarnation, word: Option<&Word<K>>) {
+    /// Ends revocations: by the follower's word after it heard of them, or by time. What the holder does not receive then is nobody's.
+    pub(super) fn settle(&mut self, now: BootTime, me: Incarnation, word: Option<&Word<K>>, own: &Side<K>) {
         for (stream, entry) in &mut self.entries {
-            let Place::Settling { until, after } = entry.place else {
-                continue;
-            };
-            let given_up = word.is_some_and(|word| {
-                word.heard.is_some_and(|(of, heard)| of == me && heard > after) && !word.share.claims(*stream)
-            });
-            if given_up || now >= until {
+            if let Place::Settling { until, after } = entry.place {
+                let given_up = word.is_some_and(|word| {
+                    word.heard.is_some_and(|(of, heard)| of == me && heard > after)
+                        && !word.share.claims(*stream)
+                });
+                if given_up || now >= until {
+                    entry.place = Place::Nobody;
+                }
+            }
+            if entry.place == Place::Nobody && own.receives(stream) {
                 entry.place = Place::Here;
             }
         }
@@ -231,22 +242,26 @@ impl<K: Ord + Copy> Holder<K> {
             peer_idle,
             peer_told: own.is_none_or(|(_, since)| seen.told >= Some(since)),
             peer_hears: seen.peer_hears,
+            peer_suspected: seen.peer_suspected,
             policy: seen.policy,
         })?;
-        let to_follower = entry.is_none_or(|entry| entry.place == Place::Here);
+        let place = entry.map_or(Place::Here, |entry| entry.place);
+        let to_follower = matches!(place, Place::Here | Place::Nobody);
+        // The silence of the follower, and its end, say nothing of the stream.
+        let counts = why != Why::FollowerSilent && place != Place::Nobody;
         let mut next = Entry {
             place: Place::There {
-                named: seen.now,
+                until: seen.now,
                 well: None,
             },
             epoch: entry.map_or(0, |entry| entry.epoch) + 1,
             why,
             since: seen.now,
-            moves: entry.map_or(0, |entry| entry.moves) + 1,
+            moves: entry.map_or(0, |entry| entry.moves) + u32::from(counts),
         };
-        if let Some(Entry { place, .. }) = entry.filter(|_| !to_follower) {
-            next.place = *place;
-            next.revoke(seen.leash, self.said);
+        if !to_follower {
+            next.place = place;
+            next.revoke(self.said);
         }
         self.entries.insert(stream, next);
         Some(Moved {
@@ -256,12 +271,13 @@ impl<K: Ord + Copy> Holder<K> {
         })
     }
 
-    /// A word goes out: the follower may act on what it names from now on.
-    pub(super) fn said(&mut self, sequence: u64, now: BootTime) {
+    /// A word goes out: the follower may act on what it names for a leash from now on.
+    pub(super) fn said(&mut self, sequence: u64, now: BootTime, leash: Duration) {
         self.said = sequence;
         for entry in self.entries.values_mut() {
-            if let Place::There { named, .. } = &mut entry.place {
-                *named = now;
+            if let Place::There { until, .. } = &mut entry.place {
+                // Two clocks' rates differ by a ratio of at most 1.2.
+                *until = (*until).max(now + leash * 5 / 4);
             }
         }
     }
@@ -270,7 +286,7 @@ impl<K: Ord + Copy> Holder<K> {
         let owner = |place: Place| match place {
             Place::Here => Owner::Holder,
             Place::There { .. } => Owner::Follower,
-            Place::Settling { .. } => Owner::Nobody,
+            Place::Settling { .. } | Place::Nobody => Owner::Nobody,
         };
         let listed = self.entries.iter().map(|(stream, entry)| Listed {
             stream: *stream,

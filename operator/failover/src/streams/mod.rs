@@ -11,8 +11,8 @@
 //! A delegation lasts one short leash from the *sending* of the follower's word that the word which names it answers, as
 //! authority itself does. The holder counts a stream as its own
 //! again when the follower's word, given after the revocation was heard, no longer claims it, or 1.25 leashes after the last word
-//! that named the delegation. So no two members claim one stream at a time, by the rule that keeps authority itself single
-//! (I6). All of it ends with the pair epoch; a member that holds authority anew counts as its own what it delegated before only after the
+//! that named the delegation, and it receives the stream; before that it is nobody's. So no two members claim one stream at a time, by
+//! the rule that keeps authority itself single (I6). All of it ends with the pair epoch; a member that holds authority anew counts as its own what it delegated before only after the
 //! same time.
 
 mod holder;
@@ -110,8 +110,12 @@ pub struct Standing {
     pub held: Option<Epoch>,
     /// The highest epoch that it is sure of: words of lower ones count for nothing.
     pub floor: Epoch,
-    /// Whether the peer is heard, not suspected, and fit.
+    /// The leash of that authority: whoever takes it waits for so long and a quarter. Nothing without authority.
+    pub leash: Duration,
+    /// Whether the peer said last that it is fit.
     pub peer_fit: bool,
+    /// Whether it is suspected.
+    pub peer_suspected: bool,
     /// Whether the peer claims a running deadline.
     pub peer_claims: bool,
 }
@@ -192,21 +196,25 @@ impl<K: Ord + Copy> Streams<K> {
             standing: Standing {
                 held: None,
                 floor: Epoch(0),
+                leash: Duration::ZERO,
                 peer_fit: false,
+                peer_suspected: false,
                 peer_claims: false,
             },
             moves: 0,
         }
     }
 
-    /// The configuration changed.
+    /// The configuration changed. What was delegated with another leash was counted with that.
     pub fn configure(&mut self, policy: Policy, leash: Duration) {
-        // A delegation in force was counted with the leash of its time: the longer of both is safe until it is renewed.
-        self.leash = leash.max(self.leash);
-        if self.holder.as_ref().is_none_or(Holder::is_empty) {
-            self.leash = leash;
-        }
-        self.policy = policy;
+        (self.policy, self.leash) = (policy, leash);
+    }
+
+    /// Until when the peer may claim at the latest what was delegated to it. A shorter leash of authority counts only if whoever waits for
+    /// that does not end before.
+    pub fn delegated_until(&self) -> BootTime {
+        let books = self.holder.iter().chain(&self.former);
+        books.map(Holder::delegated_until).max().unwrap_or_default()
     }
 
     /// How this member receives its streams now.
@@ -258,7 +266,7 @@ impl<K: Ord + Copy> Streams<K> {
             .holder
             .take_if(|holder| standing.held != Some(holder.epoch()))
         {
-            self.former = Some(ended.ended(self.leash));
+            self.former = Some(ended.ended());
         }
         let Some(epoch) = standing.held else {
             return Vec::new();
@@ -268,15 +276,15 @@ impl<K: Ord + Copy> Streams<K> {
             .holder
             .get_or_insert_with(|| Holder::new(epoch, former.take()));
         let answered = self.heard.as_ref().filter(|heard| heard.word.epoch == epoch);
-        holder.settle(now, self.me, answered.map(|heard| &heard.word));
+        holder.settle(now, self.me, answered.map(|heard| &heard.word), &self.own);
         let moved = holder.decide(&holder::Seen {
             now,
             own: &self.own,
             peer: &self.peer,
             told: answered.and_then(|heard| heard.told),
             peer_hears: standing.peer_fit && answered.is_some_and(|heard| now < heard.at + self.leash),
+            peer_suspected: standing.peer_suspected,
             policy: self.policy,
-            leash: self.leash,
         });
         self.moves += moved.len() as u64;
         moved
@@ -326,8 +334,10 @@ impl<K: Ord + Copy> Streams<K> {
         }
         self.said.push_back((self.sequence, now));
         let share = self.share(now);
+        let mut leash = self.leash;
         if let Some(holder) = &mut self.holder {
-            holder.said(self.sequence, now);
+            leash = leash.min(self.standing.leash);
+            holder.said(self.sequence, now, leash);
         }
         let heard = self.heard.as_ref().map(|heard| &heard.word);
         Word {
@@ -347,7 +357,7 @@ impl<K: Ord + Copy> Streams<K> {
             idle: self.own_idle().collect(),
             unknown: self.own_unknown().collect(),
             share,
-            leash_ms: Some(millis(self.leash)),
+            leash_ms: Some(millis(leash)),
         }
     }
 

@@ -55,6 +55,11 @@ impl<K: Ord + Copy> Side<K> {
         self.woke = self.faults.keys().filter(woke).copied().collect();
     }
 
+    /// Whether it receives a stream, as far as it says.
+    pub(super) fn receives(&self, key: &K) -> bool {
+        !self.faults.contains_key(key) && !self.idle.contains(key)
+    }
+
     /// From when on it counts that a fault ended that lasted since then.
     fn counts_from(&self, key: &K, since: BootTime, now: BootTime) -> BootTime {
         // One that was idle lost nothing. It connects and waits for a key frame, unless that takes too long.

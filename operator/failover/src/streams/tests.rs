@@ -54,7 +54,9 @@ fn holder() -> Standing {
     Standing {
         held: Some(Epoch(5)),
         floor: Epoch(5),
+        leash: LEASH * 3,
         peer_fit: true,
+        peer_suspected: false,
         peer_claims: false,
     }
 }
@@ -71,7 +73,7 @@ const SILENT: Option<Why> = Some(Why::Fault(Fault::Silent));
 
 fn away(well: Option<u64>) -> Place {
     Place::There {
-        named: ms(0),
+        until: ms(0),
         well: well.map(ms),
     }
 }
@@ -95,6 +97,7 @@ fn case(place: Place, own: Option<u64>, peers: Option<u64>) -> Case {
         peer_idle: false,
         peer_told: true,
         peer_hears: true,
+        peer_suspected: false,
         policy: Policy::default(),
     }
 }
@@ -487,8 +490,36 @@ fn i6_a_delegation_counts_by_the_leash_of_the_word_that_names_it() {
     assert!(two.standby.share(ms(1849)).claims(S));
     assert!(!two.standby.share(ms(1850)).claims(S), "one leash of the word");
     two.primary.advance(ms(1850), holder());
+    two.primary.set_faults([], ms(1900));
+    two.primary.advance(ms(1999), holder());
+    assert!(!two.primary.share(ms(1999)).claims(S));
     two.primary.advance(ms(2000), holder());
     assert!(two.primary.share(ms(2000)).claims(S), "and a quarter");
+}
+
+/// Whoever takes authority waits for the leash that the Lease says.
+#[test]
+fn i6_a_delegation_counts_by_the_leash_of_authority_where_that_is_shorter() {
+    let mut two = Two::new();
+    let short = Standing {
+        leash: LEASH / 3,
+        ..holder()
+    };
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    two.talk_until(0, 1000);
+    let until = two.primary.delegated_until();
+    assert_eq!(until, ms(1750), "a shorter one is not written before");
+    two.primary.advance(ms(1000), short);
+    let word = two.primary.word(ms(1000));
+    assert_eq!(word.leash_ms, Some(200));
+    two.standby.hear(word, ms(1000));
+    assert!(two.standby.share(ms(1199)).claims(S));
+    assert!(!two.standby.share(ms(1200)).claims(S));
+    assert_eq!(
+        two.primary.delegated_until(),
+        until,
+        "that word may not have come"
+    );
 }
 
 #[test]
@@ -500,10 +531,58 @@ fn a_silent_follower_loses_its_streams_after_a_leash_and_a_quarter() {
     let _ = two.primary.word(ms(1400));
     let moved = two.primary.advance(ms(1600), holder());
     assert_eq!(moved[0].why, Why::FollowerSilent);
+    two.primary.set_faults([], ms(2000));
     two.primary.advance(ms(2149), holder());
     assert!(!two.primary.share(ms(2149)).claims(S));
     two.primary.advance(ms(2150), holder());
     assert!(two.primary.share(ms(2150)).claims(S));
+}
+
+#[test]
+fn a_suspicion_takes_no_stream_from_a_follower() {
+    let mut two = Two::new();
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    two.talk_until(0, 1000);
+    let suspected = Standing {
+        peer_suspected: true,
+        ..holder()
+    };
+    assert_eq!(two.primary.advance(ms(1599), suspected), []);
+    assert_eq!(two.claims(1599), (false, true));
+    let unfit = Standing {
+        peer_fit: false,
+        ..holder()
+    };
+    assert_eq!(two.primary.advance(ms(1599), unfit)[0].why, Why::FollowerSilent);
+}
+
+#[test]
+fn nobody_claims_what_the_follower_gave_up_and_the_holder_does_not_receive() {
+    let mut two = Two::new();
+    two.primary.set_faults([(S, Fault::Silent)], ms(0));
+    two.talk_until(0, 1000);
+    let moved = two.primary.advance(ms(1600), holder());
+    assert_eq!(moved[0].why, Why::FollowerSilent);
+    // It is heard again, and knows of it: if the holder claimed the stream, a follower that rests would let go of the camera.
+    let moved = two.talk(1700);
+    assert_eq!(
+        (moved.len(), moved[0].to_follower, moved[0].why),
+        (1, true, Why::Fault(Fault::Silent))
+    );
+    assert_eq!(two.claims(1700), (false, true));
+    // The next time it does not receive the stream either, when it is back.
+    two.primary.advance(ms(2300), holder());
+    two.standby.set_faults([(S, Fault::Silent)], ms(2300));
+    assert_eq!(two.talk_until(3100, 4000), []);
+    assert_eq!(two.claims(4000), (false, false));
+    two.primary.set_faults([], ms(4050));
+    assert_eq!(two.talk(4050), []);
+    assert_eq!(two.claims(4050), (true, false));
+    // Silence is no fault of the stream, and holds it nowhere: it counts as moved once.
+    two.standby.set_faults([], ms(6000));
+    two.primary.set_faults([(S, Fault::Silent)], ms(6000));
+    assert_eq!(two.talk_until(6000, 6950), []);
+    assert!(two.talk(7000)[0].to_follower);
 }
 
 #[test]
@@ -614,6 +693,13 @@ enum Step {
         primary: bool,
         long: bool,
     },
+    /// The Lease has another leash.
+    Lease {
+        long: bool,
+    },
+    Suspect(bool),
+    /// The primary is another process that knows nothing, and takes after the leash of the Lease and a quarter.
+    Restart,
     /// All words arrive for a while.
     Quiet,
     /// The primary loses authority and takes it again; a while may pass between the two.
@@ -624,14 +710,17 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (1_u64..700).prop_map(Step::Wait),
-        4 => any::<bool>().prop_map(|primary| Step::Say { primary }),
-        4 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(primary, lost)| Step::Arrive { primary, lost }),
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, blind)| Step::Faults { primary, blind }),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(primary, idle)| Step::Idle { primary, idle }),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(primary, long)| Step::Leash { primary, long }),
+        6 => (1_u64..700).prop_map(Step::Wait),
+        8 => any::<bool>().prop_map(|primary| Step::Say { primary }),
+        8 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(primary, lost)| Step::Arrive { primary, lost }),
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(primary, blind)| Step::Faults { primary, blind }),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, idle)| Step::Idle { primary, idle }),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(primary, long)| Step::Leash { primary, long }),
+        1 => any::<bool>().prop_map(|long| Step::Lease { long }),
+        1 => any::<bool>().prop_map(Step::Suspect),
+        1 => Just(Step::Restart),
         1 => prop_oneof![Just(0), 1_u64..700].prop_map(|pause| Step::Again { pause }),
-        1 => Just(Step::Quiet),
+        4 => Just(Step::Quiet),
     ]
 }
 
@@ -643,6 +732,8 @@ struct Search {
     to_primary: VecDeque<Word<u8>>,
     at: u64,
     held: Standing,
+    /// The starts of both members.
+    starts: u64,
 }
 
 /// Streams return soon in the search.
@@ -661,6 +752,7 @@ impl Search {
             to_primary: VecDeque::new(),
             at: 0,
             held: holder(),
+            starts: 2,
         }
     }
 
@@ -713,6 +805,15 @@ impl Search {
                 let leash = if long { LEASH * 3 } else { LEASH };
                 self.member(primary).configure(SOON, leash);
             }
+            Step::Lease { long } => {
+                let leash = if long { LEASH * 3 } else { LEASH };
+                // A member does not write a shorter one before.
+                if long || self.primary.delegated_until() <= ms(self.at) + leash * 5 / 4 {
+                    self.held.leash = leash;
+                }
+            }
+            Step::Suspect(suspected) => self.held.peer_suspected = suspected,
+            Step::Restart => self.restart(),
             Step::Again { pause } => self.lose_and_take(pause),
             Step::Quiet => return self.quiet(),
         }
@@ -730,6 +831,18 @@ impl Search {
             self.primary.configure(SOON, LEASH);
             self.at += pause;
         }
+        self.next_epoch();
+    }
+
+    fn restart(&mut self) {
+        self.at += self.held.leash.as_millis() as u64 * 5 / 4;
+        self.starts += 1;
+        self.primary = streams(self.starts);
+        self.primary.configure(SOON, LEASH);
+        self.next_epoch();
+    }
+
+    fn next_epoch(&mut self) {
         let epoch = self.held.held.map(|epoch| Epoch(epoch.0 + 1));
         self.held = Standing {
             held: epoch,

@@ -94,7 +94,7 @@ struct Spoken {
     /// To the peer: its claims, its faults, what it rests from and what it does not know, and when.
     word: Option<(Share, [Vec<StreamUid>; 3], BootTime)>,
     /// To the recorder.
-    owned: Option<Share>,
+    owned: Option<local::Owned>,
 }
 
 /// What shows `CLOCK_BOOTTIME`, or a clock of a test.
@@ -135,7 +135,6 @@ pub struct Driver<A> {
     streams: Streams<StreamUid>,
     spoken: Spoken,
     told: Option<(local::Peer, BootTime)>,
-    role: Role,
     api_reachable: bool,
 }
 
@@ -182,7 +181,6 @@ impl<A: LeaseApi> Driver<A> {
         (own, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
         clock: Clock,
     ) -> Self {
-        let role = member.role();
         Self {
             member,
             api,
@@ -196,7 +194,6 @@ impl<A: LeaseApi> Driver<A> {
             streams,
             spoken: Spoken::default(),
             told: None,
-            role,
             api_reachable: false,
         }
     }
@@ -331,15 +328,19 @@ impl<A: LeaseApi> Driver<A> {
 
     fn changed(&mut self, role: Role, epoch: Epoch) {
         tracing::info!(?role, %epoch, "role");
-        self.role = role;
         if role != Role::Primary {
-            let role = if role == Role::Standby {
-                local::Role::Standby
-            } else {
-                local::Role::None
-            };
-            self.grant(epoch, role, BootTime(0));
+            self.stand_by(role, epoch);
         }
+    }
+
+    /// Tells the recorder that this member holds nothing.
+    fn stand_by(&self, role: Role, epoch: Epoch) {
+        let role = if role == Role::Standby {
+            local::Role::Standby
+        } else {
+            local::Role::None
+        };
+        self.grant(epoch, role, BootTime(0));
     }
 
     fn note(&mut self, note: &Note) {
@@ -364,7 +365,9 @@ impl<A: LeaseApi> Driver<A> {
         let standing = streams::Standing {
             held,
             floor: report.synced_epoch.max(report.lease_epoch.unwrap_or_default()),
-            peer_fit: peer.is_some_and(|p| !p.suspected && p.health == Some(Health::Fit)),
+            leash: Duration::from_millis(report.leash_ms),
+            peer_fit: peer.is_some_and(|p| p.health == Some(Health::Fit)),
+            peer_suspected: peer.is_some_and(|p| p.suspected),
             peer_claims: report.hears_primary && held.is_none(),
         };
         for moved in self.streams.advance(at, standing) {
@@ -387,12 +390,14 @@ impl<A: LeaseApi> Driver<A> {
         if !said {
             let word = self.streams.word(at);
             self.send(Message::Streams(word));
-            self.spoken.word = Some((share.clone(), received, at));
+            self.spoken.word = Some((share, received, at));
         }
-        if self.spoken.owned.as_ref() != Some(&share) {
-            self.recorder(ToRecorder::Owned(self.owned(at)));
-            self.spoken.owned = Some(share);
+        let owned = self.owned(at);
+        if self.spoken.owned.as_ref() != Some(&owned) {
+            self.recorder(ToRecorder::Owned(owned.clone()));
+            self.spoken.owned = Some(owned);
         }
+        self.member.delegates_until(self.streams.delegated_until());
     }
 
     fn owned(&self, at: BootTime) -> local::Owned {
@@ -435,6 +440,10 @@ impl<A: LeaseApi> Driver<A> {
             .as_ref()
             .is_none_or(|(told, when)| *told != view || at.since(*when) >= PEER_PERIOD);
         if stale {
+            // A recorder that has just started was told nothing yet.
+            if matches!(report.role, Role::Standby | Role::Taking) {
+                self.stand_by(report.role, report.synced_epoch);
+            }
             self.recorder(ToRecorder::Owned(self.owned(at)));
             self.recorder(ToRecorder::Peer(view.clone()));
             self.told = Some((view, at));

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::Controller;
@@ -33,11 +35,15 @@ const READ_TIMEOUT: Duration = Duration::from_secs(295);
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
+/// Who asks, in audit logs and in the managed fields of what is not applied.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("gapless-operator/", env!("CARGO_PKG_VERSION")));
+
 /// Where a part that should run for ever ended, and where the lead is lost.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     // Only fails where a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = Config::infer().await.context("find the API server")?;
+    let mut config = Config::infer().await.context("find the API server")?;
+    config.headers.push((USER_AGENT, AGENT));
     let health = Health::new(Arc::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(health.clone().serve(options.metrics_addr).map(|ended| {

@@ -28,6 +28,8 @@ const REFUSED: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Kube {
     client: Client,
+    /// Without an end of patience: a watch is silent as long as nothing changes.
+    watching: Client,
 }
 
 impl Kube {
@@ -38,9 +40,19 @@ impl Kube {
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = Some(Duration::from_secs(20));
-        Ok(Self {
-            client: Client::try_from(config)?,
-        })
+        let client = Client::try_from(config.clone())?;
+        config.read_timeout = None;
+        let watching = Client::try_from(config)?;
+        Ok(Self { client, watching })
+    }
+
+    /// Objects of a kind in a namespace, to be watched.
+    pub fn watched<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.watching.clone(), namespace)
     }
 
     /// All objects of a kind in a namespace.

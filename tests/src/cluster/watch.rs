@@ -8,6 +8,7 @@ use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{Config, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -42,9 +43,9 @@ impl Watcher {
     pub fn start(kube: &Kube, namespace: &str, pair: &str) -> Self {
         let (lease, slice) = (Seen::default(), Seen::default());
         let tasks = [
-            follow::<Lease>(kube.api(namespace), &crds::names::lease(pair), lease.clone()),
+            follow::<Lease>(kube.watched(namespace), &crds::names::lease(pair), lease.clone()),
             follow::<EndpointSlice>(
-                kube.api(namespace),
+                kube.watched(namespace),
                 &crds::names::primary_service(pair),
                 slice.clone(),
             ),
@@ -73,6 +74,21 @@ impl Drop for Watcher {
     }
 }
 
+/// How soon a watch that broke is made again: what is seen is counted in milliseconds.
+struct Soon;
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(50))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {}
+}
+
 fn first_above(seen: &Seen, epoch: u64) -> Option<(u64, u64)> {
     seen.lock()
         .ok()?
@@ -87,9 +103,15 @@ where
 {
     let config = Config::default().fields(&format!("metadata.name={name}"));
     tokio::spawn(async move {
-        let mut objects = watcher(api, config).default_backoff().applied_objects().boxed();
+        let mut objects = watcher(api, config).backoff(Soon).applied_objects().boxed();
         while let Some(found) = objects.next().await {
-            let Ok(object) = found else { continue };
+            let object = match found {
+                Ok(object) => object,
+                Err(e) => {
+                    println!("  a watch broke, and what changes meanwhile is seen late: {e}");
+                    continue;
+                }
+            };
             let epoch = object
                 .annotations()
                 .get(crds::names::ANNOTATION_EPOCH)

@@ -130,6 +130,14 @@ impl State {
             .annotations()
             .get(crds::names::ANNOTATION_COUNTER)
             .context("no counter")?;
+        let mut writers = lease
+            .managed_fields()
+            .iter()
+            .filter_map(|entry| entry.manager.as_deref());
+        ensure!(
+            writers.any(|by| by == "gapless-replicator"),
+            "who renews the Lease does not stand in it"
+        );
         let pair = scene.kube.pair(NAMESPACE, "front").await?;
         let mut versions = BTreeMap::from([("pair".to_owned(), pair.resource_version().unwrap_or_default())]);
         versions.extend(versions_of::<Pod>(scene).await?);

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crds::member::StreamState;
 use crds::pair::MovedStream;
 use e2e::cameras::{Cameras, Kind, Options};
-use e2e::cluster::{Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, PairSpec, RETURN, Scene};
+use e2e::cluster::{
+    Arrived, Before, Capture, MemberView, NAMESPACE, PAIR, PairSpec, RETURN, Scene, Trouble, Whom,
+};
 use e2e::judge::Verdict;
 use e2e::wait::{now_ms, until};
 
@@ -131,6 +133,16 @@ async fn receives(scene: &Scene, member: &MemberView, stream: &str) -> Result<()
     .await
 }
 
+/// Waits until the recorder of a member knows that it owns a stream.
+async fn owns(member: &MemberView, stream: &str) -> Result<()> {
+    until("the recorder owns the stream", KNOWN, async || {
+        let label = format!("stream=\"{stream}\"");
+        let owned = member.api.metric_with("gapless_stream_owned", &label).await?;
+        Ok((owned == Some(1.0)).then_some(()))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_stream_that_is_to_hold_stays_until_the_other_member_fails_at_it() {
     let scene = Scene::with(Options::test_bed(STREAMS), |spec| {
@@ -143,8 +155,13 @@ async fn a_stream_that_is_to_hold_stays_until_the_other_member_fails_at_it() {
     let [primary, standby] = [&before.primary, &before.standby];
     let bad = scene.watched[BAD].stream.clone();
     let link = format!("camera:{}", scene.watched[BAD].camera);
+    // A recorder that starts while nothing changes hears of the epoch all the same.
+    let trouble = Trouble::KillRecorder(Whom::Standby);
+    trouble.strike(&scene, &before).await.unwrap();
+    scene.settled(RETURN).await.unwrap();
     scene.bed.cut(&primary.node, &link).await.unwrap();
     ensure_moved(&scene, &before, &bad, "Silent").await.unwrap();
+    owns(standby, &bad).await.unwrap();
     scene.bed.mend_link(&primary.node, &link).await.unwrap();
     receives(&scene, primary, &bad).await.unwrap();
     let well = Instant::now();

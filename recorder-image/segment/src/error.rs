@@ -124,6 +124,14 @@ impl Error {
         self.is_volume_full() || self.is_one_of(&[rustix::io::Errno::IO, rustix::io::Errno::ROFS])
     }
 
+    /// Whether the volume as a whole takes nothing: it has no room, is read-only, or syncs nothing. Any other error may be that of one
+    /// file, and keeps no other one from the disk.
+    pub fn is_of_volume(&self) -> bool {
+        matches!(self, Self::NotSynced { .. })
+            || self.is_volume_full()
+            || self.is_one_of(&[rustix::io::Errno::ROFS])
+    }
+
     /// Whether the volume had no room.
     pub fn is_volume_full(&self) -> bool {
         self.is_one_of(&[rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT])
@@ -135,5 +143,31 @@ impl Error {
         };
         let code = source.raw_os_error();
         codes.iter().any(|e| Some(e.raw_os_error()) == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_file_alone_may_have_is_not_the_volume_s() {
+        let table = [
+            (Errno::NOSPC, true, true),
+            (Errno::DQUOT, true, true),
+            (Errno::ROFS, true, true),
+            (Errno::IO, false, true),
+            (Errno::ACCESS, false, false),
+            (Errno::ISDIR, false, false),
+            (Errno::UCLEAN, false, false),
+        ];
+        for (code, of_volume, refusal) in table {
+            let error = Error::io("/media/streams/1/recorder.000000.ledger", code);
+            let found = (error.is_of_volume(), error.is_volume_refusal());
+            assert_eq!(found, (of_volume, refusal), "{code}");
+        }
+        let path = PathBuf::from("/media");
+        let waits = Error::NotSynced { path, bytes: 1 };
+        assert!(waits.is_of_volume(), "it is tried again");
     }
 }

@@ -24,6 +24,23 @@ fn is_slice(kind: u8, hevc: bool) -> bool {
     if hevc { kind < 32 } else { (1..=5).contains(&kind) }
 }
 
+/// Whether a unit of this type only tells of a picture, or fills: messages, delimiters, filler. No other unit's meaning depends on it.
+fn is_idle(kind: u8, hevc: bool) -> bool {
+    if hevc {
+        [35, 38, 39, 40].contains(&kind)
+    } else {
+        [6, 9, 12].contains(&kind)
+    }
+}
+
+/// The units of a frame that pictures depend on besides its slices: parameter sets above all.
+pub(crate) fn besides(data: &[u8], hevc: bool) -> impl Iterator<Item = &[u8]> {
+    units(data).filter(move |unit| {
+        let kind = unit_type(unit, hevc);
+        !kind.is_some_and(|kind| is_slice(kind, hevc) || is_idle(kind, hevc))
+    })
+}
+
 /// Whether decoding can begin with this frame: an IDR slice of H.264, or any random access picture of H.265 (types 16 to
 /// 21, so that cameras with open groups of pictures are recorded too).
 pub fn is_key(data: &[u8], hevc: bool) -> bool {
@@ -125,6 +142,16 @@ mod tests {
         for order in [&[sei, slice, other, slice][..], &[slice, other, sei, slice, sei]] {
             assert_eq!(frame_hash(&au(order), false)[..], wanted.as_bytes()[..16]);
         }
+    }
+
+    #[test]
+    fn what_pictures_depend_on_besides_their_slices() {
+        let [sps, pps, sei, slice]: [&[u8]; 4] = [&[7, 1], &[8, 2], &[6, 5], &[0x65, 1]];
+        let frame = au(&[&[9, 16], sps, pps, sei, slice, &[12, 1]]);
+        assert!(besides(&frame, false).eq([sps, pps]));
+        let [vps, sei, slice]: [&[u8]; 3] = [&[32 << 1, 1], &[39 << 1, 1], &[19 << 1, 1]];
+        let frame = au(&[&[35 << 1, 1], vps, sei, slice, &[40 << 1, 1], &[38 << 1, 1]]);
+        assert!(besides(&frame, true).eq([vps]));
     }
 
     #[test]

@@ -54,6 +54,13 @@ pub enum ToReplicator {
         /// The chain hash at `len`.
         chain: [u8; 32],
     },
+    /// An own segment was not sealed after [`ToRecorder::TailComplete`]: its file ends before what was known of it.
+    Shorter {
+        /// The segment.
+        id: SegmentId,
+        /// Where its whole fragments end, bytes.
+        end: u64,
+    },
     /// Retention removed this segment, own or received.
     Evicted {
         /// The segment.
@@ -295,6 +302,8 @@ pub enum ToRecorder {
     TailComplete {
         /// The segment.
         id: SegmentId,
+        /// Bytes that are known to be durable here: one that ends before them is not sealed, but told as [`ToReplicator::Shorter`].
+        end: u64,
     },
     /// The peer holds this own segment durably up to `end`.
     PeerAcknowledged {

@@ -11,6 +11,9 @@ pub const HOLD: Duration = Duration::from_secs(5);
 /// The most that long groups of pictures add to [`HOLD`].
 const MAX_GOP_GRACE: Duration = Duration::from_secs(25);
 
+/// How long it takes to write what has waited, and to tell.
+const WRITING: Duration = Duration::from_secs(3);
+
 /// The peer, as the replicator told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerView {
@@ -44,13 +47,24 @@ pub enum Why {
     TooMuch,
 }
 
+/// How long the groups of a stream may wait, of which the longest lasts for so long.
+fn hold(longest_gop: Duration) -> Duration {
+    HOLD + longest_gop.min(MAX_GOP_GRACE)
+}
+
+/// After a frame came, and beyond its stay in memory, it takes a member so long to write it where it finds that the other one did not.
+/// `longest_gop` is known where groups of the stream are in memory.
+pub fn written_after(longest_gop: Option<Duration>) -> Duration {
+    hold(longest_gop.unwrap_or(MAX_GOP_GRACE)) + WRITING
+}
+
 /// Whether to write the stream now. A group of pictures can be matched only as a whole, so streams with long groups
 /// are given the length of one group more.
 pub fn should_write(peer: PeerView, backlog: &Backlog, now: Duration, max_bytes: usize) -> Option<Why> {
     if !peer.writes() {
         return Some(Why::PeerDoesNot);
     }
-    let hold = HOLD + backlog.longest_gop.min(MAX_GOP_GRACE);
+    let hold = hold(backlog.longest_gop);
     if backlog.oldest.is_some_and(|at| now.saturating_sub(at) > hold) {
         return Some(Why::TooOld);
     }

@@ -10,6 +10,7 @@ use segment::timeline::{GapState, TimelineGap};
 
 use super::merged::Unreadable;
 use super::state::Shared;
+use crate::clock::boottime_ns;
 use crate::local::GapLengths;
 
 /// How often it is brought up to date.
@@ -17,13 +18,53 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// How long one round may take; what was not reached comes first in the next one.
 const BUDGET: Duration = Duration::from_millis(200);
 
+/// A gap that was found lost is looked at again for so long: the peer may have been slower than was thought.
+const DOUBT: Duration = Duration::from_mins(5);
+/// How often.
+const DOUBT_PERIOD: Duration = Duration::from_secs(20);
+
 /// A gap that ended: when, microseconds since the Unix epoch.
 type Ended = (i64, i64);
+
+/// What became of one gap. Times are since any fixed moment.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    lengths: GapLengths,
+    /// Since when any of it is lost, and when it was looked at last.
+    lost: Option<(Duration, Duration)>,
+}
+
+impl Known {
+    fn begun(gap: Ended) -> Self {
+        Self {
+            lengths: all_open(gap),
+            lost: None,
+        }
+    }
+
+    /// It was looked at.
+    fn looked(self, lengths: GapLengths, now: Duration) -> Self {
+        let since = self.lost.map_or(now, |(since, _)| since);
+        Self {
+            lengths,
+            lost: (lengths.lost_ms > 0).then_some((since, now)),
+        }
+    }
+
+    /// Whether it may be another one by now; `comes` says that the peer will send something of its time.
+    fn may_change(&self, comes: impl Fn() -> bool, now: Duration) -> bool {
+        let doubted = |(since, looked): (Duration, Duration)| {
+            now.saturating_sub(since) < DOUBT && now.saturating_sub(looked) >= DOUBT_PERIOD
+        };
+        let lost = self.lost.is_some_and(|lost| doubted(lost) || comes());
+        self.lengths.open_ms > 0 || lost
+    }
+}
 
 /// What became of each gap of one stream.
 #[derive(Debug, Default)]
 struct Account {
-    known: BTreeMap<Ended, GapLengths>,
+    known: BTreeMap<Ended, Known>,
     /// The one that was looked at last.
     turn: Option<Ended>,
 }
@@ -31,24 +72,26 @@ struct Account {
 impl Account {
     /// Takes in which gaps there are now.
     fn keep(&mut self, gaps: &[Ended]) {
-        let now: BTreeMap<Ended, GapLengths> = gaps
+        let known = |gap: &Ended| self.known.get(gap).copied();
+        let now = gaps
             .iter()
-            .map(|gap| {
-                (
-                    *gap,
-                    self.known.get(gap).copied().unwrap_or_else(|| all_open(*gap)),
-                )
-            })
-            .collect();
-        self.known = now;
+            .map(|gap| (*gap, known(gap).unwrap_or_else(|| Known::begun(*gap))));
+        self.known = now.collect();
+    }
+
+    /// A gap was looked at.
+    fn looked(&mut self, gap: Ended, lengths: GapLengths, now: Duration) {
+        if let Some(known) = self.known.get_mut(&gap) {
+            *known = known.looked(lengths, now);
+        }
     }
 
     /// The next gap that may have changed, round and round; `turned` counts those of this round. What the peer will send is
     /// told in `lacking`: a lost gap may be refilled after all.
-    fn next(&mut self, lacking: &[(i64, i64)], turned: &mut usize) -> Option<Ended> {
-        let may_change = |(gap, lengths): (&Ended, &GapLengths)| {
+    fn next(&mut self, lacking: &[(i64, i64)], turned: &mut usize, now: Duration) -> Option<Ended> {
+        let may_change = |(gap, known): (&Ended, &Known)| {
             let comes = || lacking.iter().any(|(from, to)| *from < gap.1 && *to > gap.0);
-            (lengths.open_ms > 0 || lengths.lost_ms > 0 && comes()).then_some(*gap)
+            known.may_change(comes, now).then_some(*gap)
         };
         if *turned >= self.known.len() {
             return None;
@@ -70,12 +113,13 @@ impl Account {
     }
 
     fn sum(&self) -> GapLengths {
-        let add = |sum: GapLengths, next: &GapLengths| GapLengths {
+        let add = |sum: GapLengths, next: GapLengths| GapLengths {
             open_ms: sum.open_ms + next.open_ms,
             refilled_ms: sum.refilled_ms + next.refilled_ms,
             lost_ms: sum.lost_ms + next.lost_ms,
         };
-        self.known.values().fold(GapLengths::default(), add)
+        let lengths = self.known.values().map(|known| known.lengths);
+        lengths.fold(GapLengths::default(), add)
     }
 }
 
@@ -183,13 +227,13 @@ fn round(shared: &Shared, accounts: &mut BTreeMap<StreamUid, Account>, n: usize)
             let floor = found.and_then(|s| s.floor_us).unwrap_or(i64::MIN);
             account.keep(&found.map_or_else(Vec::new, |s| ended(&s.gaps, floor)));
         }
-        let compared = shared.peer_holds.of(stream.uid, shared.settings().ring.preroll);
-        let mut turned = 0;
+        let compared = shared.compared_of(stream.uid);
+        let (mut turned, now) = (0, Duration::from_nanos(boottime_ns()));
         while begun.elapsed() < BUDGET
-            && let Some(gap) = account.next(&compared.lacking, &mut turned)
+            && let Some(gap) = account.next(&compared.lacking, &mut turned, now)
         {
             match shared.gaps(stream.uid, gap, Unreadable::Fails) {
-                Ok(found) => drop(account.known.insert(gap, lengths(gap, &found))),
+                Ok(found) => account.looked(gap, lengths(gap, &found), now),
                 Err(e) => {
                     tracing::debug!(stream = %stream.uid, "a gap is not looked at: {e}");
                     break;
@@ -271,16 +315,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_lost_is_looked_at_again_for_a_while_and_taken_back() {
+        let (gap, s) = ((0, S), Duration::from_secs);
+        let mut account = Account::default();
+        account.keep(&[gap]);
+        let looks = |account: &mut Account, now| account.next(&[], &mut 0, now).is_some();
+        account.looked(gap, ms(0, 0, 1000), s(100));
+        assert!(!looks(&mut account, s(119)) && looks(&mut account, s(120)));
+        account.looked(gap, ms(0, 0, 1000), s(120));
+        assert!(!looks(&mut account, s(139)) && looks(&mut account, s(140)));
+        assert!(!looks(&mut account, s(400)), "it is lost");
+        account.looked(gap, ms(0, 1000, 0), s(140));
+        assert_eq!(account.sum(), ms(0, 1000, 0));
+        assert!(!looks(&mut account, s(160)), "nothing is lost any more");
+    }
+
+    #[test]
     fn only_what_may_change_is_looked_at_again() {
         let gaps: Vec<Ended> = (0..4).map(|n| (n * 10 * S, n * 10 * S + S)).collect();
         let mut account = Account::default();
         account.keep(&gaps);
         assert_eq!(account.sum(), ms(4000, 0, 0));
-        account.known.insert(gaps[0], ms(0, 1000, 0));
-        account.known.insert(gaps[1], ms(0, 0, 1000));
+        account.looked(gaps[0], ms(0, 1000, 0), Duration::ZERO);
+        account.looked(gaps[1], ms(0, 0, 1000), Duration::ZERO);
         let round = |account: &mut Account, lacking: &[(i64, i64)]| {
             let (mut turned, mut seen) = (0, Vec::new());
-            while let Some(gap) = account.next(lacking, &mut turned) {
+            while let Some(gap) = account.next(lacking, &mut turned, DOUBT) {
                 seen.push(gap);
             }
             seen.sort_unstable();

@@ -10,11 +10,8 @@ use segment::parts::{Detail, wanted};
 use segment::timeline::{TimelineGap, gaps};
 use segment::{Compared, Copy, Error, Gap, Index, Root, SegmentId, StreamUid};
 
+use super::decide::written_after;
 use super::state::Shared;
-
-/// After a frame came, and beyond its stay in memory, it takes a member so long to write it where it finds that the other one did
-/// not.
-const WRITTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Copies that are taken under one lock of the catalogue.
 pub(super) const AT_ONCE: usize = 32;
@@ -51,30 +48,48 @@ pub struct PeerHolds(Mutex<Told>);
 struct Told {
     /// When, microseconds since the Unix epoch by the own clock.
     at_us: Option<i64>,
+    /// Wall clock of the newest frame of the streams that were received then: a clock that jumps ahead says nothing of the peer.
+    newest_us: BTreeMap<StreamUid, i64>,
     lacking: BTreeMap<StreamUid, Vec<(i64, i64)>>,
 }
 
 impl PeerHolds {
-    /// All that the peer has made durable by now is here, or in `lacking`.
-    pub fn tell(&self, lacking: Vec<(StreamUid, Vec<(i64, i64)>)>, at_us: i64) {
+    /// All that the peer has made durable by now is here, or in `lacking`; `newest_us` is the wall clock of the newest frame of each
+    /// stream that is received here.
+    pub fn tell(
+        &self,
+        lacking: Vec<(StreamUid, Vec<(i64, i64)>)>,
+        newest_us: BTreeMap<StreamUid, i64>,
+        at_us: i64,
+    ) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Told {
             at_us: Some(at_us),
+            newest_us,
             lacking: lacking.into_iter().collect(),
         };
     }
 
-    /// What is known as to one stream, where a frame may stay in a member's memory for `preroll`.
-    pub fn of(&self, stream: StreamUid, preroll: Duration) -> Compared {
+    /// What is known as to one stream, of which a member may write a frame for so long after it came.
+    pub fn of(&self, stream: StreamUid, written_after: Duration) -> Compared {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let settle_us = i64::try_from((preroll + WRITTEN_AFTER).as_micros()).unwrap_or(i64::MAX);
+        let settle_us = i64::try_from(written_after.as_micros()).unwrap_or(i64::MAX);
+        let newest_us = told.newest_us.get(&stream).copied().unwrap_or(i64::MAX);
         Compared {
-            until_us: told.at_us.map(|at| at.saturating_sub(settle_us)),
+            until_us: told.at_us.map(|at| at.min(newest_us).saturating_sub(settle_us)),
             lacking: told.lacking.get(&stream).cloned().unwrap_or_default(),
         }
     }
 }
 
 impl Shared {
+    /// What is known of what the peer holds of a stream.
+    pub(super) fn compared_of(&self, uid: StreamUid) -> Compared {
+        let stream = self.registry.get(uid);
+        let longest_gop = stream.and_then(|stream| stream.lock().ring.longest_gop());
+        let preroll = self.settings().ring.preroll;
+        self.peer_holds.of(uid, preroll + written_after(longest_gop))
+    }
+
     /// The canonical groups of pictures of a stream in a span of time, as far as they have to be known. Reads files: not for an async task.
     ///
     /// # Errors
@@ -180,7 +195,7 @@ impl Shared {
             });
             (noted, catalogue.around(uid, wide))
         };
-        let compared = self.peer_holds.of(uid, self.settings().ring.preroll);
+        let compared = self.compared_of(uid);
         let mut found = gaps(
             &self.chosen(uid, wide, Detail::Times, unreadable)?,
             &noted,
@@ -196,19 +211,34 @@ impl Shared {
 mod tests {
     use super::*;
 
+    const S: i64 = 1_000_000;
+
     #[test]
     fn the_peer_s_catalogue_is_known_up_to_what_it_may_still_write() {
-        let (holds, preroll) = (PeerHolds::default(), Duration::from_secs(20));
+        let (holds, after) = (PeerHolds::default(), Duration::from_secs(30));
         let (one, other) = (StreamUid::from_u128(1), StreamUid::from_u128(2));
-        assert_eq!(holds.of(one, preroll), Compared::default());
-        holds.tell(vec![(one, vec![(3, 4)])], 100_000_000);
+        assert_eq!(holds.of(one, after), Compared::default());
+        holds.tell(vec![(one, vec![(3, 4)])], BTreeMap::new(), 100 * S);
         let known = |lacking| Compared {
-            until_us: Some(70_000_000),
+            until_us: Some(70 * S),
             lacking,
         };
-        assert_eq!(holds.of(one, preroll), known(vec![(3, 4)]));
-        assert_eq!(holds.of(other, preroll), known(vec![]));
-        holds.tell(vec![], 101_000_000);
-        assert_eq!(holds.of(one, preroll).lacking, []);
+        assert_eq!(holds.of(one, after), known(vec![(3, 4)]));
+        assert_eq!(holds.of(other, after), known(vec![]));
+        holds.tell(vec![], BTreeMap::new(), 101 * S);
+        assert_eq!(holds.of(one, after).lacking, []);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_says_nothing_of_the_peer() {
+        let (holds, after) = (PeerHolds::default(), Duration::from_secs(30));
+        let (received, silent) = (StreamUid::from_u128(1), StreamUid::from_u128(2));
+        let until = |uid| holds.of(uid, after).until_us;
+        holds.tell(vec![], BTreeMap::from([(received, 99 * S)]), 100 * S);
+        assert_eq!((until(received), until(silent)), (Some(69 * S), Some(70 * S)));
+        holds.tell(vec![], BTreeMap::from([(received, 100 * S)]), 3_700 * S);
+        assert_eq!(until(received), Some(70 * S), "its frames came without a jump");
+        holds.tell(vec![], BTreeMap::from([(received, 3_700 * S)]), 100 * S);
+        assert_eq!(until(received), Some(70 * S), "a camera whose clock is ahead");
     }
 }

@@ -1,7 +1,9 @@
 //! What the parts of the recorder share. Locks are held for moments only, never over a sync of the volume.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,7 +14,7 @@ use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::scan::{Added, scan, scan_more};
 use segment::{
-    Catalogue, Copy, Origin, SealedEntry, SegmentId, State, StreamUid, Volume, catalogue, inventory,
+    Catalogue, Copy, Error, Origin, SealedEntry, SegmentId, State, StreamUid, Volume, catalogue, inventory,
 };
 use tokio::sync::broadcast;
 
@@ -85,8 +87,8 @@ pub struct Shared {
     settings: RwLock<Option<Arc<Settings>>>,
     catalogue: Mutex<Catalogue>,
     clock: Mutex<RetentionClock>,
-    /// Received segments that grew since they were indexed; they are read again when a viewer asks.
-    stale: Mutex<BTreeSet<SegmentId>>,
+    /// Received segments that grew since they were indexed, and whether they were closed since; they are read again when a viewer asks.
+    stale: Mutex<BTreeMap<SegmentId, State>>,
     /// Held while they are: who asks meanwhile waits, or it would see less than is there.
     reading: Mutex<()>,
     last_alive_ns: AtomicU64,
@@ -166,15 +168,14 @@ impl Shared {
     /// The catalogue, after the received segments of a stream that grew were read further. Reads files: not for an async task.
     pub fn fresh_catalogue(&self, stream: StreamUid) -> MutexGuard<'_, Catalogue> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let grown: BTreeSet<SegmentId> = {
-            let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
-            let (of_stream, rest) = std::mem::take(&mut *stale)
-                .into_iter()
-                .partition(|id| id.stream == stream);
-            *stale = rest;
-            of_stream
+        let grown: Vec<(SegmentId, State)> = {
+            let mut stale = self.stale();
+            stale.extract_if(.., |id, _| id.stream == stream).collect()
         };
-        let more: Vec<_> = grown.iter().filter_map(|id| self.read_more(id)).collect();
+        let more: Vec<_> = grown
+            .iter()
+            .filter_map(|(id, state)| self.read_grown(id, *state))
+            .collect();
         let mut catalogue = self.catalogue();
         for more in more {
             match more {
@@ -191,7 +192,33 @@ impl Shared {
                 }
             }
         }
+        let closed = grown.iter().filter(|(_, state)| *state == State::Partial);
+        for (id, _) in closed {
+            if catalogue.get(id).is_some_and(|copy| copy.state == State::Open) {
+                catalogue.set_state(id, State::Partial);
+            }
+        }
         catalogue
+    }
+
+    fn stale(&self) -> MutexGuard<'_, BTreeMap<SegmentId, State>> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::read_more`]. What the disk does not give now is read when somebody asks again.
+    fn read_grown(&self, id: &SegmentId, state: State) -> Option<More> {
+        match self.read_more(id, state) {
+            Err(e @ Error::Io { .. }) => {
+                tracing::debug!(segment = %id, "cannot be read now: {e}");
+                self.stale().entry(id.clone()).or_insert(state);
+                None
+            }
+            Err(e) => {
+                tracing::warn!(segment = %id, "left out: {e}");
+                None
+            }
+            Ok(more) => more,
+        }
     }
 
     /// Where what is recorded of a stream ends, of that which began before `until_us`, microseconds since the Unix epoch.
@@ -204,18 +231,32 @@ impl Shared {
 
     /// What the file of a received segment has that the catalogue does not know: read without holding it. The file has its sealed
     /// name before anyone tells that it is sealed.
-    fn read_more(&self, id: &SegmentId) -> Option<More> {
-        let paths = [self.volume.open_path(id), self.volume.sealed_path(id)];
+    fn read_more(&self, id: &SegmentId, state: State) -> segment::Result<Option<More>> {
         let known = self.catalogue().get(id).map(Copy::place);
         if let Some(place) = known {
-            let place = place?;
-            let added = paths.iter().find_map(|path| scan_more(path, place).ok());
-            return Some(More::Added(id.clone(), added?));
+            let Some(place) = place else { return Ok(None) };
+            let added = self.read_either(id, |path| scan_more(path, place))?;
+            return Ok(added.map(|added| More::Added(id.clone(), added)));
         }
-        let found = paths.iter().find_map(|path| scan(path).ok());
-        let found = found.filter(|found| &found.header.id == id)?;
-        let copy = Copy::from_scan(found, State::Open, self.origin(id), self.now_s());
-        Some(More::All(Box::new(copy)))
+        let found = self.read_either(id, scan)?;
+        let found = found.filter(|found| &found.header.id == id);
+        let copy = found.map(|found| Copy::from_scan(found, state, self.origin(id), self.now_s()));
+        Ok(copy.map(|copy| More::All(Box::new(copy))))
+    }
+
+    /// Reads the file of a segment by the one of its names that it has, if it has any.
+    fn read_either<R>(
+        &self,
+        id: &SegmentId,
+        read: impl Fn(&Path) -> segment::Result<R>,
+    ) -> segment::Result<Option<R>> {
+        for path in [self.volume.open_path(id), self.volume.sealed_path(id)] {
+            match read(&path) {
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                found => return found.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// The retention clock, seconds since the Unix epoch.
@@ -351,7 +392,7 @@ impl Shared {
             }
             ToRecorder::Withdraw { epoch } => {
                 self.pair.withdraw(epoch);
-                self.command(Command::Withdraw(epoch));
+                let _ = self.command(Command::Withdraw(epoch));
             }
             ToRecorder::Peer(peer) => {
                 let news = self.pair.set_peer(peer, at);
@@ -374,10 +415,12 @@ impl Shared {
             ToRecorder::ReceivedPartial { id, .. } => {
                 self.ended(&id, false);
                 self.catalogue().set_state(&id, State::Partial);
+                // It may not be known yet.
+                self.stale().insert(id, State::Partial);
             }
-            ToRecorder::TailComplete { id } => self.command(Command::TailComplete(id)),
+            ToRecorder::TailComplete { id, end } => _ = self.command(Command::TailComplete(id, end)),
             ToRecorder::PeerAcknowledged { id, end } => self.catalogue().acknowledge(&id, end),
-            ToRecorder::Compared { lacking } => self.peer_holds.tell(lacking, clock::wall_us()),
+            ToRecorder::Compared { lacking } => self.compared(lacking, clock::wall_us(), at),
             ToRecorder::PeerPinned { pins, anew } => {
                 let mut known = self.peer_pins();
                 if anew {
@@ -393,6 +436,15 @@ impl Shared {
         }
     }
 
+    /// The peer's catalogue is known as it is now, `wall_us` microseconds since the Unix epoch, `at` on `CLOCK_BOOTTIME`.
+    fn compared(&self, lacking: Vec<(StreamUid, Vec<(i64, i64)>)>, wall_us: i64, at: Duration) {
+        let streams = self.registry.streams();
+        let newest = streams
+            .iter()
+            .filter_map(|stream| Some((stream.uid, stream.lock().newest_us(at)?)));
+        self.peer_holds.tell(lacking, newest.collect(), wall_us);
+    }
+
     /// The replicator is gone: so are the peer and all authority.
     pub fn replicator_gone(&self) {
         self.pair.replicator_gone();
@@ -403,8 +455,9 @@ impl Shared {
 
     /// Asks the writer loop to look at its rings now, once until it does.
     fn look(&self) {
-        if !self.is_to_look.swap(true, Ordering::AcqRel) {
-            self.command(Command::Look);
+        if !self.is_to_look.swap(true, Ordering::AcqRel) && !self.command(Command::Look) {
+            // What it does not hear it does not answer: whoever asks next has to be heard.
+            self.is_to_look.store(false, Ordering::Release);
         }
     }
 
@@ -413,17 +466,17 @@ impl Shared {
         self.is_to_look.store(false, Ordering::Release);
     }
 
-    fn command(&self, command: Command) {
-        if self.commands.try_send(command).is_err() {
+    /// Returns whether the writer loop will hear it.
+    fn command(&self, command: Command) -> bool {
+        let taken = self.commands.try_send(command).is_ok();
+        if !taken {
             tracing::error!("the writer loop does not take commands");
         }
+        taken
     }
 
     fn grew(&self, id: SegmentId) {
-        self.stale
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id);
+        self.stale().insert(id, State::Open);
     }
 
     /// Frames of the peer are durable here: they may leave the ring (I12), whole groups only.
@@ -454,10 +507,7 @@ impl Shared {
         let copy = Copy::from_entry(entry, None, origin, self.now_s());
         self.catalogue().upsert(copy);
         // Only now: who asks meanwhile must find one or the other.
-        self.stale
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        self.stale().remove(&id);
     }
 }
 
@@ -494,11 +544,11 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::mpsc::{Receiver, sync_channel};
 
-    use segment::Extent;
+    use segment::{Extent, Sample, SegmentFile};
     use uuid::Uuid;
 
     use super::*;
-    use crate::fixtures::header;
+    use crate::fixtures::{header, track};
 
     /// A recorder's state over a new volume in `dir`. Nobody takes its commands.
     pub(crate) fn shared(dir: &std::path::Path) -> Arc<Shared> {
@@ -546,6 +596,86 @@ pub(super) mod tests {
             },
             signature: None,
         }
+    }
+
+    /// A segment of the peer on the volume, which goes on.
+    fn received(shared: &Shared, sequence: u64) -> SegmentId {
+        let header = entry(Uuid::from_u128(9), sequence).header;
+        let id = header.id.clone();
+        let mut file = SegmentFile::create(&shared.volume, header, &track()).unwrap();
+        let data: bytes::Bytes = [0, 0, 0, 2, 0x65, 1].to_vec().into();
+        let sample = Sample {
+            hash: segment::nal::frame_hash(&data, false),
+            data,
+            key: true,
+            dts: 0,
+            cts: 0,
+            duration: 3600,
+            wallclock_us: 0,
+        };
+        file.append(&[sample], &[]).unwrap();
+        id
+    }
+
+    fn state(shared: &Shared, id: &SegmentId) -> Option<State> {
+        shared.fresh_catalogue(id.stream).get(id).map(|copy| copy.state)
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_a_moment_is_read_when_somebody_asks_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        let id = received(&shared, 0);
+        let (path, away) = (shared.volume.open_path(&id), dir.path().join("away"));
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        shared.grew(id.clone());
+        assert_eq!(state(&shared, &id), None);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(state(&shared, &id), Some(State::Open));
+        shared.grew(SegmentId { sequence: 1, ..id });
+        state(&shared, &entry(Uuid::nil(), 0).header.id);
+        assert!(shared.stale().is_empty(), "what is gone is not waited for");
+    }
+
+    #[test]
+    fn a_copy_that_was_closed_before_anyone_read_it_is_no_open_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        let close = |id: &SegmentId| {
+            let id = id.clone();
+            shared.hear(ToRecorder::ReceivedPartial { id, len: 1 }, Duration::ZERO);
+        };
+        let (unread, read) = (received(&shared, 0), received(&shared, 1));
+        shared.grew(unread.clone());
+        close(&unread);
+        assert_eq!(state(&shared, &unread), Some(State::Partial));
+        shared.grew(read.clone());
+        assert_eq!(state(&shared, &read), Some(State::Open));
+        close(&read);
+        assert_eq!(state(&shared, &read), Some(State::Partial));
+        let sealed = entry(Uuid::from_u128(9), 2);
+        let id = sealed.header.id.clone();
+        shared.received_sealed(sealed);
+        shared.stale().insert(id.clone(), State::Partial);
+        assert_eq!(state(&shared, &id), Some(State::Sealed));
+    }
+
+    #[test]
+    fn i9_a_loop_that_could_not_be_asked_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shared, inbox) = commanded(dir.path());
+        (0..9).for_each(|epoch| shared.hear(ToRecorder::Withdraw { epoch }, Duration::ZERO));
+        shared.replicator_gone();
+        let looks = |inbox: &Receiver<Command>| {
+            let asked = inbox.try_iter().filter(|c| matches!(c, Command::Look));
+            asked.count()
+        };
+        assert_eq!(looks(&inbox), 0, "it takes no more");
+        shared.replicator_gone();
+        shared.replicator_gone();
+        assert_eq!(looks(&inbox), 1, "once until it looks");
     }
 
     #[test]

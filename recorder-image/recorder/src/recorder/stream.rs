@@ -285,6 +285,12 @@ impl Inner {
         }
     }
 
+    /// Wall clock of the newest frame, microseconds since the Unix epoch, while frames come.
+    pub fn newest_us(&self, now: Duration) -> Option<i64> {
+        let (at, us) = self.health.last_frame?;
+        (now.saturating_sub(at) <= RATE_WINDOW * 2).then_some(us)
+    }
+
     /// The usual time between two frames, microseconds, once it was measured.
     pub fn interval_us(&self) -> Option<i64> {
         self.interval_us

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::admission::{Admission, admission};
-use super::hub::{Hub, Writer};
+use super::hub::{Hub, Known, Writer};
 use crate::clock;
 use crate::disk::Guard;
 use crate::local::{FrameMark, ToRecorder};
@@ -73,6 +73,8 @@ pub enum Work {
     Disconnected,
     /// The recorder said which of its starts is alive: all others are dead.
     RecorderStarted,
+    /// The recorder did not seal a segment: its file ends before what is known of it.
+    Shorter(SegmentId, u64),
 }
 
 /// Something for the peer.
@@ -129,6 +131,8 @@ pub struct Keeper {
     theirs: BTreeMap<SegmentId, u64>,
     /// Own segments of dead incarnations, and how long they will get.
     tails: BTreeMap<SegmentId, u64>,
+    /// Those that are complete, and which start of the recorder was told: it seals them, so nothing more of them is taken (I2).
+    told: BTreeMap<SegmentId, u64>,
     /// What the peer said of its pins on this connection.
     pins: PeerPins,
     /// Whether bytes of an own segment came before it was known whether its writer is dead.
@@ -168,6 +172,7 @@ impl Keeper {
             renamed: Vec::new(),
             theirs: BTreeMap::new(),
             tails: BTreeMap::new(),
+            told: BTreeMap::new(),
             pins: PeerPins::default(),
             early: false,
             guard: Guard::default(),
@@ -220,6 +225,7 @@ impl Keeper {
                 self.tell_pins();
                 self.look_for_tails();
             }
+            Work::Shorter(id, end) => self.shorter(&id, end),
         }
     }
 
@@ -292,21 +298,67 @@ impl Keeper {
     /// The own segments of dead incarnations are complete when the peer holds no more of them. It cannot have got more of
     /// them since it connected: only from here.
     fn look_for_tails(&mut self) {
+        if self.replies.is_some() {
+            // What came of them counts.
+            self.commit();
+        }
         if self.replies.is_none() {
             return;
         }
         if std::mem::take(&mut self.early) {
-            self.commit();
             return self.again("bytes came before the recorder");
         }
         self.tails.clear();
-        for (id, end) in self.hub.own_partials() {
+        let partials = self.hub.own_partials();
+        self.told
+            .retain(|id, _| partials.iter().any(|(own, _)| own == id));
+        for (id, end) in partials {
             let length = self.theirs.get(&id).copied().unwrap_or(0);
-            if length > end {
+            if length > end && !self.is_told(&id) {
                 self.tails.insert(id, length);
             } else {
-                self.tell(ToRecorder::TailComplete { id });
+                self.tail_complete(id, end);
             }
+        }
+    }
+
+    /// Whether the recorder that is alive may be sealing an own segment.
+    fn is_told(&self, id: &SegmentId) -> bool {
+        let told = self.told.get(id);
+        told.is_some() && told.copied() == self.hub.alive()
+    }
+
+    /// The recorder may seal an own segment that is durable up to `end`: from now on nobody else writes to it.
+    fn tail_complete(&mut self, id: SegmentId, end: u64) {
+        self.tails.remove(&id);
+        self.growing.remove(&id);
+        if let Some(alive) = self.hub.alive() {
+            self.told.insert(id.clone(), alive);
+        }
+        self.tell(ToRecorder::TailComplete { id, end });
+    }
+
+    /// The recorder let go of an own segment without sealing it: the peer may have what is gone.
+    fn shorter(&mut self, id: &SegmentId, end: u64) {
+        self.commit();
+        self.told.remove(id);
+        self.hub.shrank(id, end);
+        self.again("a segment is shorter than it was");
+    }
+
+    /// Who may be writing a segment. An own one grows while its tail is waited for; before that was looked at nobody knows, and later
+    /// the recorder seals it.
+    fn writer_of(&self, id: &SegmentId, here: Option<&Known>) -> Writer {
+        let writer = self.hub.writer_of(id);
+        let is_part = here.is_some_and(|known| known.sealed.is_none());
+        let waits = self.tails.contains_key(id);
+        if writer != Writer::Elsewhere || id.store != self.hub.store || !is_part || waits {
+            return writer;
+        }
+        if self.is_told(id) {
+            Writer::Here
+        } else {
+            Writer::Unknown
         }
     }
 
@@ -336,6 +388,11 @@ impl Keeper {
                     },
                 );
                 self.dirty_bytes += head.len() as u64;
+                if id.store == self.hub.store {
+                    // It was gone from here, and is sealed by the recorder when all of it came back.
+                    let length = self.theirs.get(id).copied().unwrap_or(0);
+                    self.tails.insert(id.clone(), length);
+                }
             }
             Err(refusal) => self.refuse(id, &refusal, head),
         }
@@ -347,7 +404,8 @@ impl Keeper {
         if self.replies.is_none() || is_renamed || self.hub.is_declined(id) {
             return false;
         }
-        let (writer, here) = (self.hub.writer_of(id), self.hub.get(id));
+        let here = self.hub.get(id);
+        let writer = self.writer_of(id, here.as_ref());
         let reclaimed = self.hub.reclaimed_length(id);
         self.early |= writer == Writer::Unknown && reclaimed.is_none();
         match admission(writer, here.as_ref(), reclaimed) {
@@ -383,7 +441,8 @@ impl Keeper {
         }
     }
 
-    /// The copy, also one that was interrupted.
+    /// The copy, also one that was interrupted. One that ends before what the peer was told of it is not gone on with: the next
+    /// connection asks from there.
     fn grow(&mut self, id: &SegmentId) -> Result<&mut Growing, Refusal> {
         let place = match self.growing.entry(id.clone()) {
             Entry::Occupied(growing) => return Ok(growing.into_mut()),
@@ -395,6 +454,14 @@ impl Keeper {
         };
         self.doubtful.remove(id);
         let durable = copy.file().end();
+        if let Some(known) = self.hub.get(id).filter(|known| known.end > durable) {
+            self.hub.shrank(id, durable);
+            return Err(Refusal::WrongOffset {
+                id: id.clone(),
+                offset: known.end,
+                end: durable,
+            });
+        }
         Ok(place.insert(Growing {
             copy,
             frames: Vec::new(),
@@ -531,15 +598,10 @@ impl Keeper {
             });
             acks.push((id.clone(), end));
         }
-        let complete: Vec<SegmentId> = acks
-            .iter()
-            .filter(|(id, end)| self.tails.get(id).is_some_and(|t| end >= t))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in complete {
-            self.tails.remove(&id);
-            self.growing.remove(&id);
-            self.tell(ToRecorder::TailComplete { id });
+        let is_complete = |(id, end): &&(SegmentId, u64)| self.tails.get(id).is_some_and(|t| end >= t);
+        let complete: Vec<(SegmentId, u64)> = acks.iter().filter(is_complete).cloned().collect();
+        for (id, end) in complete {
+            self.tail_complete(id, end);
         }
         acks
     }
@@ -580,7 +642,12 @@ impl Keeper {
             };
             match self.record(id.stream, &record) {
                 Ok(()) => copy.recorded = true,
-                Err(e) => self.not_sealed(&id, &e),
+                Err(e) if e.is_of_volume() => self.not_sealed(&id, &e),
+                Err(e) => {
+                    // I8: the next start rebuilds it from the file. The other streams have nothing to do with it.
+                    tracing::error!(segment = %id, "is sealed, and its ledger does not take it: {e}");
+                    copy.recorded = true;
+                }
             }
         }
         self.renamed = renamed;

@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use crds::member::PairIdentity;
 use failover::{Lease, LeaseRecord, ReadResult, SwapResult, Version};
 use k8s_openapi::api::coordination::v1::Lease as Object;
@@ -32,6 +34,10 @@ impl std::fmt::Debug for KubeLease {
     }
 }
 
+/// Who asks, in audit logs and in the managed fields of the Lease and the EndpointSlices.
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("gapless-replicator/", env!("CARGO_PKG_VERSION")));
+
 /// A client for calls that must not wait: it does not retry. Each call has a deadline of its own; a time-out of reading would end
 /// connections that are idle too, and a renewal each second that finds one ended is in doubt.
 ///
@@ -42,6 +48,7 @@ pub async fn client() -> anyhow::Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_millis(500));
     config.read_timeout = None;
+    config.headers.push((USER_AGENT, AGENT));
     Ok(Client::try_from(config)?)
 }
 

@@ -128,7 +128,7 @@ impl Link {
             ToReplicator::Hello { incarnation, .. } => {
                 self.hub.set_alive(incarnation);
                 self.hub.forget_pins();
-                self.keeper_shall_look();
+                self.ask_keeper(Work::RecorderStarted);
             }
             ToReplicator::Ticket(ticket) => self.ticket(ticket).await,
             ToReplicator::Opened { id, head_len } => {
@@ -138,6 +138,7 @@ impl Link {
             ToReplicator::Appended { id, end, .. } => self.hub.grew(&id, end, false),
             ToReplicator::Sealed { held } => self.hub.sealed(&held),
             ToReplicator::Partial { id, len, .. } => self.hub.grew(&id, len, true),
+            ToReplicator::Shorter { id, end } => self.ask_keeper(Work::Shorter(id, end)),
             ToReplicator::Evicted { id, end_us } => self.hub.evicted(&id, end_us),
             ToReplicator::Pinned { pins } => self.hub.pinned(pins),
             ToReplicator::Reclaimed { held } => self.hub.reclaimed(held),
@@ -147,9 +148,9 @@ impl Link {
         }
     }
 
-    /// A keeper that takes nothing, because the volume is full, looks when it does again: nobody waits for it here.
-    fn keeper_shall_look(&self) {
-        if let Err(TrySendError::Full(work)) = self.keeper.try_send(Work::RecorderStarted) {
+    /// A keeper that takes nothing, because the volume is full, hears it when it does again: nobody waits for it here.
+    fn ask_keeper(&self, work: Work) {
+        if let Err(TrySendError::Full(work)) = self.keeper.try_send(work) {
             let keeper = self.keeper.clone();
             tokio::spawn(async move { keeper.send(work).await });
         }

@@ -5,8 +5,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::future::Future;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +17,10 @@ use segment::hash::{chain_next, chain_start};
 use segment::inventory::{Held, missing};
 use segment::{Chain, SegmentId, StreamUid, Volume, fmp4};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -136,8 +140,6 @@ struct Sending<T> {
     to: Writer<T>,
     volume: Arc<Volume>,
     hub: Arc<Hub>,
-    /// The volume of the peer.
-    peer: Uuid,
     sent: BTreeMap<SegmentId, Progress>,
     declined: BTreeSet<SegmentId>,
     live: BTreeSet<SegmentId>,
@@ -171,29 +173,36 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     peer: Uuid,
     acks: mpsc::Sender<(SegmentId, u64)>,
 ) -> Result<(), WireError> {
-    let mut changes = hub.subscribe();
     let theirs = read_inventory(&mut from).await?;
-    send_inventory(&mut to, &hub).await?;
+    // What changes from now on is not in the inventory that the peer gets: it is sent before the peer is told that it has all.
+    let (mut changes, mut changed) = (hub.subscribe(), BTreeSet::new());
+    let is_news = |change| news(change, hub.store, peer);
+    let mut take = |change| changed.extend(is_news(change));
+    meanwhile(send_inventory(&mut to, &hub), &mut changes, &mut take).await??;
+    let (levels, pins) = (theirs.levels, Telling::to(theirs.pins, &theirs.held));
+    let here = Arc::clone(&hub);
+    let comparing = beside(move || compare(&here, theirs));
+    let compared = meanwhile(comparing, &mut changes, &mut take).await?;
+    let lacking = compared.map_err(|_| WireError::Unexpected("two inventories that cannot be compared"))?;
     let mut sending = Sending {
         to,
         volume,
         hub: Arc::clone(&hub),
-        peer,
-        sent: BTreeMap::new(),
-        declined: BTreeSet::new(),
-        live: BTreeSet::new(),
+        sent: lacking.sent,
+        declined: lacking.declined,
+        live: lacking.live,
         turn: None,
-        backfill: Vec::new(),
+        backfill: lacking.backfill,
         unreadable: BTreeMap::new(),
         credit: 0,
         bytes: 0,
         pace: Pace::default(),
         began: Instant::now(),
-        levels: theirs.levels,
+        levels,
         levelled: None,
-        pins: Telling::to(theirs.pins, &theirs.held),
+        pins,
     };
-    sending.compare(theirs);
+    sending.changed(std::mem::take(&mut changed));
     let (tell, mut heard) = mpsc::unbounded_channel();
     let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, tell));
     let connection = hub.connected();
@@ -202,16 +211,17 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
             break Err(e);
         }
         if sending.may_send() {
-            if let Err(e) = sending.turn().await {
+            let turn = meanwhile(sending.turn(), &mut changes, |change| {
+                changed.extend(is_news(change));
+            });
+            if let Err(e) = turn.await.and_then(|turned| turned) {
                 break Err(e);
             }
             // Whatever came meanwhile is taken in before the next turn.
             while let Ok(more) = heard.try_recv() {
                 sending.hear(more);
             }
-            if let Err(e) = sending.take_changes(&mut changes) {
-                break Err(e);
-            }
+            sending.changed(std::mem::take(&mut changed));
             sending.look_again(Instant::now());
             tokio::task::yield_now().await;
             continue;
@@ -223,7 +233,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
                 None => break Err(WireError::Closed),
             },
             change = changes.recv() => match change {
-                Ok(change) => sending.changed(change),
+                Ok(change) => sending.changed(is_news(change)),
                 Err(RecvError::Lagged(_)) => break Err(WireError::Unexpected(FELL_BEHIND)),
                 Err(RecvError::Closed) => break Ok(()),
             },
@@ -237,13 +247,34 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
     outcome
 }
 
-/// The next change, if there is one. Fails where changes were missed.
-fn next_change(changes: &mut broadcast::Receiver<Change>) -> Result<Option<Change>, WireError> {
-    match changes.try_recv() {
-        Ok(change) => Ok(Some(change)),
-        Err(TryRecvError::Lagged(_)) => Err(WireError::Unexpected(FELL_BEHIND)),
-        // A closed channel is seen when there is nothing else to do.
-        Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
+/// Does what takes long on a thread of its own. In a runtime of one thread it is done here: what a simulation does must not hang on another
+/// thread's time.
+async fn beside<O: Send + 'static>(work: impl FnOnce() -> O + Send + 'static) -> Result<O, JoinError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
+    spawn_blocking(work).await
+}
+
+/// Waits for something that may take long, and takes in what changes meanwhile: that may be more than [`broadcast`] keeps.
+/// Fails where changes were missed.
+async fn meanwhile<O>(
+    work: impl Future<Output = O>,
+    changes: &mut broadcast::Receiver<Change>,
+    mut take: impl FnMut(Change),
+) -> Result<O, WireError> {
+    let (mut work, mut open) = (pin!(work), true);
+    loop {
+        tokio::select! {
+            biased;
+            change = changes.recv(), if open => match change {
+                Ok(change) => take(change),
+                Err(RecvError::Lagged(_)) => return Err(WireError::Unexpected(FELL_BEHIND)),
+                // It is seen again when there is nothing else to do.
+                Err(RecvError::Closed) => open = false,
+            },
+            done = &mut work => return Ok(done),
+        }
     }
 }
 
@@ -300,59 +331,59 @@ async fn listen<T: AsyncRead>(
     }
 }
 
+/// What a peer lacks.
+struct Lacking {
+    /// How far it is with what it holds a part of.
+    sent: BTreeMap<SegmentId, Progress>,
+    declined: BTreeSet<SegmentId>,
+    live: BTreeSet<SegmentId>,
+    /// The newest is the last one.
+    backfill: Vec<SegmentId>,
+}
+
+/// What a peer lacks. An archive is large: not for an async task.
+fn compare(hub: &Hub, theirs: Inventory) -> Lacking {
+    let ours = hub.inventory();
+    let Inventory {
+        held,
+        declined,
+        floors,
+        ..
+    } = theirs;
+    // Of what is sealed there nothing more is to be sent.
+    let parts = held.iter().filter(|held| held.root.is_none());
+    let sent = parts.map(|held| (held.id.clone(), Progress::at(held.length)));
+    let start = |id: &SegmentId| {
+        hub.get(id)
+            .and_then(|k| k.sealed)
+            .map_or(i64::MAX, |sealed| sealed.span_us.0)
+    };
+    let below = |id: &SegmentId| floors.get(&id.stream).is_some_and(|floor| start(id) < *floor);
+    let mut lacking = missing(&held, &ours);
+    lacking.retain(|(id, _)| !declined.contains(id) && !below(id));
+    // Newest last, because it is taken from the end.
+    lacking.sort_by_cached_key(|(id, _)| start(id));
+    let is_live = |id: &SegmentId| hub.get(id).is_some_and(|k| !k.partial && k.sealed.is_none());
+    let (live, backfill): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|(id, _)| is_live(id));
+    let found = Lacking {
+        sent: sent.collect(),
+        declined,
+        live: live.into_iter().map(|(id, _)| id).collect(),
+        backfill: backfill.iter().map(|(id, _)| id.clone()).collect(),
+    };
+    hub.set_backfill(backfill.into_iter().collect());
+    found
+}
+
 impl<T: AsyncWrite> Sending<T> {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// What the peer lacks.
-    fn compare(&mut self, theirs: Inventory) {
-        let ours = self.hub.inventory();
-        self.declined = theirs.declined;
-        // Of what is sealed there nothing more is to be sent.
-        for held in theirs.held.iter().filter(|held| held.root.is_none()) {
-            let progress = Progress {
-                file: None,
-                offset: held.length,
-                chain: None,
-                sealed: false,
-            };
-            self.sent.insert(held.id.clone(), progress);
-        }
-        let start = |id: &SegmentId| {
-            self.hub
-                .get(id)
-                .and_then(|k| k.sealed)
-                .map_or(i64::MAX, |sealed| sealed.span_us.0)
-        };
-        let below = |id: &SegmentId| {
-            theirs
-                .floors
-                .get(&id.stream)
-                .is_some_and(|floor| start(id) < *floor)
-        };
-        let mut lacking = missing(&theirs.held, &ours);
-        lacking.retain(|(id, _)| !self.declined.contains(id) && !below(id));
-        // Newest last, because it is taken from the end.
-        lacking.sort_by_cached_key(|(id, _)| start(id));
-        let is_live = |id: &SegmentId| self.hub.get(id).is_some_and(|k| !k.partial && k.sealed.is_none());
-        let (live, backfill): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|(id, _)| is_live(id));
-        self.live.extend(live.into_iter().map(|(id, _)| id));
-        self.backfill.extend(backfill.iter().map(|(id, _)| id.clone()));
-        self.hub.set_backfill(backfill.into_iter().collect());
-    }
-
     /// Takes in what changed meanwhile.
-    fn take_changes(&mut self, changes: &mut broadcast::Receiver<Change>) -> Result<(), WireError> {
-        while let Some(change) = next_change(changes)? {
-            self.changed(change);
-        }
-        Ok(())
-    }
-
-    fn changed(&mut self, change: Change) {
-        let news = news(change, self.hub.store, self.peer);
-        self.live.extend(news.filter(|id| !self.declined.contains(id)));
+    fn changed(&mut self, news: impl IntoIterator<Item = SegmentId>) {
+        let wanted = |id: &SegmentId| !self.declined.contains(id);
+        self.live.extend(news.into_iter().filter(wanted));
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -465,7 +496,7 @@ impl<T: AsyncWrite> Sending<T> {
         }
         let mut turn = 0;
         loop {
-            let progress = self.sent.entry(id.clone()).or_insert_with(Progress::new);
+            let progress = self.sent.entry(id.clone()).or_insert_with(|| Progress::at(0));
             if progress.sealed || self.unreadable.contains_key(id) {
                 return Ok(true);
             }
@@ -510,10 +541,10 @@ impl<T: AsyncWrite> Sending<T> {
 }
 
 impl Progress {
-    fn new() -> Self {
+    fn at(offset: u64) -> Self {
         Self {
             file: None,
-            offset: 0,
+            offset,
             chain: None,
             sealed: false,
         }

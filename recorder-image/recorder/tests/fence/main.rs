@@ -187,7 +187,7 @@ impl Keeping {
     fn may_seal(&mut self, id: &SegmentId) -> bool {
         let mut may = false;
         while let Ok(message) = self.told.try_recv() {
-            may |= matches!(message, ToRecorder::TailComplete { id: of } if of == *id);
+            may |= matches!(message, ToRecorder::TailComplete { id: of, .. } if of == *id);
         }
         may
     }

@@ -194,7 +194,7 @@ impl Recorder {
                 ToRecorder::ReceivedSealed { entry } => {
                     promised.seal(self.index, &entry.header.id, entry.root);
                 }
-                ToRecorder::TailComplete { id } if self.volume.open_path(&id).exists() => {
+                ToRecorder::TailComplete { id, .. } if self.volume.open_path(&id).exists() => {
                     let open = SegmentFile::resume(&self.volume, &id).unwrap();
                     let written = promised.chains.get(&(id.clone(), open.end()));
                     if written.is_none_or(|written| *written != open.chain()) {

@@ -187,13 +187,19 @@ impl Ring {
             .for_each(|gop| gop.by_peer = true);
     }
 
+    /// Length of the longest closed group of pictures here, if there is one.
+    pub fn longest_gop(&self) -> Option<Duration> {
+        let closed = self.gops.iter().filter(|gop| gop.closed);
+        closed.map(Gop::span).max()
+    }
+
     /// What is not durable yet.
     pub fn backlog(&self) -> Backlog {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog {
+            longest_gop: self.longest_gop().unwrap_or_default(),
+            ..Backlog::default()
+        };
         for gop in &self.gops {
-            if gop.closed {
-                backlog.longest_gop = backlog.longest_gop.max(gop.span());
-            }
             if !gop.is_durable() {
                 backlog.bytes += gop.bytes;
                 backlog.oldest = backlog.oldest.or(gop.first_received());

@@ -26,10 +26,12 @@ pub(super) struct Freshness {
 impl Freshness {
     /// Whether pictures that do not change are a fault.
     pub(super) fn detect_frozen(&mut self, yes: bool) {
-        self.detect_frozen = yes;
-        if !yes {
+        if self.detect_frozen != yes {
+            // What was seen before is too old to say anything.
             self.seen.clear();
+            self.fresh = None;
         }
+        self.detect_frozen = yes;
     }
 
     /// A frame was taken in.
@@ -129,6 +131,25 @@ mod tests {
             Freshness::default().fault(ms(9_000), INTERVAL),
             None,
             "nothing came yet: the session says why"
+        );
+    }
+
+    #[test]
+    fn a_detection_that_is_switched_on_again_begins_anew() {
+        let mut freshness = after(2_000, true, |n| n);
+        freshness.detect_frozen(false);
+        for n in 51..100 {
+            freshness.frame(ms(n * 40), hash(n));
+        }
+        freshness.detect_frozen(true);
+        assert_eq!(freshness.fault(ms(3_980), INTERVAL), None, "the picture moves");
+        (100..119).for_each(|n| freshness.frame(ms(n * 40), hash(7)));
+        assert_eq!(freshness.fault(ms(4_720), INTERVAL), Some(Fault::Frozen));
+        freshness.detect_frozen(true);
+        assert_eq!(
+            freshness.fault(ms(4_720), INTERVAL),
+            Some(Fault::Frozen),
+            "nothing changed"
         );
     }
 

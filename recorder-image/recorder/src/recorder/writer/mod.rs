@@ -52,8 +52,8 @@ pub enum Command {
     Look,
     /// Authority of this epoch was given up; answer when nothing is stamped with it any more.
     Withdraw(u64),
-    /// The segment of a dead incarnation is as long as it will get.
-    TailComplete(SegmentId),
+    /// The segment of a dead incarnation is as long as it will get: so many bytes.
+    TailComplete(SegmentId, u64),
     /// Write a pin into the ledger.
     Pin(Pin),
     /// Remove a duplicate, if all that has to be so is so.
@@ -153,7 +153,7 @@ impl Writer {
                     return false;
                 }
                 Err(RecvTimeoutError::Timeout) => return false,
-                Ok(Command::TailComplete(id)) => self.take_tail(&id),
+                Ok(Command::TailComplete(id, end)) => self.take_tail(&id, end),
                 Ok(Command::Pin(pin)) => self.pin(pin),
                 Ok(Command::Reclaim(proof)) => self.reclaim(*proof),
             }
@@ -324,11 +324,11 @@ impl Writer {
                 ended.extend(lane.committed(&mut catalogue, &mut self.outbox));
             }
         }
-        if let Err(e) = self.volume.rename(ended) {
+        if let Err(e) = self.volume.rename(ended, at) {
             self.refused(at, &e);
         }
         if passed(&mut self.due.doubtful, at, SYNC_RETRY) {
-            self.tails = self.volume.close_doubtful();
+            self.tails = self.volume.close_doubtful(at);
         }
         self.dirty = self.volume.waits() || !self.tails.is_empty();
     }
@@ -363,13 +363,22 @@ impl Writer {
             .extend(left.map(|(id, end_us)| ToReplicator::Evicted { id, end_us }));
     }
 
-    /// The segment of a dead incarnation got what the peer had of it: it is sealed with the next commit.
-    fn take_tail(&mut self, id: &SegmentId) {
+    /// The segment of a dead incarnation got what the peer had of it: it is sealed with the next commit. One of which bytes are gone
+    /// that were durable is not: the peer may have them.
+    fn take_tail(&mut self, id: &SegmentId, end: u64) {
         if id.incarnation == self.shared.incarnation || id.store != self.shared.volume.store() {
             tracing::warn!(segment = %id, "not a segment of a dead incarnation of this recorder");
             return;
         }
+        if self.tails.iter().any(|tail| &tail.entry().header.id == id) {
+            return;
+        }
         match SegmentFile::resume(self.volume.store(), id) {
+            Ok(file) if file.end() < end => {
+                let (id, end) = (id.clone(), file.end());
+                tracing::error!(segment = %id, end, "bytes that were durable are gone; the peer is asked for them");
+                self.outbox.push(ToReplicator::Shorter { id, end });
+            }
             Ok(file) if !file.fragments().is_empty() => {
                 self.tails.push(file.finish());
                 self.dirty = true;

@@ -84,6 +84,15 @@ impl Bed {
         }
     }
 
+    /// The same, with what the loop is told.
+    fn run_with_commands(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.writer.wait();
+            self.writer.tick(false);
+        }
+    }
+
     fn health(&self, uid: StreamUid) -> crate::local::StreamHealth {
         self.stream(uid).health(now())
     }

@@ -138,12 +138,16 @@ fn copy_of(file: &SegmentFile) -> Copy {
 const AT_ONCE: usize = 200;
 /// The most files that wait to be closed after the volume failed; the next start closes the others.
 const MAX_DOUBTFUL: usize = 1024;
+/// How long one waits that could not be closed though the volume works: what is wrong there needs somebody to mend it.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A file of which nothing counts behind `durable` bytes, because the volume refused a write or a sync.
 #[derive(Debug)]
 struct Doubtful {
     id: SegmentId,
     durable: u64,
+    /// No attempt before, on `CLOCK_BOOTTIME`.
+    after: Duration,
 }
 
 /// A segment that has its sealed name.
@@ -262,7 +266,7 @@ impl Volume {
         let created = SegmentFile::create(&self.shared.volume, header, &track(run));
         if !matches!(created, Ok(_) | Err(Error::Exists(_))) {
             // Its head is not whole.
-            self.doubt_file(id, 0);
+            self.doubt_file(id, 0, Duration::ZERO);
         }
         let file = created?;
         Ok(OpenFile {
@@ -274,11 +278,11 @@ impl Volume {
 
     /// A file that takes no more frames because the volume refused some, or a sync: it is closed as what is durable of it.
     pub fn doubt(&mut self, open: &OpenFile) {
-        self.doubt_file(open.file.header().id.clone(), open.durable_end());
+        self.doubt_file(open.file.header().id.clone(), open.durable_end(), Duration::ZERO);
     }
 
-    fn doubt_file(&mut self, id: SegmentId, durable: u64) {
-        let doubtful = Doubtful { id, durable };
+    fn doubt_file(&mut self, id: SegmentId, durable: u64, after: Duration) {
+        let doubtful = Doubtful { id, durable, after };
         // What holds no frame that anyone was told of needs no sync to be removed.
         if durable == 0 && self.close(&doubtful).is_ok() {
             return;
@@ -288,16 +292,21 @@ impl Volume {
         }
     }
 
-    /// Closes the files that the volume's failures left open, now that it works again. They may be sealed after the next
-    /// sync.
-    pub fn close_doubtful(&mut self) -> Vec<Finished> {
+    /// Closes the files that failures left open, now that the volume works. They may be sealed after the next sync. What cannot be
+    /// closed is tried again with patience.
+    pub fn close_doubtful(&mut self, at: Duration) -> Vec<Finished> {
         let mut closed = Vec::new();
-        for doubtful in std::mem::take(&mut self.doubtful) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doubtful)
+            .into_iter()
+            .partition(|doubtful| doubtful.after <= at);
+        self.doubtful = later;
+        for doubtful in due {
             match self.close(&doubtful) {
                 Ok(finished) => closed.extend(finished),
                 Err(e) => {
                     tracing::warn!(segment = %doubtful.id, "cannot be closed yet: {e}");
-                    self.doubtful.push(doubtful);
+                    let after = if e.is_volume_refusal() { at } else { at + PATIENCE };
+                    self.doubtful.push(Doubtful { after, ..doubtful });
                 }
             }
         }
@@ -327,6 +336,8 @@ impl Volume {
     /// # Errors
     /// When the volume refuses.
     pub fn record(&mut self, stream: StreamUid, record: &Record) -> Result<()> {
+        #[cfg(test)]
+        self.faults.record(stream)?;
         let ledger = match self.ledgers.entry(stream) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -345,8 +356,9 @@ impl Volume {
     /// [`Self::sealed`].
     ///
     /// # Errors
-    /// When the volume refuses; it is tried again when the volume works.
-    pub fn rename(&mut self, ended: Vec<Finished>) -> Result<()> {
+    /// When the volume refuses; it is tried again when the volume works. What cannot be renamed in one stream's folder alone is tried
+    /// again by itself.
+    pub fn rename(&mut self, ended: Vec<Finished>, at: Duration) -> Result<()> {
         let received_s = self.shared.now_s();
         let mut refused = Ok(());
         for finished in ended {
@@ -359,10 +371,14 @@ impl Volume {
                 }),
                 Err(e) => {
                     tracing::error!(segment = %id, "cannot seal: {e}");
+                    let of_volume = e.is_volume_refusal();
                     if !matches!(e, Error::Exists(_)) {
-                        self.doubt_file(id, length);
+                        let after = if of_volume { at } else { at + PATIENCE };
+                        self.doubt_file(id, length, after);
                     }
-                    refused = Err(e);
+                    if of_volume {
+                        refused = Err(e);
+                    }
                 }
             }
         }
@@ -374,7 +390,7 @@ impl Volume {
         let mut refused = Ok(());
         for one in renamed.iter_mut().filter(|r| !r.recorded) {
             match self.record_one(one) {
-                Err(e) if e.is_volume_refusal() => refused = Err(e),
+                Err(e) if e.is_of_volume() => refused = Err(e),
                 Err(e) => {
                     // I8: the next start rebuilds it from the file.
                     let id = &one.sealed.entry.header.id;
@@ -479,7 +495,7 @@ impl Volume {
                 };
                 match self.record(id.stream, &record) {
                     Ok(()) => _ = leaving.insert(id, end_us),
-                    Err(e) if e.is_volume_refusal() => return Err(e),
+                    Err(e) if e.is_of_volume() => return Err(e),
                     Err(e) => {
                         tracing::error!(segment = %id, "cannot leave by retention: {e}");
                         stuck.insert(id.stream);

@@ -85,6 +85,13 @@ impl Holdings {
         true
     }
 
+    /// A copy was found to end before what was known of it.
+    pub(super) fn shrank(&mut self, id: &SegmentId, end: u64) {
+        if let Some(known) = self.known.get_mut(id).filter(|known| known.sealed.is_none()) {
+            known.end = known.end.min(end);
+        }
+    }
+
     /// A copy is sealed. Returns whether that is news.
     pub(super) fn sealed(&mut self, id: &SegmentId, end: u64, sealed: Sealed) -> bool {
         let known = Known {
@@ -180,6 +187,15 @@ impl Holdings {
             lacking.span_us == ALWAYS || lacking.span_us.0 >= floor
         });
         self.lacking = lacking;
+    }
+
+    /// The peer holds something that was refused here. It may be of any time, until it is sealed here.
+    pub(super) fn refused(&mut self, id: &SegmentId) {
+        self.lacking.entry(id.clone()).or_insert(Lacking {
+            length: u64::MAX,
+            sealed: true,
+            span_us: ALWAYS,
+        });
     }
 
     /// What of each stream the peer holds and is still to come: the spans of all segments, as they are.

@@ -146,6 +146,11 @@ impl Hub {
         self.grow(id, end, true, Some(from));
     }
 
+    /// A copy was found to end before what was known of it: the rest is asked for by the next connection.
+    pub fn shrank(&self, id: &SegmentId, end: u64) {
+        self.lock().holdings.shrank(id, end);
+    }
+
     fn grow(&self, id: &SegmentId, end: u64, partial: bool, from: Option<Uuid>) {
         {
             let mut inner = self.lock();
@@ -285,6 +290,11 @@ impl Hub {
         self.lock().alive = Some(incarnation);
     }
 
+    /// The recorder's start that is alive now.
+    pub fn alive(&self) -> Option<u64> {
+        self.lock().alive
+    }
+
     /// Who may be writing a segment.
     pub fn writer_of(&self, id: &SegmentId) -> Writer {
         if id.store != self.store {
@@ -304,9 +314,12 @@ impl Hub {
         inner.alive.map_or_else(Vec::new, partials)
     }
 
-    /// Bytes of a segment were refused.
+    /// Bytes of a segment were refused. The peer holds it all the same.
     pub fn refuse(&self, id: &SegmentId, reason: &str) {
-        self.lock().refusals.refuse(id, reason, self.now());
+        let (mut inner, now) = (self.lock(), self.now());
+        if inner.refusals.refuse(id, reason, now) {
+            inner.holdings.refused(id);
+        }
     }
 
     /// Whether a segment is not wanted now.

@@ -28,16 +28,18 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Bytes of a segment were refused.
-    pub(super) fn refuse(&mut self, id: &SegmentId, reason: &str, now: Duration) {
+    /// Bytes of a segment were refused. Returns whether that is remembered.
+    pub(super) fn refuse(&mut self, id: &SegmentId, reason: &str, now: Duration) -> bool {
         self.count += 1;
         self.last = Some(LastRefusal {
             id: id.clone(),
             reason: reason.to_owned(),
         });
-        if self.declined.len() < MAX_DECLINED {
+        let has_room = self.declined.len() < MAX_DECLINED;
+        if has_room {
             self.declined.insert(id.clone(), now);
         }
+        has_room
     }
 
     /// The good segment came: what was refused is no more in question.

@@ -106,6 +106,42 @@ fn what_is_to_come_is_told_until_it_is_here() {
 }
 
 #[test]
+fn what_was_refused_is_at_the_peer_all_the_same() {
+    let mut holdings = Holdings::default();
+    compare(&mut holdings, &[held(1, true)]);
+    let spans = |holdings: &mut Holdings| holdings.still_lacking().remove(&STREAM).unwrap_or_default();
+    let (known, any) = ((SECOND, 2 * SECOND), (i64::MIN, i64::MAX));
+    holdings.refused(&id(1));
+    assert_eq!(spans(&mut holdings), [known], "its time is known");
+    holdings.refused(&id(2));
+    assert_eq!(
+        spans(&mut holdings),
+        [known, any],
+        "this one came after the inventory"
+    );
+    holdings.grew(&id(2), 100, true);
+    assert_eq!(spans(&mut holdings), [known, any], "a part of it is here");
+    seal(&mut holdings, 2);
+    assert_eq!(spans(&mut holdings), [known]);
+}
+
+#[test]
+fn a_copy_that_ends_before_what_was_known_is_asked_for_from_there() {
+    let mut holdings = Holdings::default();
+    holdings.grew(&id(0), 100, true);
+    holdings.shrank(&id(0), 120);
+    assert_eq!(holdings.get(&id(0)).map(|known| known.end), Some(100));
+    holdings.shrank(&id(0), 40);
+    assert_eq!(holdings.inventory()[0].length, 40);
+    assert!(holdings.grew(&id(0), 60, true), "and it grows again");
+    seal(&mut holdings, 1);
+    holdings.shrank(&id(1), 40);
+    assert_eq!(holdings.get(&id(1)).map(|known| known.end), Some(100), "sealed");
+    holdings.shrank(&id(2), 40);
+    assert_eq!(holdings.get(&id(2)), None);
+}
+
+#[test]
 fn what_left_by_retention_or_as_a_duplicate_is_not_wanted_back() {
     let mut holdings = Holdings::default();
     for n in 0..200 {
@@ -214,7 +250,7 @@ fn backfill_shrinks_with_what_the_peer_acknowledges() {
 #[test]
 fn a_refused_segment_is_declined_for_a_while_and_until_the_good_one_comes() {
     let mut refusals = Refusals::default();
-    refusals.refuse(&id(0), "Malformed", ms(0));
+    assert!(refusals.refuse(&id(0), "Malformed", ms(0)));
     refusals.refuse(&id(1), "Malformed", ms(1));
     assert_eq!(refusals.declined(ms(2)), [id(0), id(1)]);
     assert!(refusals.declines(&id(0), ms(599_999)) && !refusals.declines(&id(0), ms(600_000)));

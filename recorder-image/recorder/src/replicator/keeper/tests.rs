@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod reclaim;
+mod tails;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -347,6 +348,82 @@ fn a_folder_that_cannot_be_written_keeps_no_other_stream_from_being_taken() {
         (bad.id, "VolumeFailed"),
         "somebody is told"
     );
+}
+
+#[test]
+fn a_ledger_that_cannot_be_opened_keeps_no_other_stream_from_being_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
+    let (good, bad) = (Made::new(PEER, 1, 0), Made::of(Uuid::from_u128(8), PEER, 1, 0));
+    let folder = bed.volume.create_stream_dir(bad.id.stream).unwrap();
+    std::fs::create_dir(folder.join("replicator.000000.ledger")).unwrap();
+    for one in [&bad, &good] {
+        bed.keeper.take(Work::Opened(one.id.clone(), one.head.clone()));
+        (0..4).for_each(|n| bed.keeper.take(one.append(n)));
+        bed.keeper.take(one.seal());
+    }
+    bed.keeper.commit();
+    bed.acknowledged();
+    bed.keeper.commit();
+    let mut acks = bed.acknowledged();
+    acks.sort();
+    let whole = |one: &Made| (one.id.clone(), one.entry.length);
+    assert_eq!(
+        acks,
+        [whole(&good), whole(&bad)],
+        "the next start rebuilds the record"
+    );
+    assert!(bed.keeper.replies.is_some() && bed.keeper.guard.why().is_none());
+}
+
+/// A copy of the peer's segment of which the file ends before what is known.
+#[test]
+fn a_copy_that_became_shorter_is_asked_for_from_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = |made: Made| {
+        let half = made.half();
+        (made, half)
+    };
+    let (mut bed, made) = Bed::over(dir.path(), |_| vec![half(Made::new(PEER, 1, 0))]);
+    let one = &made[0];
+    let path = bed.volume.open_path(&one.id);
+    let end = one.fragments[1].0;
+    for last in [one.append(2), one.seal()] {
+        bed.hub.grew(&one.id, one.half() as u64, true);
+        std::fs::write(&path, &one.bytes[..one.half() - 1]).unwrap();
+        bed.connect(Vec::new());
+        bed.keeper.take(last);
+        let replies = bed.replies();
+        assert!(
+            matches!(replies.last(), Some(Reply::Again(_))),
+            "nobody is blamed: {replies:?}"
+        );
+        assert_eq!(bed.hub.inventory()[0].length, end);
+    }
+    bed.connect(Vec::new());
+    (1..4).for_each(|n| bed.keeper.take(one.append(n)));
+    bed.keeper.take(one.seal());
+    bed.keeper.commit();
+    bed.keeper.commit();
+    assert_eq!(
+        bed.acknowledged().last(),
+        Some(&(one.id.clone(), one.entry.length))
+    );
+}
+
+#[test]
+fn what_the_peer_wrote_after_its_inventory_and_was_refused_here_is_not_told_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bed, _) = Bed::over(dir.path(), |_| Vec::new());
+    let made = Made::new(PEER, 1, 0);
+    let (offset, _, bytes) = made.fragments[0].clone();
+    assert_eq!(bed.hub.lacking(), []);
+    bed.keeper.take(Work::Opened(made.id.clone(), made.head.clone()));
+    bed.keeper
+        .take(Work::Append(made.id.clone(), offset, [0; 32], bytes));
+    assert_eq!(bed.hub.lacking(), [(STREAM, vec![(i64::MIN, i64::MAX)])]);
+    bed.hub.sealed(&made.entry.held());
+    assert_eq!(bed.hub.lacking(), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,18 +167,88 @@ async fn live_media_goes_first_and_then_what_is_lacking_the_newest_first() {
     assert_eq!(sent.unwrap(), [vec![(5, "sent")], expected].concat());
 }
 
-#[test]
-fn a_change_that_was_missed_ends_the_connection() {
+#[tokio::test]
+async fn a_change_that_was_missed_ends_the_connection() {
     let (tell, mut changes) = broadcast::channel(2);
     let change = |n| Change {
         id: id(n),
         from: None,
     };
+    let mut taken = Vec::new();
     tell.send(change(1)).unwrap();
-    assert_eq!(next_change(&mut changes).unwrap(), Some(change(1)));
-    assert_eq!(next_change(&mut changes).unwrap(), None);
+    let work = async {
+        // More than wait, one after the other.
+        for n in 2..9 {
+            tell.send(change(n)).unwrap();
+            tokio::task::yield_now().await;
+        }
+        "done"
+    };
+    let done = meanwhile(work, &mut changes, |change| taken.push(change.id.sequence)).await;
+    assert_eq!(done.unwrap(), "done");
+    assert_eq!(taken, [1, 2, 3, 4, 5, 6, 7, 8]);
     (2..5).for_each(|n| drop(tell.send(change(n))));
-    assert!(next_change(&mut changes).is_err());
+    assert!(
+        meanwhile(std::future::pending::<()>(), &mut changes, |_| {})
+            .await
+            .is_err()
+    );
+    drop(tell);
+    assert!(meanwhile(async {}, &mut changes, |_| {}).await.is_ok());
+}
+
+/// A large archive: many changes are written while both say what they hold, and what the peer was not told of is no backfill.
+#[tokio::test]
+async fn what_changes_while_inventories_are_exchanged_is_sent_and_ends_nothing() {
+    let side = Side::new();
+    let grows = side.open(1, 0, 50);
+    let named = |n| SegmentId {
+        store: side.volume.store(),
+        ..id(n)
+    };
+    // So many that they do not fit into the connection at once.
+    (100..3000).for_each(|n| side.hub.grew(&named(n), 10, true));
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let ((from, to), (mut theirs, mut ours)) = (halves(near), halves(far));
+    let (acks, _acked) = mpsc::channel(8);
+    let (volume, hub) = (Arc::clone(&side.volume), Arc::clone(&side.hub));
+    let serving = tokio::spawn(serve(from, to, volume, hub, PEER, acks));
+    let changes = async || {
+        // It is news each time.
+        for n in 0..20_000_u64 {
+            let partial = n.is_multiple_of(2);
+            side.hub.grew(&grows.header().id, grows.end(), partial);
+            if n.is_multiple_of(100) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let page = |held, last| Message::Inventory {
+        held,
+        declined: Vec::new(),
+        floors: Vec::new(),
+        last,
+        levels: true,
+        pins: false,
+    };
+    ours.send(page(side.hub.inventory(), false)).await.unwrap();
+    changes().await;
+    ours.send(page(Vec::new(), true)).await.unwrap();
+    changes().await;
+    side.sealed(1, 1, 60);
+    let held = read_inventory(&mut theirs).await.unwrap().held;
+    assert!(held.iter().all(|held| held.id.sequence != 1), "it came later");
+    ours.send(Message::Credit(64 << 20)).await.unwrap();
+    let mut sent = Vec::new();
+    loop {
+        match theirs.next().await.unwrap().0 {
+            Message::Seal { id, .. } => sent.push(id.sequence),
+            Message::Level => break,
+            _ => {}
+        }
+    }
+    assert_eq!(sent, [1], "before it is told that all was sent");
+    serving.abort();
 }
 
 /// The volume that the peer had before was lost while the last of it was on its way here: the new one has to get that, too.

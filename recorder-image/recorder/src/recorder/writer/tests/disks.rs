@@ -10,11 +10,23 @@ use super::*;
 pub(in crate::recorder::writer) struct Faults {
     /// So many syncs fail from now on.
     pub(in crate::recorder::writer) failing: usize,
+    /// The stream whose ledger cannot be read.
+    pub(in crate::recorder::writer) ledger: Option<StreamUid>,
     /// The length of every file at the last good sync.
     durable: BTreeMap<PathBuf, u64>,
 }
 
 impl Faults {
+    pub(in crate::recorder::writer) fn record(&self, stream: StreamUid) -> segment::Result<()> {
+        let path = || PathBuf::from(format!("{stream}/recorder.000000.ledger"));
+        let fails = self.ledger == Some(stream);
+        if fails {
+            Err(Error::io(path(), rustix::io::Errno::IO))
+        } else {
+            Ok(())
+        }
+    }
+
     pub(in crate::recorder::writer) fn sync(&mut self, root: &Path) -> segment::Result<()> {
         let files = files_below(root);
         if self.failing > 0 {
@@ -149,6 +161,107 @@ async fn i2_a_segment_is_named_when_its_name_is_durable() {
         records.iter().any(|r| matches!(r, Record::Sealed { .. })),
         "{records:?}"
     );
+}
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_read_keeps_no_other_stream_from_retention_and_nothing_from_the_disk() {
+    let mut bed = Bed::new();
+    let (mut bad, mut good) = (
+        Camera::new(bed.stream(BAD), fine()),
+        Camera::new(bed.stream(GOOD), fine()),
+    );
+    bed.writer.volume.faults.ledger = Some(BAD);
+    bad.send(15);
+    good.send(15);
+    bed.run(WHILE);
+    bed.shared.configure(&that_keep_nothing(&[]));
+    bed.run(WHILE);
+    let sealed = |bed: &Bed| (bed.files(BAD, "mp4").len(), bed.files(GOOD, "mp4").len());
+    assert_eq!(sealed(&bed), (1, 1));
+    assert!(!bed.writer.guard.report().failing, "all else is written");
+    assert_eq!(
+        (bed.held(BAD), bed.held(GOOD)),
+        (15, 15),
+        "the next start rebuilds the record"
+    );
+    bed.writer.due.evict = Duration::ZERO;
+    bed.run(WHILE);
+    assert_eq!(sealed(&bed), (1, 0), "its own media alone stays");
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_renamed_is_the_matter_of_its_stream_alone() {
+    let mut bed = Bed::new();
+    let (mut bad, mut good) = (
+        Camera::new(bed.stream(BAD), fine()),
+        Camera::new(bed.stream(GOOD), fine()),
+    );
+    bad.send(15);
+    good.send(15);
+    bed.run(WHILE);
+    // Whoever took it away brings it back later.
+    let path = bed.files(BAD, "open").pop().unwrap();
+    let away = bed.dir.path().join("away");
+    std::fs::rename(&path, &away).unwrap();
+    bed.shared.configure(&settings(&[("good", GOOD)]));
+    for _ in 0..6 {
+        good.send(10);
+        bed.run(WHILE);
+        assert!(!bed.writer.guard.report().failing, "the volume works");
+    }
+    assert!(bed.held(GOOD) >= 65, "{}", bed.held(GOOD));
+    assert_eq!(bed.shared.metrics.disk_errors.get(), 0);
+    std::fs::rename(&away, &path).unwrap();
+    let later = now() + Duration::from_mins(2);
+    (0..4).for_each(|n| bed.writer.tick_at(later + TICK * n, false));
+    assert_eq!(bed.files(BAD, "mp4").len(), 1, "it is tried again");
+}
+
+#[tokio::test]
+async fn a_tail_that_lacks_what_was_durable_is_not_sealed_but_asked_for() {
+    let mut bed = Bed::new();
+    let id = SegmentId {
+        stream: GOOD,
+        store: bed.shared.volume.store(),
+        member: "m-0".into(),
+        incarnation: bed.shared.incarnation ^ 1,
+        sequence: 0,
+    };
+    let header = crate::fixtures::header(id.clone());
+    let mut file = SegmentFile::create(&bed.shared.volume, header, &crate::fixtures::track()).unwrap();
+    let mut camera = Camera::new(bed.stream(GOOD), fine());
+    let ends: Vec<u64> = (0..2)
+        .map(|_| {
+            camera.send(1);
+            let frame = bed.stream(GOOD).lock().ring.frames().last().cloned().unwrap();
+            file.append(&[volume::sample(&frame, 3600)], &[]).unwrap().end
+        })
+        .collect();
+    drop(file);
+    let path = bed.shared.volume.open_path(&id);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let mut events = bed.shared.events.subscribe();
+    let mut shorter = move || {
+        let told = std::iter::from_fn(|| events.try_recv().ok()).flat_map(|m| m.to_vec());
+        let shorter = told.filter_map(|m| match m {
+            ToReplicator::Shorter { id, end } => Some((id, end)),
+            _ => None,
+        });
+        shorter.collect::<Vec<_>>()
+    };
+    let told = |bed: &Bed, end| {
+        bed.shared
+            .hear(ToRecorder::TailComplete { id: id.clone(), end }, now());
+    };
+    told(&bed, ends[1]);
+    bed.run_with_commands(WHILE);
+    assert_eq!(shorter(), [(id.clone(), ends[0])]);
+    assert!(!bed.shared.volume.sealed_path(&id).exists());
+    // The peer has no more of it.
+    told(&bed, ends[0]);
+    bed.run_with_commands(WHILE);
+    assert!(shorter().is_empty() && bed.shared.volume.sealed_path(&id).exists());
 }
 
 #[tokio::test]

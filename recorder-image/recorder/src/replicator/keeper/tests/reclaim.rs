@@ -63,8 +63,10 @@ fn a_tail_that_the_peer_reclaimed_is_not_waited_for() {
     });
     let complete = |bed: &mut Bed| {
         std::iter::from_fn(|| bed.told.try_recv().ok())
-            .any(|m| matches!(m, ToRecorder::TailComplete { id } if id == made[0].id))
+            .any(|m| matches!(m, ToRecorder::TailComplete { id, .. } if id == made[0].id))
     };
+    // A recorder that was not told anything yet.
+    bed.hub.set_alive(ALIVE + 1);
     complete(&mut bed);
     bed.connect(vec![held(&made[0], false)]);
     assert!(!complete(&mut bed), "the peer has more of it");

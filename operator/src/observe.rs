@@ -1,6 +1,6 @@
 //! Reads what exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crds::member::PairIdentity;
 use crds::pair::{CredentialsRef, Stream};
 use crds::{RecorderPair, Secret, names};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret as SecretObject, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -20,6 +21,9 @@ use crate::build::secrets::{ANNOTATION_RECOVERING, KEY_OPERATOR_CERT, KEY_OPERAT
 use crate::pki::{Authority, Identity};
 use crate::problem::{Problem, Reason};
 use crate::world::{Credentials, Keys, Rendered, View, World};
+
+/// How many Secrets of cameras are read at once.
+const AT_ONCE: usize = 16;
 
 /// Reads everything that belongs to a pair. Reconciles are rare, so it asks the API server, not a cache.
 pub async fn observe(
@@ -163,20 +167,30 @@ async fn credentials(
     secrets: &Api<SecretObject>,
     streams: &[Stream],
 ) -> Result<BTreeMap<String, Result<Credentials, Problem>>, Error> {
-    let mut read: BTreeMap<&str, Option<SecretObject>> = BTreeMap::new();
-    let mut found = BTreeMap::new();
-    for stream in streams {
-        let Some(wanted) = &stream.credentials else {
-            continue;
-        };
-        let name = wanted.secret_name.as_str();
-        if names::is_subdomain(name) && !read.contains_key(name) {
-            read.insert(name, secrets.get_opt(name).await?);
-        }
-        let secret = read.get(name).and_then(Option::as_ref);
-        found.insert(stream.name.clone(), credentials_of(&stream.name, wanted, secret));
-    }
-    Ok(found)
+    let wanted = streams
+        .iter()
+        .filter_map(|stream| Some((&stream.name, stream.credentials.as_ref()?)));
+    let names: BTreeSet<String> = wanted
+        .clone()
+        .map(|(_, wanted)| wanted.secret_name.clone())
+        .filter(|name| names::is_subdomain(name))
+        .collect();
+    // Each camera may have one of its own.
+    let reads = names.into_iter().map(|name| read(secrets.clone(), name));
+    let read: BTreeMap<String, Option<SecretObject>> = futures::stream::iter(reads)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let found = wanted.map(|(stream, wanted)| {
+        let secret = read.get(&wanted.secret_name).and_then(Option::as_ref);
+        (stream.clone(), credentials_of(stream, wanted, secret))
+    });
+    Ok(found.collect())
+}
+
+async fn read(secrets: Api<SecretObject>, name: String) -> Result<(String, Option<SecretObject>), Error> {
+    let found = secrets.get_opt(&name).await?;
+    Ok((name, found))
 }
 
 fn credentials_of(

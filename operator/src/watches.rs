@@ -1,6 +1,8 @@
 //! Watches that hurry reconciles. They see metadata only, except that pods are kept whole for the observers.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crds::{RecorderPair, names};
 use futures::channel::mpsc;
@@ -60,7 +62,7 @@ impl Watches {
     ) {
         let (pairs, writer) = store();
         let watched = self.synced.count(watcher(self.api::<Pair>(), Config::default()));
-        let touched = reflector(writer, watched).default_backoff().touched_objects();
+        let touched = reflector(writer, watched).default_backoff();
         (asked_for(touched), pairs)
     }
 
@@ -129,14 +131,25 @@ impl Watches {
 }
 
 /// The pairs of which a user asked something new, or that are going, or whose status lost the epoch: somebody wiped it. Any other status is
-/// the operator's and nothing to reconcile: one that tells of a failure would end the wait after it at once.
+/// the operator's and nothing to reconcile: one that tells of a failure would end the wait after it at once. After a new list all are looked
+/// at: what happened before it to what they have, no watch told.
 fn asked_for(
-    touched: impl Stream<Item = watcher::Result<Pair>> + Send,
+    seen: impl Stream<Item = watcher::Result<Event<Pair>>> + Send,
 ) -> impl Stream<Item = watcher::Result<Pair>> + Send {
+    let lists = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&lists);
+    let touched = seen.inspect_ok(move |event| {
+        if matches!(event, Event::Init) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
     let metadata = predicates::labels.combine(predicates::annotations);
     let asked = predicates::generation.combine(metadata);
     let rare = is_going.combine(epoch);
-    touched.predicate_filter(asked.combine(rare), PredicateConfig::default())
+    let list = move |_: &Pair| Some(lists.load(Ordering::Relaxed));
+    touched
+        .touched_objects()
+        .predicate_filter(asked.combine(rare).combine(list), PredicateConfig::default())
 }
 
 fn is_going(pair: &Pair) -> Option<u64> {
@@ -217,9 +230,33 @@ mod tests {
             merge(&mut before, &json!({ "status": { "highestEpoch": 7 } }));
             let mut after = before.clone();
             merge(&mut after, &change);
-            let seen = [before, after].map(|pair: Value| Ok(serde_json::from_value::<Pair>(pair).unwrap()));
-            let heard = asked_for(futures::stream::iter(seen)).count().await;
-            assert_eq!(heard, 1 + usize::from(hurries), "{what}");
+            assert_eq!(
+                heard([Seen::Pair(before), Seen::Pair(after)]).await,
+                1 + usize::from(hurries),
+                "{what}"
+            );
         }
+    }
+
+    enum Seen {
+        Pair(Value),
+        List,
+    }
+
+    /// How many pairs are heard of what a watch sees.
+    async fn heard(seen: impl IntoIterator<Item = Seen>) -> usize {
+        let event = |seen| match seen {
+            Seen::Pair(pair) => Event::Apply(serde_json::from_value::<Pair>(pair).unwrap()),
+            Seen::List => Event::Init,
+        };
+        let seen: Vec<_> = seen.into_iter().map(|seen| Ok(event(seen))).collect();
+        asked_for(futures::stream::iter(seen)).count().await
+    }
+
+    #[tokio::test]
+    async fn after_a_new_list_every_pair_is_looked_at() {
+        let pair = || Seen::Pair(asked(&json!({})));
+        assert_eq!(heard([Seen::List, pair(), pair()]).await, 1);
+        assert_eq!(heard([Seen::List, pair(), Seen::List, pair(), pair()]).await, 2);
     }
 }

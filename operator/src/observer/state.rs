@@ -104,7 +104,7 @@ impl State {
         }
         let missing = self.lease.is_missing();
         self.missing_since = missing.then(|| self.missing_since.unwrap_or(self.now));
-        if self.lease.lease().is_some() {
+        if self.lease.lease().is_some() || self.unreadable.is_some() {
             self.refused = None;
         }
         for (memory, (report, pod)) in self
@@ -125,9 +125,12 @@ impl State {
             // One that does not come about is not tried again before there was as much calm again.
             self.calm = Calm::default();
         }
-        // What it is nobody's turn for any more is held by nothing.
-        self.held
-            .retain(|member, _| decisions.iter().any(|decision| restarts(decision, member)));
+        // What it is nobody's turn for any more is held by nothing. A round in which somebody did not answer says nothing of that.
+        let all_told = self.members.iter().all(|memory| memory.told(now));
+        self.held.retain(|member, _| {
+            let is_its_turn = decisions.iter().any(|decision| restarts(decision, member));
+            is_its_turn || !all_told && setup.outdated.contains_key(member)
+        });
         decisions.retain(|decision| match decision {
             Decision::RecreateLease { .. } => self.may_recreate(),
             Decision::RestartMember { member, .. } => self.may_restart(member),
@@ -161,6 +164,11 @@ impl State {
     fn missing(&self) -> Duration {
         self.missing_since
             .map_or(Duration::ZERO, |since| self.now.since(since))
+    }
+
+    /// Whether any member told something: before, there may be none that could have had authority.
+    fn was_told(&self) -> bool {
+        self.members.iter().any(|memory| memory.report.is_some())
     }
 
     /// Whether members answer, and none of them is primary.
@@ -264,7 +272,7 @@ impl State {
         let reports: BTreeMap<_, _> = pairs.into_iter().filter_map(seen).collect();
         View {
             lease: self.lease.lease().map(|lease| lease.record.clone()),
-            lease_missing: self.missing() >= MISSING_PATIENCE,
+            lease_missing: self.missing() >= MISSING_PATIENCE && self.was_told(),
             lease_refused: self.refused.as_ref().map(|refused| refused.why.clone()),
             lease_unreadable: self.unreadable.clone(),
             leaderless: self
@@ -302,6 +310,11 @@ impl Memory {
             self.was_running = Some(running);
         }
         self.pod = pod;
+    }
+
+    /// Whether it answered in the round that ended at `now`.
+    fn told(&self, now: BootTime) -> bool {
+        self.report.as_ref().is_some_and(|(at, _)| *at == now)
     }
 
     fn fresh(&self, now: BootTime, policy: &Policy) -> Option<&MemberReport> {

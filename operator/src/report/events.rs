@@ -70,7 +70,7 @@ fn moves(before: &RecorderPairStatus, after: &RecorderPairStatus) -> Vec<Note> {
         warning: false,
         reason: "StreamReturned".to_owned(),
         action: format!("Return{}", was.name),
-        message: format!("stream {:?} is with the primary again", was.name),
+        message: format!("stream {:?} is no longer with member {:?}", was.name, was.member),
     });
     went.chain(returned).collect()
 }

@@ -344,7 +344,7 @@ async fn events(scene: &Scene, bad: &str) -> Result<()> {
         let told = scene.kube.events(NAMESPACE, PAIR).await?.join("\n");
         for (reason, words) in [
             ("StreamMoved", format!("stream {bad:?} is recorded by")),
-            ("StreamReturned", format!("stream {bad:?} is with the primary")),
+            ("StreamReturned", format!("stream {bad:?} is no longer with")),
         ] {
             ensure!(told.contains(&words), "no event {reason}: {told}");
         }

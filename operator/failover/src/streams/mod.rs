@@ -92,10 +92,14 @@ pub struct Word<K> {
     /// The streams that the sender does not receive because it need not. Whether it could is not known.
     #[serde(default = "Vec::new")]
     pub idle: Vec<K>,
-    /// The streams that the receiver does not receive, by its word, and that the sender does not know: configuration comes to one member
-    /// first, up to a minute before the other. What is named here the receiver names no more than before.
+    /// The streams that the receiver named, because it does not receive them or because it was told here before, and that the sender does not
+    /// know: configuration comes to one member first, up to a minute before the other.
     #[serde(default = "Vec::new")]
     pub unknown: Vec<K>,
+    /// The streams that the receiver did not know, by its word, and that the sender knows. It may receive them because of that; it names
+    /// them, so that the receiver goes on saying so.
+    #[serde(default = "Vec::new")]
+    pub asked: Vec<K>,
     /// The streams that the sender claims.
     pub share: Share<K>,
     /// For how long what it delegates counts, in milliseconds: its leash. The receiver's own counts where that is shorter.
@@ -356,6 +360,7 @@ impl<K: Ord + Copy> Streams<K> {
                 .collect(),
             idle: self.own_idle().collect(),
             unknown: self.own_unknown().collect(),
+            asked: self.own_asked().collect(),
             share,
             leash_ms: Some(millis(leash)),
         }
@@ -371,14 +376,21 @@ impl<K: Ord + Copy> Streams<K> {
         self.own.idle.iter().copied()
     }
 
-    /// The streams that the peer knows and does not receive, by its word, and that this member does not know.
+    /// The streams that the peer names and that this member does not know. Once neither knows one, neither names it.
     pub fn own_unknown(&self) -> impl Iterator<Item = K> {
         let word = self.heard.as_ref().map(|heard| &heard.word);
         let named = word.into_iter().flat_map(|word| {
             let faults = word.faults.iter().map(|(key, _)| key);
-            faults.chain(&word.idle).copied()
+            faults.chain(&word.idle).chain(&word.asked).copied()
         });
         named.filter(|key| !self.known.contains(key))
+    }
+
+    /// The streams that this member knows and that the peer does not, by its word.
+    pub fn own_asked(&self) -> impl Iterator<Item = K> {
+        let word = self.heard.as_ref().map(|heard| &heard.word);
+        let unknown = word.into_iter().flat_map(|word| word.unknown.iter().copied());
+        unknown.filter(|key| self.known.contains(key))
     }
 
     /// The streams that the peer does not receive well, or not at all because it need not or does not know them, by its word.

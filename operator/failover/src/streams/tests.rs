@@ -382,23 +382,26 @@ fn a_member_at_rest_is_told_what_its_peer_does_not_know_yet() {
         .set_received(received(&[S, S + 1], &[S, S + 1]), ms(50));
     two.talk_until(50, 100);
     assert_eq!(told(&two), [S], "its recorder receives it then");
+    two.standby.set_received(received(&[S, S + 1], &[S + 1]), ms(110));
+    two.talk_until(110, 140);
+    assert_eq!(told(&two), [S], "and goes on");
     two.primary.set_received(received(&[S, S + 1], &[]), ms(150));
     two.talk_until(150, 200);
     assert!(told(&two).is_empty(), "and rests again");
+    two.standby
+        .set_received(received(&[S, S + 1], &[S, S + 1]), ms(210));
     // It is taken away again. One that knows it no more does not keep the other one naming it.
     two.primary.set_received(received(&[S + 1], &[]), ms(250));
     two.talk_until(250, 300);
     assert_eq!(told(&two), [S]);
+    two.standby.set_received(received(&[S, S + 1], &[S + 1]), ms(310));
+    two.talk_until(310, 340);
+    assert_eq!(told(&two), [S]);
     two.standby.set_received(received(&[S + 1], &[S + 1]), ms(350));
     two.talk_until(350, 400);
     for member in [&two.primary, &two.standby] {
-        assert_eq!(
-            (
-                member.own_unknown().count(),
-                member.not_with_peer().find(|k| *k == S)
-            ),
-            (0, None)
-        );
+        let named = [member.own_unknown().count(), member.own_asked().count()];
+        assert_eq!((named, member.not_with_peer().find(|k| *k == S)), ([0, 0], None));
     }
 }
 

@@ -92,7 +92,7 @@ pub struct Moved {
 #[derive(Debug, Default)]
 struct Spoken {
     /// To the peer: its claims, its faults, what it rests from and what it does not know, and when.
-    word: Option<(Share, [Vec<StreamUid>; 3], BootTime)>,
+    word: Option<(Share, [Vec<StreamUid>; 4], BootTime)>,
     /// To the recorder.
     owned: Option<local::Owned>,
 }
@@ -383,6 +383,7 @@ impl<A: LeaseApi> Driver<A> {
             self.streams.own_faults().collect(),
             self.streams.own_idle().collect(),
             self.streams.own_unknown().collect(),
+            self.streams.own_asked().collect(),
         ];
         let said = self.spoken.word.as_ref().is_some_and(|(before, how, when)| {
             *before == share && *how == received && at.since(*when) < STREAMS_PERIOD

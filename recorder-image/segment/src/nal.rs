@@ -24,21 +24,18 @@ fn is_slice(kind: u8, hevc: bool) -> bool {
     if hevc { kind < 32 } else { (1..=5).contains(&kind) }
 }
 
-/// Whether a unit of this type only tells of a picture, or fills: messages, delimiters, filler. No other unit's meaning depends on it.
-fn is_idle(kind: u8, hevc: bool) -> bool {
+/// Whether a unit of this type is a parameter set, which a decoder keeps.
+fn is_parameter(kind: u8, hevc: bool) -> bool {
     if hevc {
-        [35, 38, 39, 40].contains(&kind)
+        [32, 33, 34].contains(&kind)
     } else {
-        [6, 9, 12].contains(&kind)
+        [7, 8, 13, 15].contains(&kind)
     }
 }
 
-/// The units of a frame that pictures depend on besides its slices: parameter sets above all.
-pub(crate) fn besides(data: &[u8], hevc: bool) -> impl Iterator<Item = &[u8]> {
-    units(data).filter(move |unit| {
-        let kind = unit_type(unit, hevc);
-        !kind.is_some_and(|kind| is_slice(kind, hevc) || is_idle(kind, hevc))
-    })
+/// The parameter sets in a frame: what pictures depend on besides their slices.
+pub(crate) fn parameters(data: &[u8], hevc: bool) -> impl Iterator<Item = &[u8]> {
+    units(data).filter(move |unit| unit_type(unit, hevc).is_some_and(|kind| is_parameter(kind, hevc)))
 }
 
 /// Whether decoding can begin with this frame: an IDR slice of H.264, or any random access picture of H.265 (types 16 to
@@ -148,10 +145,10 @@ mod tests {
     fn what_pictures_depend_on_besides_their_slices() {
         let [sps, pps, sei, slice]: [&[u8]; 4] = [&[7, 1], &[8, 2], &[6, 5], &[0x65, 1]];
         let frame = au(&[&[9, 16], sps, pps, sei, slice, &[12, 1]]);
-        assert!(besides(&frame, false).eq([sps, pps]));
+        assert!(parameters(&frame, false).eq([sps, pps]));
         let [vps, sei, slice]: [&[u8]; 3] = [&[32 << 1, 1], &[39 << 1, 1], &[19 << 1, 1]];
         let frame = au(&[&[35 << 1, 1], vps, sei, slice, &[40 << 1, 1], &[38 << 1, 1]]);
-        assert!(besides(&frame, true).eq([vps]));
+        assert!(parameters(&frame, true).eq([vps]));
     }
 
     #[test]

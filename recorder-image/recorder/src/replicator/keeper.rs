@@ -15,7 +15,7 @@ use segment::receive::Receiving;
 use segment::reclaim::{PeerPins, Pin};
 use segment::retention::RetentionClock;
 use segment::{
-    Chain, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume, quarantine,
+    Chain, Ledger, Record, Refusal, Role, Root, SealedEntry, SegmentId, StreamUid, Volume, fmp4, quarantine,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -340,8 +340,11 @@ impl Keeper {
 
     /// The recorder let go of an own segment without sealing it: the peer may have what is gone.
     fn shorter(&mut self, id: &SegmentId, end: u64) {
+        if self.told.remove(id).is_none() {
+            // It was said before, and the tail grows again perhaps.
+            return;
+        }
         self.commit();
-        self.told.remove(id);
         self.hub.shrank(id, end);
         self.again("a segment is shorter than it was");
     }
@@ -490,14 +493,17 @@ impl Keeper {
 
     fn refused(&mut self, id: &SegmentId, refusal: &Refusal, bytes: &Bytes) {
         tracing::error!(segment = %id, peer = self.peer.member, "refused: {refusal}");
-        if let Some(growing) = self.growing.remove(id) {
-            self.closed(id, &growing);
+        let growing = self.growing.remove(id);
+        if let Some(growing) = &growing {
+            self.closed(id, growing);
         }
+        let begun = growing.map(|growing| growing.copy.file().header().opened_us);
+        let from_us = begun.or_else(|| Some(fmp4::head(bytes).ok()?.header.opened_us));
         if !refusal.blames_peer() {
             match refusal {
                 // A folder or a file of one stream: the others have nothing to do with it.
                 Refusal::Volume(why) if !why.is_volume_refusal() => {
-                    return self.decline(id, refusal.reason());
+                    return self.decline(id, refusal.reason(), from_us);
                 }
                 Refusal::Volume(why) => self.guard.refused(self.now(), why),
                 _ => {}
@@ -505,7 +511,7 @@ impl Keeper {
             return self.again("this side lost its place in a segment");
         }
         let reason = refusal.reason();
-        self.decline(id, reason);
+        self.decline(id, reason, from_us);
         if let Err(e) = quarantine::keep(&self.volume, id, reason, bytes) {
             tracing::warn!("quarantine: {e}");
         }
@@ -525,8 +531,9 @@ impl Keeper {
     }
 
     /// Nothing more of a segment is wanted for a while, and it is told.
-    fn decline(&mut self, id: &SegmentId, reason: &str) {
-        self.hub.refuse(id, reason);
+    /// `from_us` is when it begins, where that is known, microseconds since the Unix epoch.
+    fn decline(&mut self, id: &SegmentId, reason: &str, from_us: Option<i64>) {
+        self.hub.refuse(id, reason, from_us);
         self.reply(Reply::Declined(id.clone()));
     }
 

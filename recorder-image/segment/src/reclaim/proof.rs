@@ -201,7 +201,7 @@ impl Group {
             let hashes: Vec<FrameHash> = hashes.take(fragment.frames as usize).collect();
             let parsed = fmp4::own_fragment(bytes, copy.header.tracks(), &hashes)?;
             for sample in parsed.samples {
-                let units = nal::besides(&bytes[sample.range], copy.header.hevc);
+                let units = nal::parameters(&bytes[sample.range], copy.header.hevc);
                 let unknown = units.filter(|unit| !holds(parameters, unit));
                 let hash = |unit: &[u8]| (times.len(), *blake3::hash(unit).as_bytes());
                 besides.extend(unknown.map(hash));

@@ -176,7 +176,7 @@ impl Writer {
         if self.guard.takes(at) && !waits {
             self.write_all(at, last);
             // After a refusal a sync has to prove that the volume works again.
-            self.dirty |= self.guard.is_to_prove(at);
+            self.dirty |= self.guard.is_to_prove(at) || self.volume.is_doubtful_due(at);
         }
         self.report_disk();
         if passed(&mut self.due.evict, at, EVICT_PERIOD) {
@@ -370,7 +370,7 @@ impl Writer {
             tracing::warn!(segment = %id, "not a segment of a dead incarnation of this recorder");
             return;
         }
-        if self.tails.iter().any(|tail| &tail.entry().header.id == id) {
+        if self.tails.iter().any(|tail| &tail.entry().header.id == id) || self.volume.doubts(id) {
             return;
         }
         match SegmentFile::resume(self.volume.store(), id) {

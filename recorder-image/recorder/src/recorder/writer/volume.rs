@@ -16,6 +16,7 @@ use segment::{
     Result, Role, Sample, Sealed, SegmentFile, SegmentId, State, StreamUid, Track, Volume as Store,
 };
 
+use super::SYNC_RETRY;
 use super::fragment::Ready;
 use crate::local::ToReplicator;
 use crate::recorder::frame::{Frame, Run};
@@ -287,9 +288,20 @@ impl Volume {
         if durable == 0 && self.close(&doubtful).is_ok() {
             return;
         }
+        self.doubtful.retain(|other| other.id != doubtful.id);
         if self.doubtful.len() < MAX_DOUBTFUL {
             self.doubtful.push(doubtful);
         }
+    }
+
+    /// Whether a file waits to be closed.
+    pub fn doubts(&self, id: &SegmentId) -> bool {
+        self.doubtful.iter().any(|doubtful| &doubtful.id == id)
+    }
+
+    /// Whether a file is to be closed now.
+    pub fn is_doubtful_due(&self, at: Duration) -> bool {
+        self.doubtful.iter().any(|doubtful| doubtful.after <= at)
     }
 
     /// Closes the files that failures left open, now that the volume works. They may be sealed after the next sync. What cannot be
@@ -305,7 +317,12 @@ impl Volume {
                 Ok(finished) => closed.extend(finished),
                 Err(e) => {
                     tracing::warn!(segment = %doubtful.id, "cannot be closed yet: {e}");
-                    let after = if e.is_volume_refusal() { at } else { at + PATIENCE };
+                    let after = at
+                        + if e.is_volume_refusal() {
+                            SYNC_RETRY
+                        } else {
+                            PATIENCE
+                        };
                     self.doubtful.push(Doubtful { after, ..doubtful });
                 }
             }
@@ -321,6 +338,9 @@ impl Volume {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
                 _ => Ok(None),
             };
+        }
+        if self.shared.volume.sealed_path(id).exists() {
+            return Ok(None);
         }
         let file = SegmentFile::resume_durable(&self.shared.volume, id, durable)?;
         if file.end() < durable {

@@ -38,7 +38,7 @@ pub(super) struct Lacking {
 }
 
 /// The whole of time.
-const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
+pub(super) const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// What `theirs` has and `ours` lacks.
 pub(super) fn lacking(ours: &[Held], theirs: &[Held]) -> BTreeMap<SegmentId, Lacking> {
@@ -189,12 +189,12 @@ impl Holdings {
         self.lacking = lacking;
     }
 
-    /// The peer holds something that was refused here. It may be of any time, until it is sealed here.
-    pub(super) fn refused(&mut self, id: &SegmentId) {
+    /// The peer holds something that was refused here, of any time from its beginning on, until it is sealed here.
+    pub(super) fn refused(&mut self, id: &SegmentId, from_us: Option<i64>) {
         self.lacking.entry(id.clone()).or_insert(Lacking {
             length: u64::MAX,
             sealed: true,
-            span_us: ALWAYS,
+            span_us: (from_us.unwrap_or(ALWAYS.0), ALWAYS.1),
         });
     }
 

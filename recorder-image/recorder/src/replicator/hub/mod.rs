@@ -314,11 +314,11 @@ impl Hub {
         inner.alive.map_or_else(Vec::new, partials)
     }
 
-    /// Bytes of a segment were refused. The peer holds it all the same.
-    pub fn refuse(&self, id: &SegmentId, reason: &str) {
+    /// Bytes of a segment were refused, which begins at `from_us` where that is known. The peer holds it all the same.
+    pub fn refuse(&self, id: &SegmentId, reason: &str, from_us: Option<i64>) {
         let (mut inner, now) = (self.lock(), self.now());
         if inner.refusals.refuse(id, reason, now) {
-            inner.holdings.refused(id);
+            inner.holdings.refused(id, from_us);
         }
     }
 

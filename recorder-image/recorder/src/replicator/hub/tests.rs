@@ -8,7 +8,7 @@ use segment::SegmentId;
 use segment::inventory::Held;
 use uuid::Uuid;
 
-use super::holdings::{Holdings, Sealed, lacking};
+use super::holdings::{ALWAYS, Holdings, Sealed, lacking};
 use super::progress::Progress;
 use super::refusals::Refusals;
 
@@ -110,19 +110,21 @@ fn what_was_refused_is_at_the_peer_all_the_same() {
     let mut holdings = Holdings::default();
     compare(&mut holdings, &[held(1, true)]);
     let spans = |holdings: &mut Holdings| holdings.still_lacking().remove(&STREAM).unwrap_or_default();
-    let (known, any) = ((SECOND, 2 * SECOND), (i64::MIN, i64::MAX));
-    holdings.refused(&id(1));
+    let (known, begun) = ((SECOND, 2 * SECOND), (7 * SECOND, i64::MAX));
+    holdings.refused(&id(1), None);
     assert_eq!(spans(&mut holdings), [known], "its time is known");
-    holdings.refused(&id(2));
+    holdings.refused(&id(2), Some(7 * SECOND));
     assert_eq!(
         spans(&mut holdings),
-        [known, any],
+        [known, begun],
         "this one came after the inventory"
     );
     holdings.grew(&id(2), 100, true);
-    assert_eq!(spans(&mut holdings), [known, any], "a part of it is here");
+    assert_eq!(spans(&mut holdings), [known, begun], "a part of it is here");
     seal(&mut holdings, 2);
     assert_eq!(spans(&mut holdings), [known]);
+    holdings.refused(&id(3), None);
+    assert_eq!(spans(&mut holdings), [known, ALWAYS], "nobody knows of what time");
 }
 
 #[test]

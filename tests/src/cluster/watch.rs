@@ -104,14 +104,18 @@ where
     let config = Config::default().fields(&format!("metadata.name={name}"));
     tokio::spawn(async move {
         let mut objects = watcher(api, config).backoff(Soon).applied_objects().boxed();
+        let mut broke = false;
         while let Some(found) = objects.next().await {
             let object = match found {
                 Ok(object) => object,
                 Err(e) => {
-                    println!("  a watch broke, and what changes meanwhile is seen late: {e}");
+                    if !std::mem::replace(&mut broke, true) {
+                        println!("  a watch broke, and what changes meanwhile is seen late: {e}");
+                    }
                     continue;
                 }
             };
+            broke = false;
             let epoch = object
                 .annotations()
                 .get(crds::names::ANNOTATION_EPOCH)

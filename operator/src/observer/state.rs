@@ -263,7 +263,7 @@ impl State {
         let seen = |(memory, peer): (&Memory, &Memory)| {
             let (at, report) = memory.report.clone()?;
             let fresh = self.now.since(at) <= policy.report_age;
-            let answer = (at == self.now).then_some(&report);
+            let answer = memory.told(self.now).then_some(&report);
             let doubt = Doubt::of(answer, peer.fresh(self.now, policy));
             Some((memory.name.clone(), SeenReport { report, fresh, doubt }))
         };

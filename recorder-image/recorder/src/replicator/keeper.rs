@@ -1,6 +1,7 @@
 //! What was received goes to the volume here, in a thread of its own: proven, appended, synced in groups, and only then
 //! acknowledged (I4, I10). It contains no call that removes media (I3).
 
+mod tails;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::admission::{Admission, admission};
-use super::hub::{Hub, Known, Writer};
+use super::hub::{Hub, Writer};
 use crate::clock;
 use crate::disk::Guard;
 use crate::local::{FrameMark, ToRecorder};
@@ -293,76 +294,6 @@ impl Keeper {
         self.early = false;
         self.hub.compare(held);
         self.look_for_tails();
-    }
-
-    /// The own segments of dead incarnations are complete when the peer holds no more of them. It cannot have got more of
-    /// them since it connected: only from here.
-    fn look_for_tails(&mut self) {
-        if self.replies.is_some() {
-            // What came of them counts.
-            self.commit();
-        }
-        if self.replies.is_none() {
-            return;
-        }
-        if std::mem::take(&mut self.early) {
-            return self.again("bytes came before the recorder");
-        }
-        self.tails.clear();
-        let partials = self.hub.own_partials();
-        self.told
-            .retain(|id, _| partials.iter().any(|(own, _)| own == id));
-        for (id, end) in partials {
-            let length = self.theirs.get(&id).copied().unwrap_or(0);
-            if length > end && !self.is_told(&id) {
-                self.tails.insert(id, length);
-            } else {
-                self.tail_complete(id, end);
-            }
-        }
-    }
-
-    /// Whether the recorder that is alive may be sealing an own segment.
-    fn is_told(&self, id: &SegmentId) -> bool {
-        let told = self.told.get(id);
-        told.is_some() && told.copied() == self.hub.alive()
-    }
-
-    /// The recorder may seal an own segment that is durable up to `end`: from now on nobody else writes to it.
-    fn tail_complete(&mut self, id: SegmentId, end: u64) {
-        self.tails.remove(&id);
-        self.growing.remove(&id);
-        if let Some(alive) = self.hub.alive() {
-            self.told.insert(id.clone(), alive);
-        }
-        self.tell(ToRecorder::TailComplete { id, end });
-    }
-
-    /// The recorder let go of an own segment without sealing it: the peer may have what is gone.
-    fn shorter(&mut self, id: &SegmentId, end: u64) {
-        if self.told.remove(id).is_none() {
-            // It was said before, and the tail grows again perhaps.
-            return;
-        }
-        self.commit();
-        self.hub.shrank(id, end);
-        self.again("a segment is shorter than it was");
-    }
-
-    /// Who may be writing a segment. An own one grows while its tail is waited for; before that was looked at nobody knows, and later
-    /// the recorder seals it.
-    fn writer_of(&self, id: &SegmentId, here: Option<&Known>) -> Writer {
-        let writer = self.hub.writer_of(id);
-        let is_part = here.is_some_and(|known| known.sealed.is_none());
-        let waits = self.tails.contains_key(id);
-        if writer != Writer::Elsewhere || id.store != self.hub.store || !is_part || waits {
-            return writer;
-        }
-        if self.is_told(id) {
-            Writer::Here
-        } else {
-            Writer::Unknown
-        }
     }
 
     fn opened(&mut self, id: &SegmentId, head: &Bytes) {

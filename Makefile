@@ -117,8 +117,9 @@ bench-ingest: setup ## Measure what recording costs beside ffmpeg and GStreamer:
 		$(if $(QUICK),--streams 10 --streams 20 --rounds 2 --seconds 8)
 
 .PHONY: soak
-soak: cluster-up images ## Random faults on a real cluster, every frame counted: FAULTS=n SEED=s
-	@cargo run -q --bin soak -- --faults $(or $(FAULTS),300) --seed $(or $(SEED),1) --results docs/soak.md
+soak: cluster-up images ## Random faults on a real cluster, every frame counted: FAULTS=n SEED=s KIND="k1 k2"
+	@cargo run -q --bin soak -- --faults $(or $(FAULTS),300) --seed $(or $(SEED),1) --results docs/soak.md \
+		$(foreach kind,$(KIND),--kind $(kind))
 
 .PHONY: soak-short
 soak-short: cluster-up images ## The soak of make test: 3 faults, other ones each day

@@ -21,6 +21,9 @@ pub struct StreamInfo {
     /// `receiving`, `connecting`, `failed` or `idle`; empty for a stream that is recorded, but not configured any more.
     #[serde(default)]
     pub state: String,
+    /// When the newest frame came.
+    #[serde(default, rename = "lastFrame")]
+    pub last_frame: Option<String>,
     /// Whether this member writes it.
     #[serde(default)]
     pub writing: bool,

@@ -254,6 +254,15 @@ impl State {
         &self.cameras[camera].spans
     }
 
+    /// When a camera sent a frame, Unix milliseconds.
+    pub fn sent_ms(&self, camera: usize, frame: u64) -> Option<u64> {
+        let has = |pushed: &&Pushed| pushed.span.first <= frame && frame <= pushed.span.last;
+        let pushed = self.pushed(camera).iter().find(has)?;
+        let intervals = (pushed.span.frames() - 1).max(1);
+        let since_ns = (pushed.last_ns - pushed.first_ns) / intervals * (frame - pushed.span.first);
+        Some((pushed.first_ns + since_ns) / 1_000_000)
+    }
+
     /// Frames of a camera of which a packet was not sent, on purpose.
     pub fn dropped(&self, camera: usize) -> &[u64] {
         &self.cameras[camera].dropped
@@ -368,6 +377,11 @@ impl Cameras {
     /// How many there are.
     pub fn streams(&self) -> usize {
         self.options.streams
+    }
+
+    /// What a camera is.
+    pub fn kind(&self, camera: usize) -> Kind {
+        self.options.kinds.get(camera).copied().unwrap_or_default()
     }
 
     /// The simulator's books.

@@ -17,6 +17,8 @@ const FPS: u64 = 25;
 /// first frame to be as new as it can be. To that comes how late this machine was, which is what the cameras' ticker says: what it
 /// made wait may have come as late to a writer.
 const CLOCKS: u64 = 3;
+/// How far a gap may be from the time of a frame that lacks, milliseconds: no more than what a camera's clock is believed to be off.
+const NEAR_MS: u64 = 1_000;
 /// How long the last frames may take to be durable and served: the rest of a group of pictures, and some load.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -37,6 +39,49 @@ pub fn watched(count: usize) -> Vec<Watched> {
             camera,
         })
         .collect()
+}
+
+/// Frames that a camera sent, if it did, and that nobody could receive: it was dead, or had just come back.
+#[derive(Clone, Copy, Debug)]
+pub struct Absence {
+    /// Number of the camera.
+    pub camera: usize,
+    /// The frames.
+    pub span: Span,
+}
+
+/// What a camera sent.
+struct Sent {
+    /// What has to be there.
+    expected: Vec<Span>,
+    /// What it sent while it was absent.
+    unheard: Vec<Span>,
+    /// When it was absent.
+    absences: Vec<Span>,
+}
+
+impl Sent {
+    fn of(state: &State, camera: usize, window: Span, absences: &[Absence]) -> Self {
+        let pushed = state.pushed_within(camera, window);
+        let absences = absences.iter().filter(|absence| absence.camera == camera);
+        let absences: Vec<Span> = absences.map(|absence| absence.span).collect();
+        let common = |span: &Span| {
+            absences
+                .iter()
+                .filter_map(|absence| absence.intersect(span))
+                .collect()
+        };
+        let unheard = pushed.iter().flat_map::<Vec<Span>, _>(common).collect();
+        let without = |spans: Vec<Span>, absence: &Span| {
+            let spans = spans.iter().flat_map(|span| span.without(absence));
+            spans.collect()
+        };
+        Self {
+            expected: absences.iter().fold(pushed, without),
+            unheard,
+            absences,
+        }
+    }
 }
 
 /// From when on frames count.
@@ -86,6 +131,8 @@ pub struct StreamVerdict {
     pub out_of_order: usize,
     /// Frames of which the number cannot be read.
     pub unreadable: u64,
+    /// Frames that nobody could receive, and no member has.
+    pub unheard: Vec<Span>,
 }
 
 /// What was found of all streams.
@@ -206,8 +253,20 @@ pub async fn judge(
     members: &[MemberApi],
     viewer: &MemberApi,
 ) -> Result<Verdict> {
+    judge_beside(cameras, streams, start, &[], members, viewer).await
+}
+
+/// As [`judge`], where some cameras were absent for a while.
+pub async fn judge_beside(
+    cameras: &Cameras,
+    streams: &[Watched],
+    start: Start,
+    absences: &[Absence],
+    members: &[MemberApi],
+    viewer: &MemberApi,
+) -> Result<Verdict> {
     let state = cameras.state().await?;
-    let found = held_against(&state, streams, start, members, viewer).await;
+    let found = held_against(&state, streams, start, absences, members, viewer).await;
     let lacks = match &found {
         Ok(verdict) if verdict.is_perfect() => return found,
         Ok(verdict) => format!("the recording is not perfect:\n{verdict}"),
@@ -221,6 +280,7 @@ async fn held_against(
     state: &State,
     streams: &[Watched],
     start: Start,
+    absences: &[Absence],
     members: &[MemberApi],
     viewer: &MemberApi,
 ) -> Result<Verdict> {
@@ -228,15 +288,13 @@ async fn held_against(
     let mut library = Library::default();
     let mut verdict = Verdict::default();
     for watched in streams {
-        let pushed = state.pushed_within(
-            watched.camera,
-            Span {
-                first: start.counter,
-                last,
-            },
-        );
+        let window = Span {
+            first: start.counter,
+            last,
+        };
+        let sent = Sent::of(state, watched.camera, window, absences);
         let from_ms = start.at_ms.saturating_sub(5_000);
-        let newest = pushed.last().map(|span| span.last);
+        let newest = sent.expected.last().map(|span| span.last);
         let union = until("the last frames are durable", SETTLE, async || {
             let union = library.union(members, &watched.stream, from_ms).await?;
             Ok((union.last() >= newest).then_some(union))
@@ -248,13 +306,15 @@ async fn held_against(
         });
         verdict
             .streams
-            .push(compare(&watched.stream, &pushed, &union, &canonical.await?));
+            .push(compare(&watched.stream, &sent, &union, &canonical.await?));
     }
     Ok(verdict)
 }
 
-fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) -> StreamVerdict {
+fn compare(stream: &str, sent: &Sent, union: &Account, canonical: &Account) -> StreamVerdict {
+    let pushed = &sent.expected[..];
     let first = pushed.first().map_or(0, |span| span.first);
+    let unreadable = |account: &Account| account.unreadable_beside(first, &sent.absences);
     StreamVerdict {
         stream: stream.to_owned(),
         expected: total(pushed),
@@ -263,7 +323,8 @@ fn compare(stream: &str, pushed: &[Span], union: &Account, canonical: &Account) 
         canonical_missing: canonical.missing_of(pushed),
         doubled: canonical.surplus(),
         out_of_order: canonical.out_of_order.len(),
-        unreadable: union.unreadable_after(first) + canonical.unreadable_after(first),
+        unreadable: unreadable(union) + unreadable(canonical),
+        unheard: union.missing_of(&sent.unheard),
     }
 }
 
@@ -338,6 +399,54 @@ fn is_one_hole(found: &StreamVerdict, gaps: &[Gap], most: u64, clocks: u64) -> R
     Ok(frames)
 }
 
+/// Fails unless a member tells of each frame that nobody could receive and nobody has, or soon: it is in a gap that has a cause.
+pub async fn ensure_told(
+    cameras: &Cameras,
+    watched: &Watched,
+    found: &StreamVerdict,
+    start: Start,
+    teller: &MemberApi,
+) -> Result<()> {
+    let state = cameras.state().await?;
+    let unheard = found.unheard.iter().flat_map(|span| span.first..=span.last);
+    let sent = unheard.filter_map(|frame| state.sent_ms(watched.camera, frame));
+    let sent: Vec<u64> = sent.collect();
+    let what = format!(
+        "{} tells of what nobody received of {}",
+        teller.base(),
+        found.stream
+    );
+    until(&what, SETTLE, async || {
+        let gaps = teller.timeline(&watched.stream, start.at_ms).await?.gaps;
+        let untold = untold(&sent, &gaps)?;
+        ensure!(untold.is_empty(), "nothing is told of {untold:?} ms: {gaps:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// The times that are in no gap with a cause.
+fn untold(sent_ms: &[u64], gaps: &[Gap]) -> Result<Vec<u64>> {
+    let lacks = gaps.iter().filter(|gap| gap.state != "refilled");
+    let lacks = lacks.filter(|gap| !gap.cause.is_empty() && gap.cause != "Unknown");
+    let spans: Vec<(u64, u64)> = lacks.map(when).collect::<Result<_>>()?;
+    let told = |ms: u64| {
+        let near = |(start, end): &(u64, u64)| *start <= ms + NEAR_MS && ms <= end.saturating_add(NEAR_MS);
+        spans.iter().any(near)
+    };
+    Ok(sent_ms.iter().copied().filter(|ms| !told(*ms)).collect())
+}
+
+/// From when to when a gap is, Unix milliseconds; one that lasts has no end.
+fn when(gap: &Gap) -> Result<(u64, u64)> {
+    let ms = |text: &str| -> Result<u64> {
+        let at: jiff::Timestamp = text.parse()?;
+        Ok(u64::try_from(at.as_millisecond())?)
+    };
+    let end = gap.end.as_deref().map_or(Ok(u64::MAX), ms)?;
+    Ok((ms(&gap.start)?, end))
+}
+
 /// Asks ffmpeg what it plays of a stream, and fails unless it plays each frame of a window once and in order.
 pub async fn ffmpeg_agrees(
     viewer: &MemberApi,
@@ -352,4 +461,64 @@ pub async fn ffmpeg_agrees(
     let clean = missing.is_empty() && account.surplus() == 0 && account.out_of_order.is_empty();
     ensure!(clean, "ffmpeg plays {}: {account}", watched.stream);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(expected: &[(u64, u64)], unheard: &[(u64, u64)], absence: (u64, u64)) -> Sent {
+        let spans = |of: &[(u64, u64)]| of.iter().map(|(first, last)| span(*first, *last)).collect();
+        Sent {
+            expected: spans(expected),
+            unheard: spans(unheard),
+            absences: vec![span(absence.0, absence.1)],
+        }
+    }
+
+    fn span(first: u64, last: u64) -> Span {
+        Span { first, last }
+    }
+
+    fn gap(state: &str, cause: &str, start: u64, end: Option<u64>) -> Gap {
+        let text = |seconds: u64| format!("1970-01-01T00:00:{seconds:02}Z");
+        Gap {
+            start: text(start),
+            end: end.map(text),
+            cause: cause.to_owned(),
+            state: state.to_owned(),
+            evidence: String::new(),
+            frames: None,
+        }
+    }
+
+    #[test]
+    fn an_absent_camera_excuses_its_own_frames_and_no_other() {
+        // It died after 20, was back at 60, and somebody was connected from 70 on.
+        let sent = sent(&[(10, 19), (70, 80)], &[(20, 20), (60, 69)], (20, 69));
+        let whole = Account::of((10..=20).chain(65..=80));
+        let found = compare("door", &sent, &whole, &whole);
+        assert!(found.is_perfect(), "{found:?}");
+        assert_eq!((found.expected, found.unheard), (21, vec![span(60, 64)]));
+        for lacks in [19, 70] {
+            let one = Account::of((10..=20).chain(65..=80).filter(|n| *n != lacks));
+            let found = compare("door", &sent, &one, &whole);
+            assert_eq!(found.missing, [span(lacks, lacks)]);
+        }
+    }
+
+    #[test]
+    fn what_nobody_received_is_in_a_gap_that_says_why() {
+        let of = |gaps: &[Gap]| untold(&[20_000, 25_000], gaps).unwrap();
+        assert_eq!(of(&[gap("lost", "Watchdog", 20, Some(25))]), [0; 0]);
+        assert_eq!(of(&[gap("open", "Disconnected", 19, None)]), [0; 0]);
+        assert_eq!(of(&[gap("lost", "Watchdog", 18, Some(22))]), [25_000]);
+        for nothing in [
+            gap("refilled", "Watchdog", 1, None),
+            gap("lost", "Unknown", 1, None),
+            gap("lost", "", 1, None),
+        ] {
+            assert_eq!(of(&[nothing]), [20_000, 25_000]);
+        }
+    }
 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use crds::member::FailoverReport;
-use crds::{RecorderPair, names};
+use crds::names;
 use e2e::api::MemberApi;
 use e2e::bench::gathered::{self, Gathered};
 use e2e::bench::load::Load;
 use e2e::bench::plain_pair::{Blow, Found, PlainPair};
 use e2e::bench::spread::Spread;
 use e2e::cameras::{Cameras, Options};
-use e2e::cluster::{Before, Fault, NAMESPACE, PAIR, RETURN, Scene, TAKEOVER, Trouble, Whom};
+use e2e::cluster::{NAMESPACE, PAIR, RETURN, Scene, TAKEOVER, Trouble, Whom};
 use e2e::judge::{Start, Verdict};
 use e2e::viewer::{Seen, Viewer};
 use e2e::wait::now_ms;
@@ -113,27 +113,16 @@ impl Kind {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// The fault that ends the primary; a switchover is none.
-    fn trouble(self) -> Option<Trouble> {
+    /// What ends the primary, or its authority.
+    fn trouble(self) -> Trouble {
         match self {
-            Self::RecorderKill => Some(Trouble::KillRecorder(Whom::Primary)),
-            Self::PodDelete => Some(Trouble::DeletePod(Whom::Primary)),
-            Self::NodeOff | Self::LeaseExpiry => Some(Trouble::PowerOff(Whom::Primary)),
-            Self::NodeFreeze => Some(Trouble::FreezePod(Whom::Primary)),
-            Self::LinkCut => Some(Trouble::CutAll(Whom::Primary)),
-            Self::Switchover => None,
+            Self::RecorderKill => Trouble::KillRecorder(Whom::Primary),
+            Self::PodDelete => Trouble::DeletePod(Whom::Primary),
+            Self::NodeOff | Self::LeaseExpiry => Trouble::PowerOff(Whom::Primary),
+            Self::NodeFreeze => Trouble::FreezePod(Whom::Primary),
+            Self::LinkCut => Trouble::CutAll(Whom::Primary),
+            Self::Switchover => Trouble::Switchover,
         }
-    }
-
-    async fn strike(self, scene: &Scene, before: &Before) -> Result<Fault> {
-        if let Some(trouble) = self.trouble() {
-            return trouble.strike(scene, before).await;
-        }
-        let fault = Fault::now();
-        let wish = json!({names::ANNOTATION_SWITCHOVER: before.standby.name});
-        let change = json!({"metadata": {"annotations": wish}});
-        scene.kube.merge::<RecorderPair>(NAMESPACE, PAIR, &change).await?;
-        Ok(fault)
     }
 
     /// What comes nearest to it without a pair; nobody can switch over what nobody holds.
@@ -145,13 +134,6 @@ impl Kind {
             Self::NodeFreeze => Some(Blow::Freeze),
             Self::LinkCut => Some(Blow::Cut),
             Self::LeaseExpiry | Self::Switchover => None,
-        }
-    }
-
-    async fn mend(self, scene: &Scene, before: &Before) -> Result<()> {
-        match self.trouble() {
-            Some(trouble) => trouble.mend(scene, before).await,
-            None => Ok(()),
         }
     }
 }
@@ -196,7 +178,7 @@ async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
     scene.bed.route(&before.standby.node).await?;
     let viewers = viewers(scene).await?;
     let recording = records(before.standby.api.clone(), scene.watched.len());
-    let fault = kind.strike(scene, &before).await?;
+    let fault = kind.trouble().strike(scene, &before).await?;
     let outcome = scene.failed_over(fault, &before).await?;
     let recording = tokio::time::timeout(TAKEOVER, recording)
         .await
@@ -207,7 +189,7 @@ async fn round(scene: &Scene, kind: Kind) -> Result<Sample> {
     let view = scene.pair.view(&before.standby.name).await?;
     let failovers = view.report.map(|report| report.failovers).unwrap_or_default();
     let mended = Instant::now();
-    kind.mend(scene, &before).await?;
+    kind.trouble().mend(scene, &before).await?;
     let members = scene.settled(RETURN).await?;
     let converged = mended.elapsed();
     scene.ensure_kept(&before, &members[0].api).await?;

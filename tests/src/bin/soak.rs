@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use e2e::cameras::{Kind, Options};
-use e2e::cluster::{Endured, Scene, Times, Trouble, cache};
+use e2e::cluster::{Endured, PairSpec, Scene, Times, Trouble, cache};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,10 @@ use serde_json::json;
 
 /// A new pair, with another number of streams, after so many faults.
 const FAULTS_PER_PAIR: usize = 10;
-/// One in so many pairs has disks that fail on demand, and is struck by that.
-const FAULTY_DISKS: usize = 4;
+/// What pairs are struck by, one after the other, again and again.
+const STAGES: [Stage; 4] = [Stage::Plain, Stage::Cameras, Stage::Plain, Stage::Disks];
+/// How many cameras a pair has at most.
+const MOST_CAMERAS: usize = 8;
 /// One in so many times two faults at once.
 const PAIRS: u32 = 4;
 
@@ -36,6 +38,60 @@ struct Args {
     /// Begin anew where an earlier run of this seed was cut
     #[arg(long)]
     anew: bool,
+    /// Only faults of these kinds, for example SetClock. A second one at the same time may be of any kind
+    #[arg(long, value_parser = kind)]
+    kind: Vec<String>,
+}
+
+/// A kind of faults that there is.
+fn kind(name: &str) -> Result<String, String> {
+    let kinds = STAGES.iter().flat_map(|stage| stage.troubles());
+    let mut kinds: Vec<String> = kinds.map(|trouble| trouble.kind()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let known = kinds.iter().any(|kind| kind == name);
+    known
+        .then(|| name.to_owned())
+        .ok_or_else(|| format!("there are {}", kinds.join(", ")))
+}
+
+/// What a pair is made for.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Faults that need nothing.
+    Plain,
+    /// Faults of its cameras.
+    Cameras,
+    /// Disks that fail on demand.
+    Disks,
+}
+
+impl Stage {
+    fn troubles(self) -> &'static [Trouble] {
+        match self {
+            Self::Plain => &Trouble::ALL,
+            Self::Cameras => &Trouble::OF_CAMERAS,
+            Self::Disks => &Trouble::OF_DISKS,
+        }
+    }
+
+    async fn scene(self, cameras: Options) -> Result<Scene> {
+        match self {
+            Self::Plain => Scene::with(cameras, |_| {}).await,
+            Self::Cameras => {
+                // The second odd one may show one member the same pictures again and again.
+                let detect = |spec: &mut PairSpec| spec.streams[1].detect_frozen = true;
+                Scene::with(cameras, detect).await
+            }
+            Self::Disks => Scene::on_faulty_disks(cameras).await,
+        }
+    }
+}
+
+/// What decides a run.
+struct Plan {
+    seed: u64,
+    kinds: Vec<String>,
 }
 
 /// What is known of a run; kept after each fault.
@@ -63,54 +119,85 @@ impl Account {
     }
 }
 
-/// Whether the pair of a turn has disks that fail on demand.
-fn on_faulty_disks(turn: usize) -> bool {
-    turn / FAULTS_PER_PAIR % FAULTY_DISKS == FAULTY_DISKS - 1
+impl Plan {
+    fn is_meant(&self, trouble: Trouble) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&trouble.kind())
+    }
+
+    /// The first faults that a pair may be struck by.
+    fn meant(&self, stage: Stage) -> Vec<Trouble> {
+        let all = stage.troubles().iter().copied();
+        all.filter(|trouble| self.is_meant(*trouble)).collect()
+    }
+
+    /// What the pair of a turn is made for.
+    fn stage(&self, turn: usize) -> Stage {
+        let meant = |stage: &&Stage| !self.meant(**stage).is_empty();
+        let stages: Vec<&Stage> = STAGES.iter().filter(meant).collect();
+        *stages[turn / FAULTS_PER_PAIR % stages.len()]
+    }
+
+    /// The faults of a turn, and when they come: of the seed, the kinds and the number of the turn alone.
+    fn troubles(&self, turn: usize) -> (Vec<Trouble>, Times) {
+        let mut dice = StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003) ^ turn as u64);
+        let mut pick = |from: &[Trouble]| from[dice.random_range(0..from.len())];
+        let first = pick(&self.meant(self.stage(turn)));
+        let second = pick(&Trouble::ALL);
+        let both = dice.random_ratio(1, PAIRS) && first.goes_with(second);
+        let mut up_to = |ms| Duration::from_millis(dice.random_range(0..=ms));
+        let times = Times {
+            before: Duration::from_secs(3) + up_to(4_000),
+            apart: up_to(3_000),
+            longer: up_to(10_000),
+        };
+        (if both { vec![first, second] } else { vec![first] }, times)
+    }
+
+    /// How many cameras a pair records, and of which kinds: those of which each frame is played once, whoever recorded it, and
+    /// that a camera simulator survives whose client is gone without a word.
+    fn cameras(&self, turn: usize) -> Options {
+        const KINDS: [Kind; 8] = [
+            Kind::H264,
+            Kind::LongGroups,
+            Kind::VariableRate,
+            Kind::H265,
+            Kind::Apart,
+            Kind::Aac,
+            Kind::Pcmu,
+            Kind::Pcma,
+        ];
+        let mut dice = StdRng::seed_from_u64(self.seed ^ (turn / FAULTS_PER_PAIR) as u64 ^ 0x5eed);
+        let streams = dice.random_range(1..=MOST_CAMERAS);
+        let random = (0..streams).map(|_| KINDS[dice.random_range(0..KINDS.len())]);
+        let odd: &[Kind] = match self.stage(turn) {
+            Stage::Cameras => &Trouble::ODD_CAMERAS,
+            Stage::Plain | Stage::Disks => &[],
+        };
+        let kinds = odd.iter().copied().chain(random).take(MOST_CAMERAS);
+        let kinds: Vec<Kind> = kinds.collect();
+        Options::test_bed(kinds.len()).of_kinds(&kinds)
+    }
+
+    /// The turn after so many faults: what was done before a run was cut is not done again.
+    fn turn_after(&self, faults: usize) -> usize {
+        let (mut turn, mut done) = (0, 0);
+        while done < faults {
+            done += self.troubles(turn).0.len();
+            turn += 1;
+        }
+        turn
+    }
+
+    /// Where the account is kept until the run is done.
+    fn kept(&self, faults: usize) -> PathBuf {
+        let run = [self.seed.to_string(), faults.to_string()];
+        let parts: Vec<String> = run.into_iter().chain(self.kinds.clone()).collect();
+        cache().join(format!("soak-{}.json", parts.join("-")))
+    }
 }
 
-/// The faults of a turn, and when they come: of the seed and the number of the turn alone.
-fn troubles(seed: u64, turn: usize) -> (Vec<Trouble>, Times) {
-    let mut dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ turn as u64);
-    let mut pick = |from: &[Trouble]| from[dice.random_range(0..from.len())];
-    let first = pick(if on_faulty_disks(turn) {
-        &Trouble::OF_DISKS
-    } else {
-        &Trouble::ALL
-    });
-    let second = pick(&Trouble::ALL);
-    let both = dice.random_ratio(1, PAIRS) && first.goes_with(second);
-    let mut up_to = |ms| Duration::from_millis(dice.random_range(0..=ms));
-    let times = Times {
-        before: Duration::from_secs(3) + up_to(4_000),
-        apart: up_to(3_000),
-        longer: up_to(10_000),
-    };
-    (if both { vec![first, second] } else { vec![first] }, times)
-}
-
-/// How many cameras a pair records, and of which kinds: those of which each frame is played once, whoever recorded it, and
-/// that a camera simulator survives whose client is gone without a word.
-fn cameras(seed: u64, turn: usize) -> Options {
-    const KINDS: [Kind; 8] = [
-        Kind::H264,
-        Kind::LongGroups,
-        Kind::VariableRate,
-        Kind::H265,
-        Kind::Apart,
-        Kind::Aac,
-        Kind::Pcmu,
-        Kind::Pcma,
-    ];
-    let mut dice = StdRng::seed_from_u64(seed ^ (turn / FAULTS_PER_PAIR) as u64 ^ 0x5eed);
-    let streams = dice.random_range(1..=8);
-    let kinds: Vec<Kind> = (0..streams)
-        .map(|_| KINDS[dice.random_range(0..KINDS.len())])
-        .collect();
-    Options::test_bed(streams).of_kinds(&kinds)
-}
-
-async fn strike(scene: &Scene, seed: u64, turn: usize, account: &mut Account) {
-    let ((troubles, times), began) = (troubles(seed, turn), Instant::now());
+async fn strike(scene: &Scene, plan: &Plan, turn: usize, account: &mut Account) {
+    let ((troubles, times), began) = (plan.troubles(turn), Instant::now());
     let outcome = scene.endure(&troubles, times).await;
     account.faults += troubles.len();
     let broken = match outcome {
@@ -159,33 +246,27 @@ async fn main() -> Result<()> {
         seed,
         results,
         anew,
+        kind,
     } = Args::parse();
-    let kept = cache().join(format!("soak-{seed}-{faults}.json"));
+    // The table is of runs of all kinds.
+    let results = results.filter(|_| kind.is_empty());
+    let plan = Plan { seed, kinds: kind };
+    let kept = plan.kept(faults);
     let mut account = if anew {
         Account::default()
     } else {
         Account::load(&kept)?
     };
-    let mut turn = 0;
-    // What was done before a run was cut is not done again.
-    let mut done = 0;
-    while done < account.faults {
-        done += troubles(seed, turn).0.len();
-        turn += 1;
-    }
+    let mut turn = plan.turn_after(account.faults);
     while account.faults < faults {
-        let cameras = cameras(seed, turn);
+        let cameras = plan.cameras(turn);
         println!("  {} cameras: {:?}", cameras.streams, cameras.kinds);
-        let scene = if on_faulty_disks(turn) {
-            Scene::on_faulty_disks(cameras).await?
-        } else {
-            Scene::with(cameras, |_| {}).await?
-        };
+        let scene = plan.stage(turn).scene(cameras).await?;
         let until = (turn / FAULTS_PER_PAIR + 1) * FAULTS_PER_PAIR;
         let broken = account.violations.len();
         // After a violation the pair is made anew: what follows is judged by itself.
         while turn < until && account.faults < faults && account.violations.len() == broken {
-            strike(&scene, seed, turn, &mut account).await;
+            strike(&scene, &plan, turn, &mut account).await;
             account.store(&kept)?;
             turn += 1;
         }

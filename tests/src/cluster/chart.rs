@@ -23,6 +23,8 @@ pub const OPERATOR_IMAGE: &str = "localhost/gapless-operator";
 pub const RECORDER_IMAGE: &str = "localhost/gapless-recorder";
 /// Their tag.
 pub const TAG: &str = "dev";
+/// The tag of the next release, which is the same: [`Scene::tag_next`](super::Scene::tag_next).
+pub const NEXT: &str = "next";
 
 /// Where a chart is in the source tree.
 pub fn chart_folder(chart: &str) -> String {

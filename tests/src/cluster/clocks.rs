@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use crds::names;
 
 use super::faults::Testbed;
-use super::pair::MemberView;
-use super::scene::Scene;
+use super::pair::{MemberView, NAMESPACE};
+use super::scene::{RETURN, Scene};
 use crate::trial;
+use crate::wait::until;
 
 /// Longer than the programs look for the file apart.
 const SEEN: Duration = Duration::from_millis(200);
+/// After so long a clock begins to have another rate: both processes have seen it by then, also where a busy machine is late. A rate
+/// that counted from earlier would be a step.
+const BEGINS: Duration = Duration::from_secs(1);
 
 /// How wrong the clocks of a member are from now on.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +36,32 @@ impl Default for Skew {
 }
 
 impl Scene {
-    /// Makes both clocks of a member wrong, or right again. Its boot clock may be changed once: it must not go back.
+    /// Makes both clocks of a member wrong, or right again, and returns when both processes say so. Its boot clock must not go back: one
+    /// that was slow can be set right, a fast one cannot.
     ///
     /// # Errors
-    /// Where the volume's folder cannot be written.
+    /// Where the volume's folder cannot be written, or nobody obeys.
     pub async fn make_clocks_wrong(&self, member: &MemberView, skew: Skew) -> Result<()> {
-        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let since_ns = since.tv_sec * 1_000_000_000 + since.tv_nsec;
-        let text = format!("{} {} {since_ns}\n", skew.ahead_us, skew.rate);
-        self.tell(member, "test-clock", &text).await
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now_ns = now.tv_sec * 1_000_000_000 + now.tv_nsec;
+        let since_ns = now_ns + i64::try_from(BEGINS.as_nanos())?;
+        let text = format!("{} {} {since_ns}", skew.ahead_us, skew.rate);
+        self.tell(member, "test-clock", &text).await?;
+        for container in [names::CONTAINER_RECORDER, names::CONTAINER_REPLICATOR] {
+            self.obeys(member, container, &text).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a program says in its log what it was told.
+    async fn obeys(&self, member: &MemberView, container: &str, text: &str) -> Result<()> {
+        let what = format!("the {container} of {} obeys", member.name);
+        until(&what, RETURN, async || {
+            let log = self.kube.logs(NAMESPACE, &member.name, container).await?;
+            ensure!(log.contains(text), "its log has no {text:?}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Makes a member wait for the operator before it takes, or not.

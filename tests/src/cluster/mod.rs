@@ -17,8 +17,8 @@ mod watch;
 pub use self::kube::Kube;
 pub use capture::{Arrived, Capture};
 pub use chart::{
-    OPERATOR, OPERATOR_IMAGE, OPERATOR_LEASE, OPERATORS, RECORDER_IMAGE, SYSTEM, TAG, chart_folder, helm,
-    install, install_tagged,
+    NEXT, OPERATOR, OPERATOR_IMAGE, OPERATOR_LEASE, OPERATORS, RECORDER_IMAGE, SYSTEM, TAG, chart_folder,
+    helm, install, install_tagged,
 };
 pub use clocks::Skew;
 pub use faults::{Direction, Fault, Testbed, cache};
@@ -28,5 +28,5 @@ pub use pair::{MemberView, NAMESPACE, PAIR, PairSpec, PairUnderTest, StreamSpec,
 pub use phases::Phases;
 pub use scene::{Before, Outcome, RETURN, Report, Scene, TAKEOVER, demo_cameras, stage};
 pub use told::Told;
-pub use trouble::{Endured, Times, Trouble, Whom};
+pub use trouble::{Endured, Jump, Times, Trouble, Whom};
 pub use watch::{Served, Watcher};

@@ -18,7 +18,7 @@ use super::told::Told;
 use super::watch::{Served, Watcher};
 use crate::api::{Hashes, MemberApi};
 use crate::cameras::{Cameras, Options, end_detached};
-use crate::judge::{Start, Verdict, Watched, judge, watched};
+use crate::judge::{Absence, Start, Verdict, Watched, judge_beside, watched};
 use crate::wait::until;
 
 /// The nodes of the test bed.
@@ -375,10 +375,20 @@ impl Scene {
     /// Judges the union of both members, and the playlist of the first one. Fails if two members were ever seen to hold authority
     /// at a time, or an epoch fell, since the pair was made.
     pub async fn judge(&self, start: Start, members: &[MemberView]) -> Result<Verdict> {
+        self.judge_beside(start, &[], members).await
+    }
+
+    /// As [`Scene::judge`], where some cameras were absent for a while.
+    pub async fn judge_beside(
+        &self,
+        start: Start,
+        absences: &[Absence],
+        members: &[MemberView],
+    ) -> Result<Verdict> {
         self.holders.judge()?;
         let apis: Vec<MemberApi> = members.iter().map(|member| member.api.clone()).collect();
         let viewer = apis.first().context("nobody to ask")?;
-        judge(&self.cameras, &self.watched, start, &apis, viewer).await
+        judge_beside(&self.cameras, &self.watched, start, absences, &apis, viewer).await
     }
 
     /// The whole scenario: record, break, wait for the next epoch, record, mend, and wait until the old primary is a standby

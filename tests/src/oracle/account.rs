@@ -25,6 +25,22 @@ impl Span {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (first <= last).then_some(Self { first, last })
     }
+
+    /// What it has beside another one: nothing, one piece or two.
+    pub fn without(&self, other: &Self) -> Vec<Self> {
+        let Some(common) = self.intersect(other) else {
+            return vec![*self];
+        };
+        let before = (self.first < common.first).then(|| Self {
+            first: self.first,
+            last: common.first - 1,
+        });
+        let after = (common.last < self.last).then(|| Self {
+            first: common.last + 1,
+            last: self.last,
+        });
+        before.into_iter().chain(after).collect()
+    }
 }
 
 impl fmt::Display for Span {
@@ -118,8 +134,19 @@ impl Account {
     /// How many frames after number `first` have no number that can be read. One in the place of `first` or before it is
     /// not counted: a session that joins a camera between two packets of a frame gets its picture without the number.
     pub fn unreadable_after(&self, first: u64) -> u64 {
-        let after = self.unreadable.iter().filter(|(next, _)| **next > first);
-        after.map(|(_, frames)| frames).sum()
+        self.unreadable_beside(first, &[])
+    }
+
+    /// The same, without those in the place of one of these frames: sessions may join a camera again there.
+    pub fn unreadable_beside(&self, first: u64, joins: &[Span]) -> u64 {
+        let joins = |next: u64| {
+            joins
+                .iter()
+                .any(|span| span.first < next && next <= span.last + 1)
+        };
+        let counts = |next: u64| next > first && !joins(next);
+        let counted = self.unreadable.iter().filter(|(next, _)| counts(**next));
+        counted.map(|(_, frames)| frames).sum()
     }
 
     /// What lacks between the first and the last frame found.

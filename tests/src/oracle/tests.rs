@@ -188,9 +188,23 @@ fn frames_without_a_number_count_from_where_the_judgement_begins() {
     account.frames_in_order([None, Some(7), Some(8), None, Some(10), None]);
     let from = |first| account.unreadable_after(first);
     assert_eq!((from(0), from(7), from(9), from(10)), (3, 2, 2, 1));
+    // One between 8 and 10 is where a session joined; one at the end is not.
+    let joins = |first, last| account.unreadable_beside(0, &[Span { first, last }]);
+    assert_eq!((joins(8, 9), joins(8, 10), joins(20, 30)), (2, 2, 3));
     let mut union = Account::of([7]);
     union.union(&account);
     assert_eq!(union.unreadable_after(0), 3);
+}
+
+#[test]
+fn a_span_without_another_one() {
+    let span = |first, last| Span { first, last };
+    let without = |first, last| span(10, 20).without(&span(first, last));
+    assert_eq!(without(12, 18), [span(10, 11), span(19, 20)]);
+    assert_eq!(without(5, 10), [span(11, 20)]);
+    assert_eq!(without(20, 30), [span(10, 19)]);
+    assert_eq!(without(21, 30), [span(10, 20)]);
+    assert_eq!(without(10, 20), []);
 }
 
 /// Writes recordings of these spans and a playlist over them, each second by byte range, gaps marked.

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use crds::{RecorderPair, names};
-use e2e::cluster::{Before, Fault, MemberView, NAMESPACE, OperatorView, PAIR, RETURN, Scene};
+use crds::names;
+use e2e::cluster::{Before, MemberView, NAMESPACE, OperatorView, PAIR, RETURN, Scene, Trouble};
 use e2e::wait::until;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::STREAMS;
@@ -27,12 +26,7 @@ async fn successor(scene: &Scene, old: &OperatorView) -> Result<OperatorView> {
 
 /// Asks for a switchover to the standby and waits until it serves.
 async fn switch_over(scene: &Scene, before: &Before) -> Result<u64> {
-    let asked = Fault::now();
-    let annotation = json!({ names::ANNOTATION_SWITCHOVER: before.standby.name });
-    scene
-        .kube
-        .merge::<RecorderPair>(NAMESPACE, PAIR, &json!({"metadata": {"annotations": annotation}}))
-        .await?;
+    let asked = Trouble::Switchover.strike(scene, before).await?;
     let outcome = scene.failed_over(asked, before).await?;
     Ok(outcome.serving_after_ms())
 }

@@ -3,20 +3,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::cluster::{
-    NAMESPACE, OPERATOR_IMAGE, OperatorView, PAIR, RECORDER_IMAGE, RETURN, SYSTEM, Scene, TAG, install_tagged,
+    NAMESPACE, NEXT, OPERATOR_IMAGE, OperatorView, PAIR, RECORDER_IMAGE, RETURN, SYSTEM, Scene,
+    install_tagged,
 };
-use e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use tokio::task::JoinHandle;
 
 use crate::{STREAMS, pods, seconds};
-
-/// The tag of the next release.
-const NEXT: &str = "next";
 
 /// Ends when neither member has a pod that runs and stays. Both are looked at in one answer: of two, one may be of before the first
 /// member was back and the other of after the second one went. No answer says nothing of either.
@@ -39,41 +36,13 @@ fn both_down(scene: &Scene) -> JoinHandle<()> {
     })
 }
 
-/// The images of a pod's containers.
-async fn images(scene: &Scene, namespace: &str, pod: &str) -> Result<Vec<String>> {
-    let pod = scene.kube.pod(namespace, pod).await?.context("no pod")?;
-    let containers = pod.spec.context("no spec")?.containers;
-    containers
-        .into_iter()
-        .map(|container| container.image.context("no image"))
-        .collect()
-}
-
 /// Records through an update; both members run the next image after it.
 async fn update(scene: &Scene, update: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    for image in [OPERATOR_IMAGE, RECORDER_IMAGE] {
-        scene
-            .bed
-            .tag_image(&format!("{image}:{TAG}"), &format!("{image}:{NEXT}"))
-            .await?;
-    }
+    scene.tag_next().await?;
     let before = scene.record(Duration::from_secs(5)).await?;
     let both_down = both_down(scene);
     update().await?;
-    let next = format!("{RECORDER_IMAGE}:{NEXT}");
-    until("both members are updated", Duration::from_mins(3), async || {
-        let members = scene.pair.well(STREAMS).await?;
-        for view in &members {
-            let images = images(scene, NAMESPACE, &view.name).await?;
-            ensure!(
-                images.iter().all(|image| *image == next),
-                "{} runs {images:?}",
-                view.name
-            );
-        }
-        Ok(Some(()))
-    })
-    .await?;
+    scene.updated_to(&format!("{RECORDER_IMAGE}:{NEXT}")).await?;
     ensure!(!both_down.is_finished(), "both members were down at once");
     both_down.abort();
     let members = scene.settled(RETURN).await?;
@@ -110,7 +79,7 @@ async fn an_upgrade_of_operator_and_recorders_never_takes_both_members_down() {
         .await
         .unwrap();
     let leader = OperatorView::leads(&scene.kube, RETURN).await.unwrap();
-    let images = images(&scene, SYSTEM, &leader.pod).await.unwrap();
+    let images = scene.images(SYSTEM, &leader.pod).await.unwrap();
     assert_eq!(images, [format!("{OPERATOR_IMAGE}:{NEXT}")], "it leads");
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::Trouble;
-use crate::cluster::scene::{RETURN, Scene};
-use crate::judge::Verdict;
+use crate::cluster::scene::{Before, RETURN, Scene};
+use crate::judge::{Absence, Verdict};
 
 /// When what happens to a pair that is struck.
 #[derive(Clone, Copy, Debug)]
@@ -45,25 +45,17 @@ impl Scene {
     /// # Errors
     /// When it does not come so far.
     pub async fn endure(&self, troubles: &[Trouble], times: Times) -> Result<Endured> {
-        let before = self.record(times.before).await?;
-        for (n, trouble) in troubles.iter().enumerate() {
-            if n > 0 {
-                tokio::time::sleep(times.apart).await;
-            }
-            trouble.strike(self, &before).await?;
-        }
-        let lasts = troubles
-            .iter()
-            .map(|trouble| trouble.lasts())
-            .max()
-            .unwrap_or_default();
-        tokio::time::sleep(lasts + times.longer).await;
-        for trouble in troubles.iter().rev() {
-            trouble.mend(self, &before).await?;
-        }
+        let begins_after = troubles.iter().map(|trouble| trouble.begins_after()).max();
+        let recorded = times.before.max(begins_after.unwrap_or_default());
+        let before = self.record(recorded).await?;
+        let absences = self.bear(troubles, times, &before).await?;
         let members = self.settled(RETURN).await?;
-        let verdict = self.judge(before.start, &members).await?;
-        let mut held = vec![verdict.ensure_perfect()];
+        let mut verdict = self.judge_beside(before.start, &absences, &members).await?;
+        for trouble in troubles {
+            trouble.forgive(self, &mut verdict)?;
+        }
+        let told = self.ensure_absences_told(&before, &absences, &verdict, &members);
+        let mut held = vec![verdict.ensure_perfect(), told.await];
         for member in &members {
             held.push(self.ensure_kept(&before, &member.api).await);
         }
@@ -77,5 +69,28 @@ impl Scene {
             verdict,
             broken: broken.map(|error| format!("{error:#}")).collect(),
         })
+    }
+
+    /// Strikes, and mends what was struck last first. Returns which cameras were absent, and when.
+    async fn bear(&self, troubles: &[Trouble], times: Times, before: &Before) -> Result<Vec<Absence>> {
+        let mut struck = Vec::new();
+        for trouble in troubles {
+            if !struck.is_empty() {
+                tokio::time::sleep(times.apart).await;
+            }
+            struck.push((trouble, self.cameras.state().await?.counter));
+            trouble.strike(self, before).await?;
+        }
+        let lasts = troubles.iter().map(|trouble| trouble.lasts()).max();
+        tokio::time::sleep(lasts.unwrap_or_default() + times.longer).await;
+        let mut absences = Vec::new();
+        for (trouble, since) in struck.into_iter().rev() {
+            trouble.mend(self, before).await?;
+            absences.extend(trouble.absence(self, before, since).await?);
+        }
+        for trouble in troubles {
+            trouble.done(self).await?;
+        }
+        Ok(absences)
     }
 }

@@ -1,10 +1,11 @@
 //! Lists of faults.
 
-use super::{Trouble, Whom};
+use super::{Jump, Trouble, Whom};
+use crate::cameras::Kind;
 
 impl Trouble {
     /// Every fault that needs no special pair, in the order of the list of promises.
-    pub const ALL: [Self; 47] = {
+    pub const ALL: [Self; 57] = {
         use Trouble as T;
         use Whom::{Primary, Standby};
         [
@@ -55,6 +56,16 @@ impl Trouble {
             T::StopOperator,
             T::DeleteLease,
             T::WipeStatus,
+            T::SetClock(Primary, Jump::Ahead),
+            T::SetClock(Primary, Jump::Back),
+            T::SetClock(Standby, Jump::Ahead),
+            T::SetClock(Standby, Jump::Back),
+            T::SlowClock(Primary),
+            T::SlowClock(Standby),
+            T::UpdateImage,
+            T::Upgrade,
+            T::Switchover,
+            T::KillOperator,
         ]
     };
 
@@ -73,4 +84,25 @@ impl Trouble {
             T::StallDisk(Standby),
         ]
     };
+
+    /// Every fault of a camera: needs [`Trouble::ODD_CAMERAS`] among the cameras.
+    pub const OF_CAMERAS: [Self; 9] = {
+        use Trouble as T;
+        use Whom::{Primary, Standby};
+        [
+            T::SilenceCamera,
+            T::RestartCamera,
+            T::ResizeCamera,
+            T::StillCamera(Primary),
+            T::StillCamera(Standby),
+            T::SpoilCamera(Primary),
+            T::SpoilCamera(Standby),
+            T::GarbleCamera(Primary),
+            T::GarbleCamera(Standby),
+        ]
+    };
+
+    /// A camera that can come back with other parameter sets, and one that each member has a medium of its own of. Its stream needs
+    /// `detectFrozen`.
+    pub const ODD_CAMERAS: [Kind; 2] = [Kind::Sizes, Kind::Apart];
 }

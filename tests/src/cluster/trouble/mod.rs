@@ -1,10 +1,13 @@
 //! Every single fault that a pair must bear: how it begins, how it ends, and what must be true after it.
 
+mod cameras;
+mod clocks;
 mod disks;
 mod endure;
 mod links;
 mod lists;
 mod together;
+mod updates;
 
 use std::time::Duration;
 
@@ -14,10 +17,12 @@ use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 
+pub use clocks::Jump;
 pub use endure::{Endured, Times};
 
 use self::disks::ask_for_media;
 use super::chart::{OPERATOR, SYSTEM};
+use super::clocks::Skew;
 use super::faults::Fault;
 use super::pair::{MemberView, NAMESPACE, PAIR};
 use super::scene::{Before, RETURN, Scene};
@@ -87,6 +92,30 @@ pub enum Trouble {
     FailReads(Whom),
     /// Every sync of the volume is 300 ms late.
     StallDisk(Whom),
+    /// A camera sends nothing, and its connections stay. This and the five below need cameras of some kinds: [`Trouble::ODD_CAMERAS`].
+    SilenceCamera,
+    /// A camera dies, and is started again.
+    RestartCamera,
+    /// A camera dies, and is started again with pictures of another size, so with other parameter sets.
+    ResizeCamera,
+    /// The pictures that a member gets of one camera do not change.
+    StillCamera(Whom),
+    /// Nothing that a member gets of one camera can be understood.
+    SpoilCamera(Whom),
+    /// The parameter sets that a member gets of one camera cannot be decoded.
+    GarbleCamera(Whom),
+    /// The wall clock of a member is set to another hour, then set right.
+    SetClock(Whom, Jump),
+    /// The boot clock of a member is slow, then set right.
+    SlowClock(Whom),
+    /// The pair gets another image.
+    UpdateImage,
+    /// The chart is upgraded: operators and recorders get another image.
+    Upgrade,
+    /// A user moves the primary.
+    Switchover,
+    /// SIGKILL for every process of the operator that leads.
+    KillOperator,
     /// The API server stands still, then goes on.
     FreezeApi,
     /// There is no operator.
@@ -100,16 +129,28 @@ pub enum Trouble {
 const API: &str = "kube-apiserver";
 
 impl Trouble {
+    /// What it is called, whoever is struck.
+    pub fn kind(self) -> String {
+        let name = format!("{self:?}");
+        name.split('(').next().unwrap_or_default().to_owned()
+    }
+
     /// For how long it lasts at least, so that it shows.
     pub fn lasts(self) -> Duration {
         let seconds = match self {
             Self::KillRecorder(_) | Self::KillReplicator(_) | Self::KillPod(_) | Self::DeletePod(_) => 3,
             Self::DeleteLease | Self::WipeStatus => 5,
+            // The other one leads 6 to 7 s later.
+            Self::KillOperator => 8,
             Self::FreezePod(_) => 30,
             Self::FreezeApi => 45,
             // Of some 150 packets a second one in a hundred.
             Self::LosePackets(_) => 12,
-            Self::FailDisk(_) | Self::FailSyncs(_) | Self::FailReads(_) | Self::StallDisk(_) => 10,
+            Self::FailDisk(_)
+            | Self::FailSyncs(_)
+            | Self::FailReads(_)
+            | Self::StallDisk(_)
+            | Self::SlowClock(_) => 10,
             _ => 6,
         };
         Duration::from_secs(seconds)
@@ -141,7 +182,12 @@ impl Trouble {
             | Self::FailDisk(whom)
             | Self::FailSyncs(whom)
             | Self::FailReads(whom)
-            | Self::StallDisk(whom) => match whom {
+            | Self::StallDisk(whom)
+            | Self::StillCamera(whom)
+            | Self::SpoilCamera(whom)
+            | Self::GarbleCamera(whom)
+            | Self::SetClock(whom, _)
+            | Self::SlowClock(whom) => match whom {
                 Whom::Primary => &before.primary,
                 Whom::Standby => &before.standby,
             },
@@ -195,6 +241,16 @@ impl Trouble {
                 let (fault, _) = bed.disk_faults(node, &volume, self.disk_faults()).await?;
                 return Ok(fault);
             }
+            Self::SilenceCamera
+            | Self::RestartCamera
+            | Self::ResizeCamera
+            | Self::StillCamera(_)
+            | Self::SpoilCamera(_)
+            | Self::GarbleCamera(_) => return self.strike_camera(scene, member).await,
+            Self::SetClock(..) | Self::SlowClock(_) => self.strike_clock(scene, member).await?,
+            Self::UpdateImage | Self::Upgrade | Self::Switchover | Self::KillOperator => {
+                self.strike_by_hand(scene, before).await?;
+            }
             Self::FreezeApi => bed.control("freeze", API).await?,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, 0).await?,
             Self::DeleteLease => scene.kube.delete::<Lease>(NAMESPACE, &names::lease(PAIR)).await?,
@@ -236,6 +292,13 @@ impl Trouble {
                 ensure!(struck > 0, "{self:?}: no call failed or was late");
                 Ok(())
             }
+            Self::SilenceCamera
+            | Self::RestartCamera
+            | Self::ResizeCamera
+            | Self::StillCamera(_)
+            | Self::SpoilCamera(_)
+            | Self::GarbleCamera(_) => self.mend_camera(scene, member).await,
+            Self::SetClock(..) | Self::SlowClock(_) => scene.make_clocks_wrong(member, Skew::default()).await,
             Self::FreezeApi => bed.control("thaw", API).await,
             Self::StopOperator => scene.kube.scale(SYSTEM, OPERATOR, super::chart::OPERATORS).await,
             _ => Ok(()),

@@ -17,6 +17,7 @@ mod faults;
 mod helm;
 mod leader;
 mod live;
+mod many_streams;
 mod partition;
 mod playback;
 mod reload;

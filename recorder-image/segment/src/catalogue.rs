@@ -78,11 +78,15 @@ impl Catalogue {
             }
             catalogue.stream_mut(uid).settle_pins();
             catalogue.end_stale_gap(volume, uid);
-            if let Some(floor) = catalogue.streams.get_mut(&uid).and_then(|s| s.floor_us.as_mut()) {
-                *floor = floor_us(*floor, now_s);
-            }
         }
         Ok((catalogue, report))
+    }
+
+    /// Lowers floors to `latest_s`, see [`floor_us`]: a ledger has them as they were written, when the clock may have been ahead.
+    pub fn bound_floors(&mut self, latest_s: i64) {
+        for floor in self.streams.values_mut().filter_map(|s| s.floor_us.as_mut()) {
+            *floor = floor_us(*floor, latest_s);
+        }
     }
 
     /// Takes the ledgers of a stream in. Returns what they say was evicted, with its times of receipt.

@@ -94,10 +94,11 @@ pub fn evictions<'a>(
     out
 }
 
-/// The end of what left, for the floor below which nothing is wanted back: at most now, so that media that a camera stamped
-/// in the future keep nothing out for ever.
-pub fn floor_us(end_us: i64, now_s: i64) -> i64 {
-    end_us.min(now_s.saturating_mul(1_000_000))
+/// The end of what left, for the floor below which nothing is wanted back: at most `latest_s`, so that media that a camera stamped
+/// in the future keep nothing out for ever. That is now by the wall clock, which media are stamped by, or by the clock of retention if
+/// it is ahead: alone it is behind by all the time that the machine was off, and what left would be wanted back.
+pub fn floor_us(end_us: i64, latest_s: i64) -> i64 {
+    end_us.min(latest_s.saturating_mul(1_000_000))
 }
 
 /// A clock that advances no faster than time since boot, so that a wall clock that jumps ahead expires nothing (I11). While

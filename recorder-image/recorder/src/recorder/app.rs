@@ -69,7 +69,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let volume = Volume::open(&options.media, Role::Recorder)?;
     let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
     let now_s = clock.advance(clock::wall_s(), clock::boot_s());
-    let (catalogue, found) = Catalogue::load(&volume, now_s)?;
+    let (mut catalogue, found) = Catalogue::load(&volume, now_s)?;
+    catalogue.bound_floors(now_s.max(clock::wall_s()));
     tracing::info!(
         store = %volume.store(), rebuilt = found.rebuilt.len(), partial = found.partial.len(),
         missing = found.missing.len(), "volume opened"

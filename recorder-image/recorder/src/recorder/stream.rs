@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use failover::streams::Fault;
+use segment::ClockSource;
 use tokio::sync::watch;
 
 use self::freshness::Freshness;
@@ -270,11 +271,12 @@ impl Inner {
     pub fn push(&mut self, frame: Frame, interval_us: Option<i64>) {
         let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
         self.interval_us = interval_us.or(self.interval_us);
+        let apart = self.last_frame().map(|before| at.saturating_sub(before));
         self.health.frame(at, us, frame.data.len());
         self.freshness.frame(at, frame.hash);
         self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
-            self.end_gap(us);
+            self.end_gap(us, (frame.run.clock, apart));
             self.first_us.get_or_insert(us);
         }
         let frame = Arc::new(frame);
@@ -299,7 +301,7 @@ impl Inner {
     /// No frame is expected here from now on, `wall_us` microseconds since the Unix epoch: what lacks here was for this
     /// member to receive until now only.
     pub fn rest(&mut self, wall_us: i64) {
-        self.end_gap(wall_us);
+        self.end_gap(wall_us, (ClockSource::Own, None));
         self.ring.close_gop();
         self.ring.rest(true);
         self.viewers.end(End::NoPicture);

@@ -161,7 +161,8 @@ impl Opened {
         let slots = EpochSlots::open(&volume)?;
         let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
         let now_s = clock.advance(clock::wall_s(), clock::boot_s());
-        let (catalogue, found) = Catalogue::load(&volume, now_s)?;
+        let (mut catalogue, found) = Catalogue::load(&volume, now_s)?;
+        catalogue.bound_floors(now_s.max(clock::wall_s()));
         // I10: what an earlier process wrote is durable only now. A disk that fails must not keep the replicator from starting.
         if let Err(e) = volume.sync() {
             tracing::error!("the volume cannot be synced: {e}");

@@ -85,7 +85,8 @@ impl Link {
         let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
         let now_s = clock::wall_s();
         let loading = move || {
-            let (catalogue, _) = Catalogue::load(&volume, now_s)?;
+            let (mut catalogue, _) = Catalogue::load(&volume, now_s)?;
+            catalogue.bound_floors(now_s);
             // I10: what a process wrote that ended counts as durable only now.
             volume.sync()?;
             hub.load(&catalogue);

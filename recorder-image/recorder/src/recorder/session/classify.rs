@@ -19,7 +19,7 @@ pub enum Fault {
     SetupTimeout(&'static str),
     /// Frames ceased to come for this many milliseconds.
     Watchdog(u64),
-    /// Frames came (this many), but no key frame among them.
+    /// Frames came (this many), but no key frame among them, or after them.
     NoKeyFrame(u64),
     /// The camera ended the session.
     Ended,
@@ -76,7 +76,9 @@ impl Fault {
             Self::Dns(why) => format!("the host name does not resolve ({why})"),
             Self::SetupTimeout(step) => format!("no answer to {step} in time"),
             Self::Watchdog(ms) => format!("connected, but no frame for {ms} ms"),
-            Self::NoKeyFrame(n) => format!("{n} frames came, but no key frame with parameter sets"),
+            Self::NoKeyFrame(n) => format!(
+                "{n} frames came, but no key frame with parameter sets: set the camera to send one every few seconds"
+            ),
             Self::Ended => "the camera closed the connection".into(),
             Self::Status(status) => format!("the camera answered with RTSP status {status}"),
             Self::Rtsp(text) => text.clone(),

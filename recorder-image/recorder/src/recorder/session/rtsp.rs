@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -40,6 +41,11 @@ const DEAF: Duration = Duration::from_hours(24);
 const MAX_ERRORS: u32 = 10_000;
 /// A key frame has to come within this time, or nothing can be recorded.
 const KEY_FRAME: Duration = Duration::from_mins(1);
+/// A segment ends at a key frame only: if none comes for so long, which chance decides for each session since those of both members are
+/// not to end together, ...
+const NEXT_KEY_FRAME: Range<Duration> = Duration::from_mins(5)..Duration::from_mins(10);
+/// ... and this much came since the last one, bytes, the camera is asked for one by a new session.
+const LONG_GROUP: usize = 64 << 20;
 
 /// A session that is set up and does not play.
 pub struct Prepared {
@@ -300,7 +306,44 @@ struct Reception<'a> {
     intake: Intake,
     began: Instant,
     last_frame: Instant,
+    /// What came since the newest key frame that was recorded.
+    group: Group,
     recorded: bool,
+}
+
+/// A group of pictures that lasts.
+struct Group {
+    began: Instant,
+    frames: u64,
+    bytes: usize,
+    /// For how long it may last, if it is large.
+    limit: Duration,
+}
+
+impl Group {
+    /// One that may last until `limit`.
+    fn new(limit: Duration) -> Self {
+        Self {
+            began: Instant::now(),
+            frames: 0,
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// A frame of so many bytes came.
+    fn frame(&mut self, key: bool, bytes: usize) {
+        if key {
+            *self = Self::new(self.limit);
+        }
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    /// Whether it lasts too long to be written to one file.
+    fn is_endless(&self) -> bool {
+        self.bytes > LONG_GROUP && self.began.elapsed() > self.limit
+    }
 }
 
 impl<'a> Reception<'a> {
@@ -325,6 +368,7 @@ impl<'a> Reception<'a> {
             demuxed,
             began: now,
             last_frame: now,
+            group: Group::new(rand::random_range(NEXT_KEY_FRAME)),
             recorded: false,
         }
     }
@@ -364,6 +408,9 @@ impl<'a> Reception<'a> {
             }
             if !self.recorded && self.began.elapsed() > KEY_FRAME {
                 return Fault::NoKeyFrame(self.intake.waiting());
+            }
+            if self.group.is_endless() {
+                return Fault::NoKeyFrame(self.group.frames);
             }
         }
     }
@@ -417,7 +464,8 @@ impl<'a> Reception<'a> {
         if frame.has_new_parameters() || !self.intake.has_parameters() {
             self.learn_parameters();
         }
-        self.stream.count(frame.data().len());
+        let (key, bytes) = (frame.is_random_access_point(), frame.data().len());
+        self.stream.count(bytes);
         let at = arrival(frame.timestamp(), frame.end_ctx());
         let lost = frame.loss();
         let received = Duration::from_nanos(boottime_ns());
@@ -432,6 +480,7 @@ impl<'a> Reception<'a> {
         match self.intake.unit(unit, &mut inner) {
             Taken::Frame => {
                 self.recorded = true;
+                self.group.frame(key, bytes);
                 inner.receiving();
             }
             Taken::TooEarly => {}
@@ -495,4 +544,31 @@ fn monotonic_us(at: Instant) -> i64 {
     static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     at.saturating_duration_since(*ORIGIN.get_or_init(|| at))
         .as_micros() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_without_an_end_ends_its_session_if_it_is_large_and_old() {
+        let patient = Duration::from_hours(1);
+        for (limit, mib, endless) in [
+            (Duration::ZERO, 65, true),
+            (Duration::ZERO, 63, false),
+            (patient, 65, false),
+        ] {
+            let mut group = Group::new(limit);
+            group.frame(true, 1000);
+            (0..mib).for_each(|_| group.frame(false, 1 << 20));
+            std::thread::sleep(Duration::from_millis(1));
+            assert_eq!(
+                (group.is_endless(), group.frames),
+                (endless, mib + 1),
+                "{limit:?} {mib}"
+            );
+            group.frame(true, 1000);
+            assert_eq!((group.is_endless(), group.frames), (false, 1));
+        }
+    }
 }

@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
+use segment::ClockSource;
+
 use super::{Inner, Notice};
 use crate::recorder::ring::Dropped;
+
+/// By more than this the wall clock of frames and the time between them differ only if it was set, microseconds.
+const SET_US: u64 = 1_000_000;
+/// The most that a camera keeps of its past for a session that begins, microseconds.
+const KEPT_US: i64 = 30_000_000;
 
 /// Frames that this member does not hold, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +39,31 @@ impl GapNotice {
         }
     }
 
-    /// The same, over. `interval_us` is the usual time between two frames.
-    fn ended(mut self, end_us: i64, interval_us: Option<i64>) -> Self {
-        self.end_us = Some(end_us.max(self.start_us));
+    /// The same, over. `interval_us` is the usual time between two frames, `lasted_us` how long frames lacked, where that is known.
+    fn ended(mut self, end_us: i64, interval_us: Option<i64>, lasted_us: Option<i64>) -> Self {
+        self.end_us = Some(end_us.max(self.start_us + lasted_us.unwrap_or_default()));
         self.frames = interval_us
             .filter(|interval| *interval > 0)
-            .map(|interval| ((end_us - self.start_us + interval / 2).max(0) / interval).cast_unsigned());
+            .zip(lasted_us)
+            .map(|(interval, lasted)| ((lasted + interval / 2) / interval).cast_unsigned());
         self
     }
+}
+
+/// Whose clock the frame after a gap has its wall clock from, and how long it came after the frame before the gap by
+/// `CLOCK_BOOTTIME`, which nobody sets: known if this process received both.
+pub(super) type Came = (ClockSource, Option<Duration>);
+
+/// How long frames lacked, microseconds, not less than zero: `wall_us` by their wall clock, unless that was set meanwhile. `None` if
+/// it was and nothing else is known.
+fn lasted_us(wall_us: i64, interval_us: i64, (clock, apart): Came) -> Option<i64> {
+    let passed_us = apart.map(|apart| (apart.as_micros() as i64 - interval_us).max(0));
+    let was_set = match clock {
+        ClockSource::Own => wall_us.abs_diff(passed_us.unwrap_or(wall_us.max(0))) > SET_US,
+        // A new session may begin with what the camera kept.
+        ClockSource::Camera => wall_us < -KEPT_US,
+    };
+    if was_set { passed_us } else { Some(wall_us.max(0)) }
 }
 
 impl Inner {
@@ -65,9 +89,11 @@ impl Inner {
         self.notice(Notice::Gap(gap));
     }
 
-    pub(super) fn end_gap(&mut self, end_us: i64) {
+    /// The gap that lasts is over.
+    pub(super) fn end_gap(&mut self, end_us: i64, came: Came) {
         if let Some(gap) = self.open_gap.take() {
-            self.notice(Notice::Gap(gap.ended(end_us, self.interval_us)));
+            let lasted_us = lasted_us(end_us - gap.start_us, self.interval_us.unwrap_or(0), came);
+            self.notice(Notice::Gap(gap.ended(end_us, self.interval_us, lasted_us)));
         }
     }
 
@@ -80,8 +106,78 @@ impl Inner {
     /// A gap that is over: from where the recording ended elsewhere until the first frame here. None where they overlap.
     pub fn resumed_after(&mut self, end_us: i64, first_us: i64, cause: &str, evidence: &str) {
         if end_us < first_us {
-            let gap = GapNotice::new(end_us, cause, evidence).ended(first_us, self.interval_us);
+            let gap = GapNotice::new(end_us, cause, evidence).ended(
+                first_us,
+                self.interval_us,
+                Some(first_us - end_us),
+            );
             self.notice(Notice::Gap(gap));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i1_a_clock_that_was_set_hides_no_frame() {
+        use ClockSource::{Camera, Own};
+        let ms = |ms: i64| ms * 1000;
+        let apart = |ms| Some(Duration::from_millis(ms));
+        for (what, wall_ms, clock, between, expected_ms) in [
+            ("as it should be", 30_000, Own, apart(30_040), Some(30_000)),
+            ("a little early", -20, Own, apart(60), Some(0)),
+            ("set back by a minute", -30_000, Own, apart(30_040), Some(30_000)),
+            (
+                "set back by five seconds",
+                25_000,
+                Own,
+                apart(30_040),
+                Some(30_000),
+            ),
+            (
+                "set forth by an hour",
+                3_630_000,
+                Own,
+                apart(30_040),
+                Some(30_000),
+            ),
+            ("of a process before", 30_000, Own, None, Some(30_000)),
+            ("of a process before, set back", -30_000, Own, None, None),
+            (
+                "the camera gives what it kept",
+                -9_000,
+                Camera,
+                apart(3_040),
+                Some(0),
+            ),
+            (
+                "the camera is late with what it kept",
+                21_000,
+                Camera,
+                apart(30_040),
+                Some(21_000),
+            ),
+            (
+                "the camera's clock was set back",
+                -3_570_000,
+                Camera,
+                apart(30_040),
+                Some(30_000),
+            ),
+        ] {
+            let lasted = lasted_us(ms(wall_ms), ms(40), (clock, between));
+            assert_eq!(lasted, expected_ms.map(ms), "{what}");
+        }
+    }
+
+    #[test]
+    fn i1_a_gap_whose_end_seems_to_be_before_its_beginning_has_its_frames() {
+        let gap =
+            GapNotice::new(100_000_000, "Watchdog", "").ended(70_000_000, Some(40_000), Some(30_000_000));
+        assert_eq!((gap.end_us, gap.frames), (Some(130_000_000), Some(750)));
+        let gap = GapNotice::new(100_000_000, "RecorderRestart", "").ended(70_000_000, Some(40_000), None);
+        assert_eq!((gap.end_us, gap.frames), (Some(100_000_000), None), "not none");
     }
 }

@@ -22,6 +22,7 @@ use segment::{Error, Finished, SegmentFile};
 use self::lane::{Lane, Step};
 use self::volume::Volume;
 use super::state::{Shared, pinned};
+use super::stream::Stream;
 use crate::clock::boottime_ns;
 use crate::disk::Guard;
 use crate::local::{
@@ -36,7 +37,7 @@ const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 const MEASURE_PERIOD: Duration = Duration::from_millis(500);
 /// How long notices wait after the volume refused one.
 const NOTES_RETRY: Duration = Duration::from_secs(1);
-/// How long syncs wait after one failed, and files that it left open after they could not be closed.
+/// How long syncs wait after one failed, and a file that it left open after it could not be closed.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
 /// The most syncs at the end: of the last frames, of the names of their segments, and the same for what was in doubt.
 const LAST_COMMITS: usize = 4;
@@ -87,7 +88,6 @@ struct Due {
     health: Duration,
     measure: Duration,
     evict: Duration,
-    doubtful: Duration,
     /// Before this no notice is written.
     notes: Duration,
 }
@@ -99,6 +99,17 @@ fn passed(last: &mut Duration, now: Duration, period: Duration) -> bool {
         *last = now;
     }
     due
+}
+
+/// Writes down what a stream that leaves has to say still. Returns whether that is done, or will never be.
+fn says_the_rest(volume: &mut Volume, stream: &Stream, dirty: &mut bool) -> bool {
+    match volume.note_all(stream, Duration::MAX) {
+        Ok(any) => {
+            *dirty |= any;
+            true
+        }
+        Err(e) => !e.is_of_volume(),
+    }
 }
 
 fn now() -> Duration {
@@ -166,9 +177,10 @@ impl Writer {
 
     fn tick_at(&mut self, at: Duration, last: bool) {
         self.measure(at);
-        self.follow_registry();
+        let notes = at >= self.due.notes || last;
+        self.follow_registry(notes);
         // The reserve is for them: a full disk is when there is most to say.
-        if at >= self.due.notes || last {
+        if notes {
             self.note_all(at, last);
         }
         let heard = self.shared.events.receiver_count() > 0 && self.shared.events.is_empty();
@@ -183,7 +195,7 @@ impl Writer {
             // It syncs as well: the commit is for the next turn.
             self.evict(at);
         } else if self.dirty && self.is_commit_due(at) {
-            self.commit(at);
+            self.commit(at, 1);
         }
         if last {
             self.commit_all(at);
@@ -210,12 +222,15 @@ impl Writer {
         metrics.disk_failing.set(i64::from(disk.failing));
     }
 
-    /// A lane for each configured stream; the lane of one that left stays until nothing of it waits, also where a
-    /// stream with the same UID came back meanwhile.
-    fn follow_registry(&mut self) {
+    /// A lane for each configured stream; the lane of one that left stays until nothing of it waits and all is noted (`notes` says that
+    /// this may be tried), also where a stream with the same UID came back meanwhile.
+    fn follow_registry(&mut self, notes: bool) {
         let (streams, metrics) = (self.shared.registry.streams(), &self.shared.metrics);
+        let (volume, dirty) = (&mut self.volume, &mut self.dirty);
         self.lanes.retain(|_, lane| {
-            let stays = !lane.is_idle() || streams.iter().any(|s| Arc::ptr_eq(s, &lane.stream));
+            let configured = streams.iter().any(|s| Arc::ptr_eq(s, &lane.stream));
+            let stays =
+                configured || !lane.is_idle() || !notes || !says_the_rest(volume, &lane.stream, dirty);
             if !stays && !streams.iter().any(|s| s.name == lane.stream.name) {
                 // What it wrote last was counted after it left the configuration.
                 metrics.forget(&lane.stream.name);
@@ -297,14 +312,15 @@ impl Writer {
     fn commit_all(&mut self, at: Duration) {
         for _ in 0..LAST_COMMITS {
             if self.dirty {
-                self.commit(at);
+                self.commit(at, usize::MAX);
             }
         }
     }
 
     /// The commit group: one sync for everything written, renamed and let go since the last one (I10). What was written
-    /// is durable then; ended segments are renamed, and named to others after the next sync (I2).
-    fn commit(&mut self, at: Duration) {
+    /// is durable then; ended segments are renamed, and named to others after the next sync (I2). Of the files that failures left open
+    /// `doubtful` are closed at most: each is read, and meanwhile this loop writes nothing.
+    fn commit(&mut self, at: Duration, doubtful: usize) {
         self.due.commit = at;
         let began = Instant::now();
         if let Err(e) = self.volume.sync() {
@@ -327,9 +343,7 @@ impl Writer {
         if let Err(e) = self.volume.rename(ended, at) {
             self.refused(at, &e);
         }
-        if passed(&mut self.due.doubtful, at, SYNC_RETRY) {
-            self.tails = self.volume.close_doubtful(at);
-        }
+        self.tails = self.volume.close_doubtful(at, doubtful);
         self.dirty = self.volume.waits() || !self.tails.is_empty();
     }
 

@@ -84,7 +84,16 @@ impl Bed {
         }
     }
 
-    /// The same, with what the loop is told.
+    /// Ticks until something is so.
+    fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_so(self) {
+            assert!(Instant::now() < until, "{what}");
+            self.run(Duration::from_millis(5));
+        }
+    }
+
+    /// The same as [`Self::run`], with what the loop is told.
     fn run_with_commands(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -148,11 +157,22 @@ struct Camera {
     stream: Arc<Stream>,
     run: Arc<Run>,
     n: u64,
+    /// The wall clock of its first frame, microseconds since the Unix epoch.
+    first_us: i64,
 }
 
 impl Camera {
     fn new(stream: Arc<Stream>, run: Arc<Run>) -> Self {
-        Self { stream, run, n: 0 }
+        Self {
+            stream,
+            run,
+            n: 0,
+            first_us: 1_800_000_000_000_000,
+        }
+    }
+
+    fn since(&mut self, first_us: i64) {
+        self.first_us = first_us;
     }
 
     fn send(&mut self, frames: u64) {
@@ -182,7 +202,7 @@ impl Camera {
             key: n.is_multiple_of(10),
             dts: n as i64 * 3600,
             cts: 0,
-            wallclock_us: 1_800_000_000_000_000 + n as i64 * 40_000,
+            wallclock_us: self.first_us + n as i64 * 40_000,
             received,
             follows: false,
             audio: Vec::new(),
@@ -375,6 +395,43 @@ async fn a_stream_that_comes_back_while_its_lane_is_busy_is_recorded() {
 }
 
 #[tokio::test]
+async fn i1_a_stream_that_leaves_says_all_that_it_has_to_say() {
+    let mut bed = Bed::new();
+    let stream = bed.stream(GOOD);
+    bed.writer.tick(false);
+    let dropped = crate::recorder::ring::Dropped {
+        start_us: 1_000_000,
+        end_us: 2_000_000,
+        frames: 25,
+    };
+    // More of it may follow, so it would wait a while.
+    stream.lock().not_held(dropped, "the ring is full", now());
+    bed.writer.tick(false);
+    assert_eq!(bed.gaps(GOOD).len(), 0);
+    bed.shared.configure(&settings(&[("bad", BAD)]));
+    bed.writer.tick(false);
+    let gaps = bed.gaps(GOOD);
+    assert_eq!(gaps.iter().map(|gap| gap.frames).collect::<Vec<_>>(), [Some(25)]);
+    assert!(!bed.writer.lanes.contains_key(&GOOD));
+}
+
+/// The clock of retention begins anew with each of these beds, years behind.
+#[tokio::test]
+async fn what_left_is_not_wanted_back_though_the_clock_of_retention_is_behind() {
+    let mut bed = Bed::new();
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.since(crate::clock::wall_us() - 60_000_000);
+    good.send(15);
+    bed.run(WHILE);
+    bed.shared.configure(&that_keep_nothing(&[]));
+    bed.run_until("it is sealed", |bed| bed.files(GOOD, "mp4").len() == 1);
+    let end_us = bed.shared.catalogue().copies().next().map(segment::Copy::end_us);
+    bed.writer.due.evict = Duration::ZERO;
+    bed.run_until("it leaves", |bed| bed.files(GOOD, "mp4").is_empty());
+    assert_eq!(bed.shared.catalogue().floors().get(&GOOD).copied(), end_us);
+}
+
+#[tokio::test]
 async fn i1_gaps_are_written_down_while_the_disk_is_full() {
     let mut bed = Bed::new();
     bed.run(WHILE);
@@ -469,8 +526,9 @@ async fn a_ledger_that_takes_nothing_keeps_no_other_stream_from_sealing_or_leavi
     assert!(!bed.writer.guard.report().failing);
     assert_eq!(bed.files(GOOD, "open").len(), 0, "it is sealed");
     bed.writer.due.evict = Duration::ZERO;
-    bed.run(WHILE);
-    assert!(bed.files(GOOD, "mp4").is_empty());
+    bed.run_until("the other stream's media leave", |bed| {
+        bed.files(GOOD, "mp4").is_empty()
+    });
     assert_eq!(bed.files(BAD, "mp4").len(), 251, "all of it stays");
 }
 

@@ -18,6 +18,7 @@ use segment::{
 
 use super::SYNC_RETRY;
 use super::fragment::Ready;
+use crate::clock::wall_s;
 use crate::local::ToReplicator;
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::pair::Standing;
@@ -39,7 +40,8 @@ pub struct Opening<'a> {
 #[derive(Debug)]
 pub struct OpenFile {
     file: SegmentFile,
-    told: usize,
+    /// How many fragments others were told of, and how many frames these have.
+    told: (usize, usize),
     is_told: bool,
 }
 
@@ -49,7 +51,8 @@ impl OpenFile {
     pub fn tell(&mut self, catalogue: &mut Catalogue, outbox: &mut Vec<ToReplicator>) {
         let id = self.file.header().id.clone();
         let fragments = self.file.fragments();
-        if fragments.len() == self.told {
+        let (told, mut frames) = self.told;
+        if fragments.len() == told {
             return;
         }
         if !self.is_told {
@@ -60,8 +63,7 @@ impl OpenFile {
             });
             catalogue.upsert(copy_of(&self.file));
         }
-        let mut frames: usize = fragments[..self.told].iter().map(|f| f.frames as usize).sum();
-        for fragment in &fragments[self.told..] {
+        for fragment in &fragments[told..] {
             let end = frames + fragment.frames as usize;
             catalogue.extend(
                 &id,
@@ -71,7 +73,7 @@ impl OpenFile {
             );
             frames = end;
         }
-        self.told = fragments.len();
+        self.told = (fragments.len(), frames);
         outbox.push(ToReplicator::Appended {
             id,
             end: self.file.end(),
@@ -81,7 +83,7 @@ impl OpenFile {
 
     /// Where the fragments end that a sync covered, bytes; 0 if there are none.
     fn durable_end(&self) -> u64 {
-        let told = self.file.fragments()[..self.told].last();
+        let told = self.file.fragments()[..self.told.0].last();
         told.map_or(0, segment::Fragment::end)
     }
 
@@ -272,7 +274,7 @@ impl Volume {
         let file = created?;
         Ok(OpenFile {
             file,
-            told: 0,
+            told: (0, 0),
             is_told: false,
         })
     }
@@ -304,14 +306,12 @@ impl Volume {
         self.doubtful.iter().any(|doubtful| doubtful.after <= at)
     }
 
-    /// Closes the files that failures left open, now that the volume works. They may be sealed after the next sync. What cannot be
-    /// closed is tried again with patience.
-    pub fn close_doubtful(&mut self, at: Duration) -> Vec<Finished> {
+    /// Closes files that failures left open, `most` of them since each is read, now that the volume works. They may be sealed after the
+    /// next sync. What cannot be closed is tried again with patience.
+    pub fn close_doubtful(&mut self, at: Duration, most: usize) -> Vec<Finished> {
         let mut closed = Vec::new();
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doubtful)
-            .into_iter()
-            .partition(|doubtful| doubtful.after <= at);
-        self.doubtful = later;
+        let due = |doubtful: &mut Doubtful| doubtful.after <= at;
+        let due: Vec<_> = self.doubtful.extract_if(.., due).take(most).collect();
         for doubtful in due {
             match self.close(&doubtful) {
                 Ok(finished) => closed.extend(finished),
@@ -549,7 +549,8 @@ impl Volume {
             });
         let most = AT_ONCE.saturating_sub(leaving.len());
         let due = evictions(candidates, now_s, policy, most).into_iter();
-        let end_us = |id: &SegmentId| Some(floor_us(catalogue.get(id)?.end_us(), now_s));
+        let latest_s = now_s.max(wall_s());
+        let end_us = |id: &SegmentId| Some(floor_us(catalogue.get(id)?.end_us(), latest_s));
         due.filter_map(|id| Some((id.clone(), end_us(&id)?))).collect()
     }
 

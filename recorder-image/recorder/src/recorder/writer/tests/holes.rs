@@ -76,6 +76,8 @@ fn holes() -> Vec<Hole> {
 struct Lossy {
     stream: Arc<Stream>,
     intake: Intake,
+    /// When frame 0 came.
+    began: Duration,
     /// The next frame.
     n: u64,
 }
@@ -85,6 +87,7 @@ impl Lossy {
         Self {
             stream,
             intake: session(),
+            began: now(),
             n: 0,
         }
     }
@@ -107,7 +110,7 @@ impl Lossy {
                     late_us: 0,
                 },
                 lost: std::mem::take(&mut lost),
-                received: now(),
+                received: self.began + Duration::from_micros(n * FRAME_US as u64),
             };
             assert_ne!(self.intake.unit(unit, &mut inner), Taken::Refused);
             inner.receiving();

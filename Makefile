@@ -105,7 +105,7 @@ demo: cluster-up images ## Cut the power of a primary's node, and count every fr
 
 .PHONY: bench-failover
 bench-failover: cluster-up images ## Measure each kind of failover: QUICK=1 for under 5 minutes, ROUNDS=n, LOADED=1, KIND=k, SAMPLES=file
-	@cargo run -q --bin bench_failover -- $(if $(LOADED),--loaded) $(if $(KIND),--kind $(KIND)) $(if $(SAMPLES),--samples $(SAMPLES)) \
+	@cargo run -q --bin bench_failover -- $(if $(LOADED),--loaded) $(if $(KIND),--kind $(KIND)) $(if $(SAMPLES),--samples $(SAMPLES) $(if $(QUICK),,--plain-rounds 0)) \
 		$(if $(QUICK),--streams 4 --rounds 1 --plain-rounds 1,--streams 16 --rounds $(or $(ROUNDS),10))
 
 .PHONY: bench-ingest

@@ -2,7 +2,7 @@
 //!
 //! The feeder runs in the stream's own task and waits for nobody. A viewer that lets its queue run full is dropped, and
 //! what waited for it is let go at once. A queue holds references to frames that the ring holds too, so that many
-//! viewers of one stream cost the memory of one.
+//! viewers of one stream cost the memory of one, and the part of each that it was handed last.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +28,8 @@ pub const MAX_VIEWERS: usize = 32;
 const MAX_FRAMES: usize = 256;
 /// The most bytes that wait for one viewer, unless they are one frame.
 const MAX_BYTES: usize = 8 << 20;
+/// The most bytes that one viewer is handed at once, unless they are one frame: it has them for itself, and nobody takes them back.
+const PART: usize = 256 << 10;
 /// The longest that a frame waits for one viewer. One that takes nothing for so long sees the present sooner if it
 /// begins anew.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -61,19 +63,54 @@ pub enum Refused {
 /// What waits for one viewer.
 #[derive(Debug, Default)]
 struct Queue {
+    /// What is left of the newest group of pictures as it was at the beginning: it goes first, and does not count.
+    begun: VecDeque<Arc<Frame>>,
     frames: VecDeque<Arc<Frame>>,
+    /// Of `frames`.
     bytes: usize,
     end: Option<End>,
 }
 
+impl Queue {
+    /// Takes what is handed out next: a [`PART`], or one frame.
+    fn part(&mut self) -> Vec<Arc<Frame>> {
+        let counts = self.begun.is_empty();
+        let waiting = if counts { &mut self.frames } else { &mut self.begun };
+        let mut bytes = 0;
+        let fits = |frame: &&Arc<Frame>| {
+            let first = bytes == 0;
+            bytes += frame.cost();
+            first || bytes <= PART
+        };
+        let count = waiting.iter().take_while(fits).count();
+        let part: Vec<_> = waiting.drain(..count).collect();
+        if counts {
+            self.bytes -= part.iter().map(|frame| frame.cost()).sum::<usize>();
+        }
+        part
+    }
+}
+
 /// Where the feeder and one viewer meet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seat {
     queue: Mutex<Queue>,
     changed: Notify,
 }
 
 impl Seat {
+    /// The seat of a viewer that begins with these frames.
+    fn new(begun: Vec<Arc<Frame>>) -> Self {
+        let queue = Queue {
+            begun: begun.into(),
+            ..Queue::default()
+        };
+        Self {
+            queue: Mutex::new(queue),
+            changed: Notify::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,22 +135,22 @@ impl Seat {
 
     fn end(&self, end: End) {
         let mut queue = self.lock();
-        queue.end = Some(end);
         if end == End::Behind {
-            (queue.frames, queue.bytes) = (VecDeque::new(), 0);
+            *queue = Queue::default();
         }
+        queue.end = Some(end);
         drop(queue);
         self.changed.notify_one();
     }
 
-    /// Whatever waits, or why nothing will; `None` while there is nothing yet.
+    /// The next part of what waits, or why nothing will; `None` while there is nothing yet.
     fn take(&self) -> Option<Result<Vec<Arc<Frame>>, End>> {
         let mut queue = self.lock();
-        if queue.frames.is_empty() {
+        let part = queue.part();
+        if part.is_empty() {
             return queue.end.map(Err);
         }
-        queue.bytes = 0;
-        Some(Ok(queue.frames.drain(..).collect()))
+        Some(Ok(part))
     }
 }
 
@@ -209,8 +246,6 @@ pub struct Viewer {
     stream: Arc<Stream>,
     seat: Arc<Seat>,
     run: Arc<Run>,
-    /// The newest group of pictures as it was at the beginning.
-    begun: Vec<Arc<Frame>>,
 }
 
 impl Stream {
@@ -235,7 +270,7 @@ impl Stream {
         let (begun, goes_on) = group
             .filter(|(frames, _)| same_parameters(&frames[0].run, &newest))
             .unwrap_or_default();
-        let seat = Arc::new(Seat::default());
+        let seat = Arc::new(Seat::new(begun));
         inner.viewers.add(Feed {
             seat: Arc::clone(&seat),
             run: Arc::clone(&newest),
@@ -246,7 +281,6 @@ impl Stream {
             stream: Arc::clone(self),
             seat,
             run: newest,
-            begun,
         })
     }
 }
@@ -283,14 +317,11 @@ impl Viewer {
         &self.run
     }
 
-    /// The next frames, as soon as there is one; all that wait. The first of all is a key frame.
+    /// The next frames, as soon as there is one; a bounded part of all that wait. The first of all is a key frame.
     ///
     /// # Errors
     /// Why there are no more.
     pub async fn next(&mut self) -> Result<Vec<Arc<Frame>>, End> {
-        if !self.begun.is_empty() {
-            return Ok(std::mem::take(&mut self.begun));
-        }
         loop {
             if let Some(taken) = self.seat.take() {
                 return taken;
@@ -312,8 +343,8 @@ impl Drop for Viewer {
     }
 }
 
-/// Makes fragmented MP4 of a viewer's frames. The duration of the newest frame is a guess, by the one before: to know it
-/// would cost a frame of delay. Its time is right in any case.
+/// Makes fragmented MP4 of a viewer's frames. The duration of the last frame that it is given at once is a guess, by the one before: to
+/// know it would cost a frame of delay. Its time is right in any case.
 #[derive(Debug, Default)]
 pub struct Muxer {
     pending: Pending,

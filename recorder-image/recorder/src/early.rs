@@ -7,17 +7,28 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::listen::{self, Limits, Routers};
+
+/// The most connections meanwhile. The volume is read with the descriptors that are left.
+const CONNECTIONS: usize = 512;
 
 /// Answers probes until it is dropped.
 #[derive(Debug)]
 #[must_use = "probes are answered until it is dropped"]
 pub struct Early {
-    _until_dropped: oneshot::Sender<()>,
+    answering: AbortHandle,
 }
 
-/// Listens at `address`, and answers probes there until the second value is dropped. Who connects after that waits for the listener,
-/// and connections that were kept end: else a viewer would hear for ever that the volume is being read.
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}
+
+/// Listens at `address`, and answers probes there until the second value is dropped. Who connects after that waits for the listener.
+/// A connection is answered once, and ends: else a viewer would hear for ever that the volume is being read.
 ///
 /// # Errors
 /// When the address cannot be listened at.
@@ -29,15 +40,19 @@ pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, Early)> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(move || async move { reading });
-    let (until_dropped, dropped) = oneshot::channel::<()>();
-    let answering = axum::serve(early, router).with_graceful_shutdown(async move { drop(dropped.await) });
-    tokio::spawn(async move {
-        if let Err(e) = answering.await {
-            tracing::warn!("probes are not answered while the volume is read: {e}");
-        }
-    });
+    let routers = Routers {
+        all: router.clone(),
+        crowded: router,
+    };
+    // Each is above the limit: it asks once, and soon.
+    let limits = Limits {
+        connections: 0,
+        spare: CONNECTIONS,
+        ..Limits::default()
+    };
+    let answering = tokio::spawn(listen::serve(early, "a probe", routers, limits));
     let early = Early {
-        _until_dropped: until_dropped,
+        answering: answering.abort_handle(),
     };
     Ok((TcpListener::from_std(listener)?, early))
 }
@@ -45,6 +60,8 @@ pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, Early)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
@@ -57,6 +74,36 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_never_whole_is_not_waited_for() {
+        let (listener, early) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let begin = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HT").await.unwrap();
+            stream
+        };
+        let ended = async |mut stream: TcpStream| {
+            let mut answer = Vec::new();
+            let reading = stream.read_to_end(&mut answer);
+            let read = tokio::time::timeout(Duration::from_secs(5), reading).await;
+            assert!(read.is_ok(), "it is kept");
+        };
+        ended(begin().await).await;
+        let half = begin().await;
+        // It is accepted: else it would wait for who serves next.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(early);
+        ended(half).await;
+    }
+
+    #[tokio::test]
+    async fn no_cache_keeps_that_a_volume_is_read() {
+        let (listener, _early) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let answer = asked(listener.local_addr().unwrap(), "/v1/streams").await;
+        assert!(answer.contains("\r\ncache-control: no-store\r\n"), "{answer}");
     }
 
     #[tokio::test]

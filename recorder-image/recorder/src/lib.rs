@@ -7,6 +7,7 @@ pub mod disk;
 pub mod early;
 #[cfg(test)]
 mod fixtures;
+mod listen;
 pub mod local;
 pub mod recorder;
 pub mod replicator;

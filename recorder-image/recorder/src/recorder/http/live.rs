@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,8 +80,7 @@ fn show(viewer: Viewer, permit: OwnedSemaphorePermit) -> segment::Result<Respons
         _permit: permit,
     };
     let body = Body::from_stream(futures::stream::unfold(showing, Showing::next));
-    let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store".to_owned())];
-    Ok((headers, body).into_response())
+    Ok(([(CONTENT_TYPE, kind)], body).into_response())
 }
 
 /// `GET /v1/streams/{name}/watch`.
@@ -98,7 +95,6 @@ pub(super) async fn watch(State(api): State<Api>, Path(name): Path<String>) -> R
     );
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-        (CACHE_CONTROL, "no-store".to_owned()),
         // The token may be in the address.
         (REFERRER_POLICY, "no-referrer".to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),

@@ -1,9 +1,9 @@
 //! The HTTP API for viewers, and the probes and metrics for the cluster.
 
+mod answer;
 pub mod auth;
-pub mod bytes;
+mod bytes;
 pub mod error;
-mod listen;
 mod live;
 pub mod query;
 #[cfg(test)]
@@ -11,32 +11,34 @@ mod tests;
 pub mod views;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use segment::parts::Detail;
-use segment::{SegmentId, StreamUid, fmp4, hls, timeline};
+use segment::{SegmentId, StreamUid, hls, timeline};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::answer::{JSON, MAX_PIECES, json};
 use self::auth::Token;
 use self::error::ApiError;
-use self::listen::{Limits, Routers};
 use super::merged::{AT_ONCE, Unreadable};
 use super::state::Shared;
 use crate::clock::boottime_ns;
+use crate::listen::{self, Limits, Routers};
 
 /// The most answers in progress at once; more are turned away.
 const MAX_REQUESTS: usize = 256;
 /// How many answers are made of the catalogue and the volume at once; the others wait.
 const READERS: usize = 2;
+/// The most segments in one list.
+const MAX_SEGMENTS: usize = 20_000;
 /// What a request without `from` is about: so long before `to`, or before now.
 const DEFAULT_US: i64 = 3_600_000_000;
 
@@ -46,17 +48,18 @@ struct Api {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    pieces: Arc<Semaphore>,
     live: Arc<Semaphore>,
 }
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, token: Arc<Token>) {
-    let limits = Limits::default();
+    let api = api(shared);
     let routers = Routers {
-        all: router(Arc::clone(&shared), token),
-        crowded: crowded(shared),
+        all: router(api.clone(), token),
+        crowded: crowded(api),
     };
-    listen::serve(listener, routers, limits).await;
+    listen::serve(listener, "a viewer", routers, Limits::default()).await;
 }
 
 fn api(shared: Arc<Shared>) -> Api {
@@ -64,6 +67,7 @@ fn api(shared: Arc<Shared>) -> Api {
         shared,
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         readers: Arc::new(Semaphore::new(READERS)),
+        pieces: Arc::new(Semaphore::new(MAX_PIECES)),
         live: Arc::new(Semaphore::new(live::MAX_LIVE)),
     }
 }
@@ -75,12 +79,12 @@ fn probes() -> Router<Api> {
         .route("/metrics", get(metrics))
 }
 
-fn router(shared: Arc<Shared>, token: Arc<Token>) -> Router {
+fn router(api: Api, token: Arc<Token>) -> Router {
     let viewers = Router::new()
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{name}/timeline", get(timeline_of))
         .route("/v1/streams/{name}/segments", get(segments))
-        .route("/v1/streams/{name}/segments/{id}", get(segment_bytes))
+        .route("/v1/streams/{name}/segments/{id}", get(bytes::bytes))
         .route("/v1/streams/{name}/segments/{id}/entry", get(entry))
         .route("/v1/streams/{name}/hls.m3u8", get(playlist))
         .route("/v1/streams/{name}/live", get(live::live))
@@ -89,16 +93,16 @@ fn router(shared: Arc<Shared>, token: Arc<Token>) -> Router {
     probes()
         .merge(viewers)
         .fallback(|uri: Uri| async move { ApiError::no_route(uri.path()) })
-        .with_state(api(shared))
+        .with_state(api)
 }
 
 /// What is answered on connections above the limit: probes, so that viewers never end the process.
-fn crowded(shared: Arc<Shared>) -> Router {
+fn crowded(api: Api) -> Router {
     let busy = async |State(api): State<Api>| {
         api.shared.metrics.http_busy.inc();
         ApiError::busy()
     };
-    probes().fallback(busy).with_state(api(shared))
+    probes().fallback(busy).with_state(api)
 }
 
 async fn ready(State(api): State<Api>) -> Response {
@@ -118,8 +122,13 @@ async fn metrics(State(api): State<Api>) -> Response {
 }
 
 impl Api {
+    /// The place of an answer among those in progress.
     fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+        self.places(&self.permits, 1)
+    }
+
+    fn places(&self, of: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(of).try_acquire_many_owned(count).map_err(|_| {
             self.shared.metrics.http_busy.inc();
             ApiError::busy()
         })
@@ -191,8 +200,10 @@ fn span(query: Option<&str>) -> Result<Span, ApiError> {
     Span::of(query, crate::clock::wall_us())
 }
 
-async fn streams(State(api): State<Api>) -> Response {
-    Json(views::streams(&api.shared)).into_response()
+async fn streams(State(api): State<Api>) -> Result<Response, ApiError> {
+    let permit = api.permit()?;
+    // Without a wait for those who read: a disk that hangs hides no camera.
+    api.answer(JSON, json(&views::streams(&api.shared))?, permit)
 }
 
 async fn timeline_of(
@@ -200,9 +211,9 @@ async fn timeline_of(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
-    let view = api.read(move |api| timeline_view(api, api.uid(&name)?, name, span));
-    Ok(Json(view.await?).into_response())
+    let (permit, span) = (api.permit()?, span(query.as_deref())?);
+    let text = api.read(move |api| json(&timeline_view(api, api.uid(&name)?, name, span)?));
+    api.answer(JSON, text.await?, permit)
 }
 
 fn timeline_view(api: &Api, uid: StreamUid, stream: String, span: Span) -> Result<views::Timeline, ApiError> {
@@ -227,16 +238,19 @@ async fn segments(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
-    let view = api.read(move |api| Ok(segments_view(api, api.uid(&name)?, &name, span)));
-    Ok(Json(view.await?).into_response())
+    let (permit, span) = (api.permit()?, span(query.as_deref())?);
+    let text = api.read(move |api| json(&segments_view(api, api.uid(&name)?, &name, span)?));
+    api.answer(JSON, text.await?, permit)
 }
 
-fn segments_view(api: &Api, uid: StreamUid, name: &str, span: Span) -> Vec<views::Segment> {
+fn segments_view(api: &Api, uid: StreamUid, name: &str, span: Span) -> Result<Vec<views::Segment>, ApiError> {
     let ids = api
         .shared
         .fresh_catalogue(uid)
         .overlapping(uid, span.from_us, span.to_us);
+    if ids.len() > MAX_SEGMENTS {
+        return Err(ApiError::too_many_segments(MAX_SEGMENTS));
+    }
     let mut found: Vec<views::Segment> = Vec::with_capacity(ids.len());
     for part in ids.chunks(AT_ONCE) {
         let catalogue = api.shared.catalogue();
@@ -244,7 +258,7 @@ fn segments_view(api: &Api, uid: StreamUid, name: &str, span: Span) -> Vec<views
         found.extend(copies.map(|c| views::segment(name, c)));
     }
     found.sort_by(|a, b| (&a.start, &a.id).cmp(&(&b.start, &b.id)));
-    found
+    Ok(found)
 }
 
 /// What a playlist has to know of a copy.
@@ -264,90 +278,20 @@ impl Shown {
     }
 }
 
-/// Where the sound of a copy may be, as far as it is asked for.
-struct Sound {
-    head_len: u64,
-    fragments: Vec<(u64, u64)>,
-}
-
-impl Sound {
-    fn of(index: &segment::Index, head_len: u64, (first, end): (u64, u64)) -> Self {
-        let fragments = index.fragments.iter().map(|f| (f.offset, f.end()));
-        Self {
-            head_len,
-            fragments: fragments
-                .filter(|(from, to)| *from < end && *to > first)
-                .collect(),
-        }
-    }
-
-    /// The places where `free` hides it.
-    fn find(&self, file: &std::fs::File) -> std::io::Result<Vec<u64>> {
-        let mut head = vec![0; usize::try_from(self.head_len).unwrap_or_default()];
-        file.read_exact_at(&mut head, 0)?;
-        let mut found: Vec<u64> = fmp4::sound_in_head(&head).iter().map(|at| *at as u64).collect();
-        for (from, to) in &self.fragments {
-            found.extend(fmp4::sound_in_fragment(*from, *to, |at| {
-                let mut header = [0; 8];
-                file.read_exact_at(&mut header, at).map(|()| header)
-            })?);
-        }
-        Ok(found)
-    }
-}
-
-async fn segment_bytes(
-    State(api): State<Api>,
-    Path((name, stem)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let permit = api.permit()?;
-    let silent = query::audio(query.as_deref()) == Some(false);
-    let asked = bytes::asked(&headers);
-    let found = api.read(move |api| {
-        let id = api.segment(&name, stem.trim_end_matches(".mp4"))?;
-        let gone = || ApiError::no_segment(&name, &stem);
-        let copy = {
-            let catalogue = api.shared.fresh_catalogue(id.stream);
-            catalogue.get(&id).cloned().ok_or_else(gone)?
-        };
-        let sound = if silent && copy.header.audio.is_some() {
-            let index = api.shared.index_of(&copy)?.ok_or_else(gone)?;
-            Some(Sound::of(&index, copy.head_len, asked.span(copy.length)))
-        } else {
-            None
-        };
-        let (length, sealed) = (copy.length, copy.state == segment::State::Sealed);
-        // It may be sealed between the look and the opening; then it is found under its sealed name.
-        let paths = [
-            api.shared.volume.sealed_path(&id),
-            api.shared.volume.open_path(&id),
-        ];
-        let opened = paths.iter().map(std::fs::File::open).find_map(Result::ok);
-        let file = opened.ok_or_else(gone)?;
-        let hidden = sound.map_or(Ok(Vec::new()), |sound| sound.find(&file));
-        let hidden = hidden.map_err(|e| ApiError::unreadable(&e))?;
-        Ok((file, length, sealed, hidden))
-    });
-    let (file, length, sealed, hidden) = found.await?;
-    bytes::serve((file, hidden), (length, sealed), &headers, permit)
-}
-
 async fn entry(
     State(api): State<Api>,
     Path((name, stem)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let _permit = api.permit()?;
-    let view = api.read(move |api| {
+    let permit = api.permit()?;
+    let text = api.read(move |api| {
         let id = api.segment(&name, &stem)?;
         let gone = || ApiError::no_segment(&name, &stem);
         let copy = api.shared.catalogue().get(&id).cloned().ok_or_else(gone)?;
         let entry = copy.entry().ok_or_else(|| ApiError::not_sealed(&stem))?;
         let index = api.shared.index_of(&copy)?.ok_or_else(gone)?;
-        Ok(views::entry(&entry, &index))
+        json(&views::entry(&entry, &index))
     });
-    Ok(Json(view.await?).into_response())
+    api.answer(JSON, text.await?, permit)
 }
 
 async fn playlist(
@@ -355,13 +299,15 @@ async fn playlist(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (_permit, span) = (api.permit()?, span(query.as_deref())?);
+    let (permit, span) = (api.permit()?, span(query.as_deref())?);
     // A player that was given the token in the address must give it again for each segment.
     let token = query::value(query.as_deref().unwrap_or_default(), "token");
     let audio = query::audio(query.as_deref()) == Some(true);
-    let text = api.read(move |api| playlist_text(api, api.uid(&name)?, span, audio, token.as_deref()));
-    let kind = (CONTENT_TYPE, "application/vnd.apple.mpegurl");
-    Ok(([kind], text.await?).into_response())
+    let text = api.read(move |api| {
+        let text = playlist_text(api, api.uid(&name)?, span, audio, token.as_deref())?;
+        Ok(text.into_bytes().into())
+    });
+    api.answer("application/vnd.apple.mpegurl", text.await?, permit)
 }
 
 fn playlist_text(

@@ -72,28 +72,39 @@ pub enum ByteRange {
     Whole,
     /// The bytes from the first to the second, both included.
     Part(u64, u64),
-    /// Nothing that exists.
-    Unsatisfiable,
+}
+
+impl ByteRange {
+    /// The first byte and the end of what is asked for of a file of `length` bytes.
+    pub fn span(self, length: u64) -> (u64, u64) {
+        match self {
+            Self::Whole => (0, length),
+            Self::Part(first, last) => (first, last + 1),
+        }
+    }
 }
 
 /// Reads a `Range` header for a file of `length` bytes. What is no single byte range is ignored, as the RFC allows.
-pub fn range(header: Option<&str>, length: u64) -> ByteRange {
+///
+/// # Errors
+/// [`ApiError::bad_range`], where it asks for nothing that exists.
+pub fn range(header: Option<&str>, length: u64) -> Result<ByteRange, ApiError> {
     let Some(spec) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else {
-        return ByteRange::Whole;
+        return Ok(ByteRange::Whole);
     };
     let Some((first, last)) = spec.split_once('-') else {
-        return ByteRange::Whole;
+        return Ok(ByteRange::Whole);
     };
-    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-        (Ok(first), _) if first >= length => ByteRange::Unsatisfiable,
+    Ok(match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+        (Ok(first), _) if first >= length => return Err(ApiError::bad_range(length)),
         (Ok(first), Ok(last)) if last >= first => ByteRange::Part(first, last.min(length - 1)),
         (Ok(first), Err(_)) if last.trim().is_empty() => ByteRange::Part(first, length - 1),
-        (Err(_), Ok(0)) if first.trim().is_empty() => ByteRange::Unsatisfiable,
+        (Err(_), Ok(0)) if first.trim().is_empty() => return Err(ApiError::bad_range(length)),
         (Err(_), Ok(n)) if first.trim().is_empty() && length > 0 => {
             ByteRange::Part(length.saturating_sub(n), length - 1)
         }
         _ => ByteRange::Whole,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -127,18 +138,19 @@ mod tests {
 
     #[test]
     fn the_table_of_ranges() {
+        let outside = || Err(ApiError::bad_range(100));
         let table = [
-            (None, ByteRange::Whole),
-            (Some("bytes=0-99"), ByteRange::Part(0, 99)),
-            (Some("bytes=10-"), ByteRange::Part(10, 99)),
-            (Some("bytes=-5"), ByteRange::Part(95, 99)),
-            (Some("bytes=-500"), ByteRange::Part(0, 99)),
-            (Some("bytes=90-1000"), ByteRange::Part(90, 99)),
-            (Some("bytes=100-"), ByteRange::Unsatisfiable),
-            (Some("bytes=-0"), ByteRange::Unsatisfiable),
-            (Some("bytes=5-4"), ByteRange::Whole),
-            (Some("bytes=0-1,4-5"), ByteRange::Whole),
-            (Some("lines=1-2"), ByteRange::Whole),
+            (None, Ok(ByteRange::Whole)),
+            (Some("bytes=0-99"), Ok(ByteRange::Part(0, 99))),
+            (Some("bytes=10-"), Ok(ByteRange::Part(10, 99))),
+            (Some("bytes=-5"), Ok(ByteRange::Part(95, 99))),
+            (Some("bytes=-500"), Ok(ByteRange::Part(0, 99))),
+            (Some("bytes=90-1000"), Ok(ByteRange::Part(90, 99))),
+            (Some("bytes=100-"), outside()),
+            (Some("bytes=-0"), outside()),
+            (Some("bytes=5-4"), Ok(ByteRange::Whole)),
+            (Some("bytes=0-1,4-5"), Ok(ByteRange::Whole)),
+            (Some("lines=1-2"), Ok(ByteRange::Whole)),
         ];
         for (header, want) in table {
             assert_eq!(range(header, 100), want, "{header:?}");

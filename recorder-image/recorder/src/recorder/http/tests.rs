@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod bytes;
+
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -84,19 +87,28 @@ fn seal(shared: &Shared, file: SegmentFile) {
 }
 
 async fn server(shared: &Arc<Shared>, token: &Arc<Token>, limits: Limits) -> std::net::SocketAddr {
+    serving(&api(Arc::clone(shared)), token, limits).await
+}
+
+async fn serving(api: &Api, token: &Arc<Token>, limits: Limits) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routers = Routers {
-        all: router(Arc::clone(shared), Arc::clone(token)),
-        crowded: crowded(Arc::clone(shared)),
+        all: router(api.clone(), Arc::clone(token)),
+        crowded: crowded(api.clone()),
     };
-    tokio::spawn(listen::serve(listener, routers, limits));
+    tokio::spawn(listen::serve(listener, "a viewer", routers, limits));
     address
 }
 
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    ask(address, path, "").await
+}
+
+/// The answer to a request with a header more.
+async fn ask(address: std::net::SocketAddr, path: &str, header: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();

@@ -1,9 +1,13 @@
-//! The connections of viewers: how many, and for how long one may say nothing.
+//! The connections of viewers and probes: how many, for how long one may say nothing, and what caches are told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
+use axum::middleware::map_response;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,17 +22,17 @@ const SEND_BUFFER: usize = 128 << 10;
 
 /// How much the server takes on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Connections that may ask for everything.
-    pub(super) connections: usize,
-    /// Connections above those, for one probe each; what comes above these is closed at once.
-    pub(super) spare: usize,
+    pub(crate) connections: usize,
+    /// Connections above those, for one request each; what comes above these is closed at once.
+    pub(crate) spare: usize,
     /// How long a connection may be open without a whole request.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// The same, for those above the limit.
-    pub(super) spare_idle: Duration,
+    pub(crate) spare_idle: Duration,
     /// How long bytes may wait for the other side to take them.
-    pub(super) stall: Duration,
+    pub(crate) stall: Duration,
 }
 
 impl Default for Limits {
@@ -45,23 +49,24 @@ impl Default for Limits {
 
 /// Who answers.
 #[derive(Clone, Debug)]
-pub(super) struct Routers {
+pub(crate) struct Routers {
     /// Within the limit.
-    pub(super) all: Router,
+    pub(crate) all: Router,
     /// Above it.
-    pub(super) crowded: Router,
+    pub(crate) crowded: Router,
 }
 
-/// Serves for ever.
-pub(super) async fn serve(listener: TcpListener, routers: Routers, limits: Limits) {
+/// Serves for ever. `who` is in words who connects.
+pub(crate) async fn serve(listener: TcpListener, who: &str, routers: Routers, limits: Limits) {
+    let (all, crowded) = (uncached(routers.all), uncached(routers.crowded));
     let places = Arc::new(Semaphore::new(limits.connections));
     let spare = Arc::new(Semaphore::new(limits.spare));
     loop {
-        let (stream, _) = accept("a viewer", || listener.accept()).await;
+        let (stream, _) = accept(who, || listener.accept()).await;
         let (place, router, idle, keep) = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            (place, routers.all.clone(), limits.idle, true)
+            (place, all.clone(), limits.idle, true)
         } else if let Ok(place) = Arc::clone(&spare).try_acquire_owned() {
-            (place, routers.crowded.clone(), limits.spare_idle, false)
+            (place, crowded.clone(), limits.spare_idle, false)
         } else {
             continue;
         };
@@ -70,6 +75,16 @@ pub(super) async fn serve(listener: TcpListener, routers: Routers, limits: Limit
             connection(stream, router, idle, keep, limits.stall).await;
         });
     }
+}
+
+/// What does not say for how long it may be kept is kept by no cache: else a playlist would stand still, and a segment that was asked for
+/// too early stay missing.
+fn uncached(router: Router) -> Router {
+    router.layer(map_response(async |mut response: Response| {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(no_store);
+        response
+    }))
 }
 
 async fn connection(stream: TcpStream, router: Router, idle: Duration, keep: bool, stall: Duration) {

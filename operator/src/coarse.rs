@@ -1,6 +1,8 @@
 //! Figures of status, coarsely: a status that changed with every byte would be written with every byte. What was made coarse
 //! once stays as it is.
 
+use std::time::Duration;
+
 /// Milliseconds as seconds, rounded up, with two significant digits.
 pub(crate) fn seconds(ms: u64) -> u64 {
     let mut step = 1;
@@ -18,6 +20,30 @@ pub(crate) fn remaining(seconds: u64) -> u64 {
         _ => 600,
     };
     seconds.div_ceil(step).saturating_mul(step)
+}
+
+/// Where each step of a time that lasts begins, in seconds, and what is said of it.
+const LASTED: [(u64, &str); 5] = [
+    (86_400, "a day"),
+    (3_600, "an hour"),
+    (600, "10 minutes"),
+    (60, "a minute"),
+    (15, "15 s"),
+];
+
+fn step(lasted: Duration) -> (u64, &'static str) {
+    let found = LASTED.into_iter().find(|(begins, _)| lasted.as_secs() >= *begins);
+    found.unwrap_or((0, "a moment"))
+}
+
+/// The same for every time of one step.
+pub(crate) fn lasted(time: Duration) -> Duration {
+    Duration::from_secs(step(time).0)
+}
+
+/// What has passed at least of a time that lasts.
+pub(crate) fn lasted_words(time: Duration) -> &'static str {
+    step(time).1
 }
 
 /// How many hundredths `part` is of `all`, rounded up; `None` where it is nothing, or the whole is not known.
@@ -44,6 +70,29 @@ mod tests {
         let told = [0, 1, 60, 61, 599, 3600, 3601, 50_000].map(remaining);
         assert_eq!(told, [0, 10, 60, 120, 600, 3600, 4200, 50_400]);
         assert_eq!(told.map(remaining), told);
+    }
+
+    #[test]
+    fn a_time_that_lasts_goes_by_its_last_step() {
+        let table = [
+            (0, 0, "a moment"),
+            (15, 15, "15 s"),
+            (59, 15, "15 s"),
+            (60, 60, "a minute"),
+            (3_599, 600, "10 minutes"),
+            (86_399, 3_600, "an hour"),
+            (u64::MAX, 86_400, "a day"),
+        ];
+        for (seconds, begins, words) in table {
+            let time = Duration::from_secs(seconds);
+            let told = lasted(time);
+            assert_eq!((told.as_secs(), lasted(told)), (begins, told), "{seconds} s");
+            assert_eq!(
+                (lasted_words(time), lasted_words(told)),
+                (words, words),
+                "{seconds} s"
+            );
+        }
     }
 
     #[test]

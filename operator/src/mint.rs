@@ -256,6 +256,7 @@ mod tests {
                     report,
                     fresh: true,
                     doubt: crate::world::Doubt::None,
+                    without_api: None,
                 },
             )
         });

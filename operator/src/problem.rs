@@ -34,7 +34,7 @@ pub enum Reason {
     TrackNotRecorded,
     /// A camera's user name and password are not where they should be.
     CredentialsMissing,
-    /// A member does not run, or makes no progress.
+    /// A member does not run, makes no progress, or has not reached the API server for long.
     MemberNotReady,
     /// Nobody is ready to take over.
     NoStandby,

@@ -119,6 +119,8 @@ pub struct SeenReport {
     pub fresh: bool,
     /// What its peer thinks of it.
     pub doubt: Doubt,
+    /// For how long it has said that it cannot reach the API server, where that is long, and the operator can.
+    pub without_api: Option<Duration>,
 }
 
 /// What becomes of a suspicion against a member.

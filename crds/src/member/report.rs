@@ -114,7 +114,7 @@ pub struct PeerReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseReport {
-    /// Whether the newest call to the API server succeeded.
+    /// Whether the newest call to the API server succeeded. A standby that has no reason to ask makes one each 30 s.
     pub reachable: bool,
     /// The epoch it says, as far as this member knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,7 +20,8 @@ pub(super) fn shown(view: &View) -> View {
         report.replication.refused = 0;
         report.disk.free_bytes = 0;
         report.ledger_truncations = report.ledger_truncations.min(1);
-        // Where nobody leads it is told why.
+        seen.without_api = seen.without_api.map(coarse::lasted);
+        // Where nobody leads it is told why. For how long a member has said so is reckoned apart.
         report.lease.reachable |= !leaderless;
         report.moves = 0;
         report.moved.iter_mut().for_each(|moved| moved.since_ms = 0);
@@ -50,6 +51,7 @@ fn refill(sending: &mut crds::member::ReplicationReport) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crds::member::{ReplicationReport, Role, StreamReport};
     use jiff::Timestamp;
@@ -57,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::apply::Progress;
-    use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, said, silence};
+    use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, lacks_api, said, silence};
     use crate::report::{Known, status};
     use crate::world::{Held, World};
 
@@ -145,9 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_stays_without_the_api_server_asks_for_few_reconciles() {
+        let rest = view(|w| lacks_api(w, STANDBY, 15));
+        let lasted = |seconds| {
+            let mut view = rest.clone();
+            view.reports.get_mut(STANDBY).unwrap().without_api = Some(Duration::from_secs(seconds));
+            shown(&view)
+        };
+        let mut a_day = (15..86_400).map(lasted).collect::<Vec<View>>();
+        a_day.dedup();
+        assert_eq!(a_day.len(), 4);
+    }
+
+    #[test]
     fn what_status_tells_asks_for_a_reconcile() {
         let rest = shown(&view(|_| ()));
-        let changes: [(&str, Change); 13] = [
+        let changes: [(&str, Change); 14] = [
             ("no Lease for long", |w| {
                 Arc::make_mut(&mut w.view).lease_missing = true;
             }),
@@ -172,15 +187,22 @@ mod tests {
             ("a full disk", |w| said(w, STANDBY).disk.full = true),
             ("a failing disk", |w| said(w, STANDBY).disk.failing = true),
             ("a silent member", |w| silence(w, STANDBY)),
+            ("a member without the API server for long", |w| {
+                lacks_api(w, STANDBY, 15);
+            }),
         ];
         for (what, change) in changes {
             assert_ne!(shown(&view(change)), rest, "{what}");
         }
-        let cut_off = view(|w| {
+        let none_reaches = view(|w| {
             lead_nowhere(w);
             said(w, STANDBY).lease.reachable = false;
         });
-        assert_ne!(shown(&cut_off), shown(&view(lead_nowhere)), "why nobody leads");
+        assert_ne!(
+            shown(&none_reaches),
+            shown(&view(lead_nowhere)),
+            "why nobody leads"
+        );
     }
 
     #[test]
@@ -200,7 +222,7 @@ mod tests {
             };
             status(known, Timestamp::UNIX_EPOCH)
         };
-        let lags: [(&str, Change); 8] = [
+        let lags: [(&str, Change); 9] = [
             ("nobody leads", lead_nowhere),
             ("nobody leads, or reaches the API server", |w| {
                 lead_nowhere(w);
@@ -221,6 +243,9 @@ mod tests {
             ("a lag of 5 s", |w| flow(w).lag_ms = 7_000),
             ("a lag of minutes", |w| flow(w).lag_ms = 299_999),
             ("backfill", |w| flow(w).backfill_bytes = 9_000),
+            ("a member without the API server for 99 s", |w| {
+                lacks_api(w, STANDBY, 99);
+            }),
         ];
         for (what, change) in NOISE.into_iter().chain(lags) {
             assert_eq!(told(change, true), told(change, false), "{what}");

@@ -28,6 +28,9 @@ const MISSING_PATIENCE: Duration = Duration::from_secs(15);
 /// A failover takes about a second. That members answer and none is primary is a fault after so long.
 const LEADERLESS_PATIENCE: Duration = Duration::from_secs(15);
 
+/// A member looks again each 5 s whether it can reach the API server. That it cannot is a fault after so long.
+const API_PATIENCE: Duration = Duration::from_secs(15);
+
 /// One round of looking.
 pub(super) struct Seen {
     /// When it ended.
@@ -70,6 +73,8 @@ struct Memory {
     report: Option<(BootTime, MemberReport)>,
     pod: Option<Arc<Pod>>,
     was_running: Option<Running>,
+    /// For how long it has said that it cannot reach the API server.
+    without_api: Option<Duration>,
 }
 
 impl State {
@@ -79,6 +84,7 @@ impl State {
             report: None,
             pod: None,
             was_running: None,
+            without_api: None,
         });
         Self {
             started,
@@ -97,9 +103,12 @@ impl State {
 
     /// Takes note of what was seen and says what to do.
     pub(super) fn take(&mut self, seen: Seen, setup: &Setup) -> Vec<Decision> {
-        self.now = BootTime::default() + seen.at.duration_since(self.started);
+        let now = BootTime::default() + seen.at.duration_since(self.started);
+        let passed = now.since(self.now).min(setup.policy.longest_gap);
+        self.now = now;
         self.lease.read(self.now, &seen.lease, setup.policy.longest_gap);
-        if !matches!(seen.lease, ReadResult::Unavailable) {
+        let reached = !matches!(seen.lease, ReadResult::Unavailable);
+        if reached {
             self.unreadable = seen.unreadable;
         }
         let missing = self.lease.is_missing();
@@ -113,10 +122,10 @@ impl State {
             .zip(seen.reports.into_iter().zip(seen.pods))
         {
             memory.take(self.now, report, pod);
+            memory.reckon(now, passed, reached, &setup.policy);
         }
         let leaderless = self.is_leaderless(&setup.policy);
         self.leaderless_since = leaderless.then(|| self.leaderless_since.unwrap_or(self.now));
-        let now = self.now;
         self.serving = self.serving.take().filter(|(at, _)| now.since(*at) < SERVING_AGE);
         let mut observed = self.observed(setup);
         observed.calm = self.calm.look(now, &observed);
@@ -264,8 +273,13 @@ impl State {
             let (at, report) = memory.report.clone()?;
             let fresh = self.now.since(at) <= policy.report_age;
             let answer = memory.told(self.now).then_some(&report);
-            let doubt = Doubt::of(answer, peer.fresh(self.now, policy));
-            Some((memory.name.clone(), SeenReport { report, fresh, doubt }))
+            let seen = SeenReport {
+                doubt: Doubt::of(answer, peer.fresh(self.now, policy)),
+                report,
+                fresh,
+                without_api: memory.without_api.filter(|lasted| *lasted >= API_PATIENCE),
+            };
+            Some((memory.name.clone(), seen))
         };
         let [first, second] = &self.members;
         let pairs = [(first, second), (second, first)];
@@ -310,6 +324,16 @@ impl Memory {
             self.was_running = Some(running);
         }
         self.pod = pod;
+    }
+
+    /// Reckons for how long it has said that it cannot reach the API server. Only time in which the operator reached it counts: while
+    /// nobody does, that is no member's fault; and a round in which only the operator did not forgets nothing.
+    fn reckon(&mut self, now: BootTime, passed: Duration, reached: bool, policy: &Policy) {
+        let says_so = |report: &MemberReport| !report.lease.reachable;
+        let before = self.without_api.filter(|_| reached);
+        let lasted = before.map(|before| before + passed).or(self.without_api);
+        let lacks = self.fresh(now, policy).is_some_and(says_so);
+        self.without_api = lacks.then(|| lasted.unwrap_or_default());
     }
 
     /// Whether it answered in the round that ended at `now`.

@@ -1,10 +1,13 @@
 //! What is wrong with members and streams, as far as they and their pods tell.
 
-use crds::member::{MemberReport, RecorderState, StreamError, StreamErrorCode, StreamReport, StreamState};
+use crds::member::{
+    MemberReport, RecorderState, Role, StreamError, StreamErrorCode, StreamReport, StreamState,
+};
 use crds::names;
 use crds::pair::{MemberStatus, Phase};
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::coarse;
 use crate::mint::is_lost;
 use crate::problem::{Problem, Reason};
 use crate::world::{Held, World};
@@ -19,6 +22,7 @@ pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> 
         problems.extend(volume(world, &status.name));
         problems.extend(report.into_iter().flat_map(of_report));
         problems.extend(not_ready(world, status, report));
+        problems.extend(without_api(world, &status.name));
     }
     let streams = &world.pair.spec.streams;
     let failing = streams.iter().filter_map(|named| stream(world, &named.name));
@@ -194,6 +198,23 @@ fn not_ready(world: &World, status: &MemberStatus, report: Option<&MemberReport>
         ),
         Phase::Unfit => unfit(member, report),
     };
+    Some(Problem::new(Reason::MemberNotReady, member, message))
+}
+
+/// A member that has not reached the API server for long, which the operator does: nothing is amiss before its peer is. It records as
+/// ever (I7).
+fn without_api(world: &World, member: &str) -> Option<Problem> {
+    let seen = world.view.reports.get(member).filter(|seen| seen.fresh)?;
+    let lasted = coarse::lasted_words(seen.without_api?);
+    let so = match seen.report.role {
+        Role::Primary => "it stays primary only while its standby answers it",
+        Role::Standby | Role::None => "it cannot take over",
+    };
+    let message = format!(
+        "member {member:?} answers, but has not reached the API server for more than {lasted}: {so}. Check the network from its node to \
+         the API server, and egress policies; the log of its container {:?} says how it fails",
+        names::CONTAINER_REPLICATOR
+    );
     Some(Problem::new(Reason::MemberNotReady, member, message))
 }
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures::{
-    IMAGE, PASSWORD, PRIMARY, STANDBY, at_rest, built, change, change_pod, said, silence, streams as asked,
-    with_password,
+    IMAGE, PASSWORD, PRIMARY, STANDBY, at_rest, built, change, change_pod, lacks_api, said, silence,
+    streams as asked, with_password,
 };
 use crate::problem::Reason;
 use crate::validate::validate;
@@ -529,6 +529,13 @@ fn degraded_names_the_gravest_that_is_wrong() {
         ("a track", leave_out, "True TrackNotRecorded"),
         ("a recorder", |w| hang(w, PRIMARY), "True MemberNotReady"),
         ("silence", |w| silence(w, STANDBY), "True MemberNotReady"),
+        ("no API", |w| lacks_api(w, STANDBY, 15), "True MemberNotReady"),
+        ("no API", |w| lacks_api(w, PRIMARY, 15), "True MemberNotReady"),
+        (
+            "a hiccup",
+            |w| said(w, STANDBY).lease.reachable = false,
+            "False AsExpected",
+        ),
         ("a cut ledger", |w| cut_ledger(w, STANDBY), "True LedgerTruncated"),
         ("no pod", |w| no_pod(w, STANDBY), "True MemberNotReady"),
         ("a failover", |w| stand_by(w, PRIMARY), "False AsExpected"),
@@ -662,6 +669,60 @@ fn no_node(world: &mut World, member: &str) {
     let scheduled = json!({ "type": "PodScheduled", "status": "False", "message": "0/3 nodes are good" });
     let status = json!({ "phase": "Pending", "conditions": [scheduled], "containerStatuses": null });
     change_pod(world, member, &json!({ "status": status }));
+}
+
+#[test]
+fn a_member_without_the_api_server_is_named_with_what_to_do() {
+    let cases: [(Change, &[&str]); 4] = [
+        (
+            |w| lacks_api(w, STANDBY, 20),
+            &[
+                "member \"front-1\" answers",
+                "for more than 15 s",
+                "cannot take over",
+                "network from its node",
+            ],
+        ),
+        (
+            |w| lacks_api(w, STANDBY, 700),
+            &[STANDBY, "for more than 10 minutes"],
+        ),
+        (
+            |w| lacks_api(w, PRIMARY, 20),
+            &[
+                "member \"front-0\" answers",
+                "only while its standby answers",
+                "replicator",
+            ],
+        ),
+        (
+            |w| {
+                lacks_api(w, STANDBY, 20);
+                silence(w, STANDBY);
+            },
+            &["does not answer"],
+        ),
+    ];
+    for (change, words) in cases {
+        let status = changed(change);
+        let message = &condition(&status, "Degraded").message;
+        for word in words {
+            assert!(message.contains(word), "{message} does not say {word:?}");
+        }
+        assert_eq!(
+            message.matches("has not reached").count(),
+            usize::from(words.len() > 1)
+        );
+    }
+}
+
+#[test]
+fn a_member_without_the_api_server_is_as_ready_and_in_sync_as_before() {
+    let (rest, without) = (changed(|_| ()), changed(|w| lacks_api(w, STANDBY, 86_400)));
+    for kind in ["Ready", "Reconciling", "Stalled", "Replicating"] {
+        assert_eq!(condition(&without, kind), condition(&rest, kind));
+    }
+    assert_eq!(without.members, rest.members);
 }
 
 #[test]

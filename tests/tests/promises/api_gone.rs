@@ -49,7 +49,7 @@ async fn without_an_api_server(gone: u64) {
                 member.name,
                 report.role
             );
-            // A standby that hears its primary asks no API server.
+            // A standby that hears its primary only looks each 30 s.
             let asks = report.role == Role::Primary;
             ensure!(!(asks && report.lease.reachable), "the API server is gone indeed");
             ensure!(

@@ -265,6 +265,75 @@ fn nobody_leads_only_after_longer_than_a_failover_takes() {
     assert!(!leaderless(&scene), "of silent members nothing is known");
 }
 
+/// Rounds of a pair whose standby says that it does not reach the API server, each with what changes in it.
+type Rounds = &'static [(std::ops::RangeInclusive<u64>, fn(&mut Scene))];
+
+#[test]
+fn a_member_without_the_api_server_is_told_of_after_a_while_in_which_the_operator_has_it() {
+    let cases: [(&str, Rounds, Option<u64>); 9] = [
+        ("14 s", &[(2..=15, |_| ())], None),
+        ("15 s", &[(2..=16, |_| ())], Some(15)),
+        ("a minute", &[(2..=61, |_| ())], Some(60)),
+        ("it is back", &[(2..=60, |_| ()), (61..=61, reaches)], None),
+        (
+            "it was back for a moment",
+            &[(2..=10, |_| ()), (11..=11, reaches), (12..=26, lacks)],
+            None,
+        ),
+        ("nobody has it", &[(2..=600, loses_api)], None),
+        (
+            "the operator has it again, and the member looks within 5 s",
+            &[(2..=60, loses_api), (61..=66, has_api), (67..=67, reaches)],
+            None,
+        ),
+        (
+            "the operator lost it for a moment",
+            &[(2..=10, |_| ()), (11..=12, loses_api), (13..=18, has_api)],
+            Some(15),
+        ),
+        (
+            "it does not answer",
+            &[(2..=60, |_| ()), (61..=65, is_silent)],
+            None,
+        ),
+    ];
+    for (what, rounds, expected) in cases {
+        let mut scene = scene();
+        lacks(&mut scene);
+        scene.at(1);
+        for (seconds, change) in rounds {
+            change(&mut scene);
+            let decisions = scene.until(seconds.clone());
+            let is_usual = |decision: &Decision| matches!(decision, Decision::Serve(_));
+            assert!(decisions.iter().all(is_usual), "{what}: {decisions:?}");
+        }
+        let reports = scene.state.view(&scene.setup.policy).reports;
+        assert_eq!(reports["front-0"].without_api, None, "{what}");
+        let told = reports["front-1"].without_api;
+        assert_eq!(told.map(|lasted| lasted.as_secs()), expected, "{what}");
+    }
+}
+
+fn lacks(scene: &mut Scene) {
+    scene.report(1).lease.reachable = false;
+}
+
+fn reaches(scene: &mut Scene) {
+    scene.report(1).lease.reachable = true;
+}
+
+fn is_silent(scene: &mut Scene) {
+    scene.reports[1] = None;
+}
+
+fn loses_api(scene: &mut Scene) {
+    scene.lease = ReadResult::Unavailable;
+}
+
+fn has_api(scene: &mut Scene) {
+    scene.lease = found();
+}
+
 #[test]
 fn whom_its_peer_suspects_is_dead_unless_it_answers_in_the_same_round() {
     let mut scene = scene();

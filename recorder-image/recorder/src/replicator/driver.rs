@@ -30,6 +30,13 @@ const PERSIST_AGAIN: Duration = Duration::from_secs(1);
 /// How often the peer is told of streams, at least. Delegations last a leash beyond.
 const STREAMS_PERIOD: Duration = Duration::from_millis(100);
 
+/// A member that made no call to the API for so long looks whether it could: a standby whose primary is well has nothing to ask, and
+/// would else find out when it has to take.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The same where the newest call failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// A call to the API that is under way.
 pub type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -46,6 +53,8 @@ pub trait LeaseApi: Send + Sync + 'static {
 pub enum Input {
     /// For the member.
     Event(Event),
+    /// How a look at the Lease ended.
+    Looked(ReadResult),
     /// An order of the operator, and where its outcome goes.
     Order(Event, oneshot::Sender<OrderOutcome>),
     /// What the peer says of streams.
@@ -67,7 +76,7 @@ pub struct Standing {
     pub at: BootTime,
     /// The last failovers.
     pub phases: Phases,
-    /// Whether the last call to the API succeeded.
+    /// Whether the newest call to the API that ended succeeded.
     pub api_reachable: bool,
     /// The streams that the follower owns, as the holder knows.
     pub moved: Vec<Moved>,
@@ -136,6 +145,8 @@ pub struct Driver<A> {
     spoken: Spoken,
     told: Option<(local::Peer, BootTime)>,
     api_reachable: bool,
+    /// When a call to the API began last.
+    called: Option<BootTime>,
 }
 
 /// Makes sure that `epoch` or a higher one is durable. Check and write are one step: of those who fence at once, none undoes what
@@ -195,6 +206,7 @@ impl<A: LeaseApi> Driver<A> {
             spoken: Spoken::default(),
             told: None,
             api_reachable: false,
+            called: None,
         }
     }
 
@@ -207,13 +219,15 @@ impl<A: LeaseApi> Driver<A> {
         self.step(Event::Tick, None);
         loop {
             let now = self.now();
-            let latest = now + PEER_PERIOD;
+            self.look(now);
+            let latest = (now + PEER_PERIOD).min(self.look_due());
             let due = self.member.next_deadline().unwrap_or(latest).min(latest);
             let wait = due.since(now);
             let input = tokio::time::timeout(wait, self.inputs.recv()).await;
             match input {
                 Ok(None) => return,
                 Ok(Some(Input::Event(event))) => self.step(event, None),
+                Ok(Some(Input::Looked(result))) => self.api_reachable = is_reached(&result),
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
                 Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, self.now()),
                 Ok(Some(Input::Streams(received))) => self.streams.set_received(received, self.now()),
@@ -230,9 +244,7 @@ impl<A: LeaseApi> Driver<A> {
 
     fn step(&mut self, event: Event, mut answer: Option<oneshot::Sender<OrderOutcome>>) {
         match &event {
-            Event::LeaseRead { result, .. } => {
-                self.api_reachable = !matches!(result, ReadResult::Unavailable);
-            }
+            Event::LeaseRead { result, .. } => self.api_reachable = is_reached(result),
             Event::LeaseSwapped { result, .. } => self.api_reachable = !matches!(result, SwapResult::InDoubt),
             Event::RequestReceived(_) | Event::AnswerReceived(_) => self.phases.heard(wall_ms()),
             Event::RecorderDied => self.streams.recorder_died(),
@@ -297,19 +309,42 @@ impl<A: LeaseApi> Driver<A> {
         }));
     }
 
-    fn read(&self, op: OpId) {
-        let (api, own) = (Arc::clone(&self.api), self.own.clone());
-        tokio::spawn(async move {
-            let result = api.read().await;
-            let _ = own.send(Input::Event(Event::LeaseRead { op, result })).await;
+    /// When a look is due. Every call counts as one: who calls by itself never looks.
+    fn look_due(&self) -> BootTime {
+        let period = if self.api_reachable { LOOK } else { LOOK_AGAIN };
+        self.called.map_or(BootTime(0), |called| called + period)
+    }
+
+    /// Reads the Lease where nothing was asked of the API for long, only to know whether it answers. The member is not told what the
+    /// Lease says: it would have that epoch synced, and answer nobody below it (I5). That it does where it had a reason of its own to
+    /// read, never because time passed.
+    fn look(&mut self, now: BootTime) {
+        if now >= self.look_due() {
+            let reading = self.api.read();
+            self.call(reading, Input::Looked);
+        }
+    }
+
+    fn read(&mut self, op: OpId) {
+        let reading = self.api.read();
+        self.call(reading, move |result| {
+            Input::Event(Event::LeaseRead { op, result })
         });
     }
 
-    fn swap(&self, op: OpId, expected: Version, record: LeaseRecord) {
-        let (api, own) = (Arc::clone(&self.api), self.own.clone());
+    fn swap(&mut self, op: OpId, expected: Version, record: LeaseRecord) {
+        let swapping = self.api.swap(expected, record);
+        self.call(swapping, move |result| {
+            Input::Event(Event::LeaseSwapped { op, result })
+        });
+    }
+
+    /// A call to the API, for which nothing here waits: how it ended comes as an input.
+    fn call<T: Send + 'static>(&mut self, call: Call<T>, ended: impl FnOnce(T) -> Input + Send + 'static) {
+        self.called = Some(self.now());
+        let own = self.own.clone();
         tokio::spawn(async move {
-            let result = api.swap(expected, record).await;
-            let _ = own.send(Input::Event(Event::LeaseSwapped { op, result })).await;
+            let _ = own.send(ended(call.await)).await;
         });
     }
 
@@ -477,6 +512,11 @@ impl<A: LeaseApi> Driver<A> {
     }
 }
 
+/// Whether the API answered, whatever it said.
+fn is_reached(result: &ReadResult) -> bool {
+    !matches!(result, ReadResult::Unavailable)
+}
+
 fn word_for(why: Why) -> &'static str {
     match why {
         Why::Fault(Fault::Silent) => "Silent",
@@ -501,3 +541,6 @@ impl LeaseApi for NoLease {
         Box::pin(async { SwapResult::NotSent })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ pub struct KubeLease {
     name: String,
     duration_s: u32,
     timeout: Duration,
-    /// What was wrong with it when it was read last.
+    /// What was wrong with it, or with the way to it, when it was read last.
     wrong: Arc<Mutex<Option<String>>>,
 }
 
@@ -68,15 +68,28 @@ impl KubeLease {
     /// What the Lease says; that it says nothing is told once.
     fn understand(&self, object: &Object) -> Option<Lease> {
         let said = parse(object, &self.pair);
-        let now = said.as_ref().err();
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if wrong.as_ref() != now {
-            if let Some(why) = now {
-                tracing::error!(lease = self.name, "the Lease cannot be understood: {why}");
-            }
-            *wrong = now.cloned();
+        let why = said.as_ref().err();
+        if let Some(why) = self.news(why) {
+            tracing::error!(lease = self.name, "the Lease cannot be understood: {why}");
         }
         said.ok()
+    }
+
+    /// Why it was not read; that is told once, too. It may be the network, or a role that lacks a verb.
+    fn was_not_read(&self, why: &String) {
+        if let Some(why) = self.news(Some(why)) {
+            tracing::info!(lease = self.name, "the Lease cannot be read: {why}");
+        }
+    }
+
+    /// Takes note of what is wrong now, and gives it where it was not known.
+    fn news<'a>(&self, now: Option<&'a String>) -> Option<&'a String> {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.as_ref() == now {
+            return None;
+        }
+        *wrong = now.cloned();
+        now
     }
 
     fn patch_of(&self, expected: &Version, record: &LeaseRecord) -> serde_json::Value {
@@ -114,16 +127,17 @@ impl LeaseApi for KubeLease {
     fn read(&self) -> Call<ReadResult> {
         let this = self.clone();
         Box::pin(async move {
-            match tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await {
-                Ok(Ok(Some(object))) => this
+            let answer = tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await;
+            let answer = answer.map_err(|e| e.to_string());
+            match answer.and_then(|answer| answer.map_err(|e| e.to_string())) {
+                Ok(Some(object)) => this
                     .understand(&object)
                     .map_or(ReadResult::Unreadable, ReadResult::Found),
-                Ok(Ok(None)) => ReadResult::Missing,
-                Ok(Err(e)) => {
-                    tracing::debug!("reading the Lease: {e}");
+                Ok(None) => ReadResult::Missing,
+                Err(why) => {
+                    this.was_not_read(&why);
                     ReadResult::Unavailable
                 }
-                Err(_) => ReadResult::Unavailable,
             }
         })
     }

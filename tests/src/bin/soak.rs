@@ -79,8 +79,13 @@ impl Stage {
         match self {
             Self::Plain => Scene::with(cameras, |_| {}).await,
             Self::Cameras => {
-                // The second odd one may show one member the same pictures again and again.
-                let detect = |spec: &mut PairSpec| spec.streams[1].detect_frozen = true;
+                // Such a camera may show one member the same pictures again and again.
+                let apart: Vec<bool> = cameras.kinds.iter().map(|kind| *kind == Kind::Apart).collect();
+                let detect = |spec: &mut PairSpec| {
+                    for (stream, apart) in spec.streams.iter_mut().zip(apart) {
+                        stream.detect_frozen = apart;
+                    }
+                };
                 Scene::with(cameras, detect).await
             }
             Self::Disks => Scene::on_faulty_disks(cameras).await,

@@ -41,6 +41,11 @@ pub fn boottime_ns() -> u64 {
     skew::now().boot(real)
 }
 
+/// By how much the wall clock is ahead of the time since boot, microseconds: it changes when the wall clock is set.
+pub fn ahead_us() -> i64 {
+    wall_us() - (boottime_ns() / 1_000).cast_signed()
+}
+
 /// Time since boot, seconds.
 pub fn boot_s() -> u64 {
     boottime_ns() / 1_000_000_000

@@ -94,7 +94,7 @@ mod tests {
         ended(begin().await).await;
         let half = begin().await;
         // It is accepted: else it would wait for who serves next.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         drop(early);
         ended(half).await;
     }

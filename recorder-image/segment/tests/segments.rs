@@ -7,7 +7,9 @@ mod common;
 use common::{clip, decode_errors, folder, gops, header, probed_frames, sample, write};
 use segment::canonical::choose;
 use segment::receive::Receiving;
-use segment::{Catalogue, Error, Ledger, Record, Refusal, Role, SegmentFile, State, Volume, fmp4, hls, scan};
+use segment::{
+    Catalogue, Error, Ledger, Record, Refusal, Role, Sample, SegmentFile, State, Volume, fmp4, hls, scan,
+};
 
 fn volume(path: &std::path::Path) -> Volume {
     Volume::open(path, Role::Recorder).unwrap()
@@ -104,6 +106,64 @@ fn a_torn_tail_is_cut_after_the_last_whole_fragment() {
         (3, true),
         "a flipped bit is seen"
     );
+}
+
+/// A file is read a part at a time: fragments that are shorter and longer than what is read at once, and torn at each border.
+#[test]
+fn a_file_is_read_as_it_was_written_whatever_its_fragments_are_like() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let id = header(1, volume.store(), "a", 1, 0, 0);
+    let mut file = SegmentFile::create(&volume, id, &clip().track).unwrap();
+    let lengths = [
+        100,
+        300 << 10,
+        5 << 20,
+        100 << 10,
+        200 << 10,
+        4 << 20,
+        9 << 20,
+        10,
+    ];
+    for (n, length) in lengths.into_iter().cycle().take(20).enumerate() {
+        let data = picture(length, n as u8);
+        let sample = Sample {
+            hash: segment::nal::frame_hash(&data, false),
+            data,
+            key: true,
+            dts: n as u64 * 3600,
+            cts: 0,
+            duration: 3600,
+            wallclock_us: n as i64 * 40_000,
+        };
+        file.append(&[sample], &[]).unwrap();
+    }
+    let path = volume.open_path(&file.header().id);
+    let found = scan::scan(&path).unwrap();
+    assert_eq!(
+        (found.end, found.chain, found.torn),
+        (file.end(), file.chain(), None)
+    );
+    assert_eq!(found.index.fragments, file.fragments());
+    assert_eq!(found.index.hashes, file.hashes());
+    assert_eq!(found.hasher.finalize().as_bytes(), &file.root());
+    for fragment in file.fragments().iter().rev() {
+        for cut in [fragment.end() - 1, fragment.offset + 1, fragment.offset] {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(cut).unwrap();
+            let found = scan::scan(&path).unwrap();
+            let expected = (fragment.offset, cut > fragment.offset);
+            assert_eq!((found.end, found.torn.is_some()), expected);
+        }
+    }
+}
+
+/// A key frame of so many bytes and two.
+fn picture(length: usize, n: u8) -> bytes::Bytes {
+    let mut data = (length as u32 + 2).to_be_bytes().to_vec();
+    data.extend([0x65, n]);
+    data.extend((0..length).map(|i| (i % 251) as u8 | 1));
+    data.into()
 }
 
 #[test]

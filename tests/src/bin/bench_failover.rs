@@ -433,7 +433,9 @@ async fn measure_pair(args: &Args, kinds: &[Kind]) -> Result<BTreeMap<Kind, Valu
                 Some(old) => old,
                 None => (Scene::with(Options::test_bed(args.streams), |_| {}).await?, 0),
             };
-            let more = scene.cameras.on_time(async || measure(&scene, *kind, rounds, args).await);
+            let more = scene
+                .cameras
+                .on_time(async || measure(&scene, *kind, rounds, args).await);
             measured.add(more.await?);
             stage = Some((scene, borne + rounds));
         }

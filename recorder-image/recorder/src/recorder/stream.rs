@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use failover::streams::Fault;
-use segment::ClockSource;
 use tokio::sync::watch;
 
 use self::freshness::Freshness;
@@ -69,6 +68,8 @@ struct Health {
     unwritable: Option<StreamError>,
     last_frame: Option<(Duration, i64)>,
     last_end_us: Option<i64>,
+    /// By how much the wall clock was ahead of the time since boot when the newest frame came, microseconds.
+    ahead_us: Option<i64>,
     window: Duration,
     frames: u64,
     bytes: u64,
@@ -178,6 +179,7 @@ impl Stream {
             unwritable: None,
             last_frame: None,
             last_end_us: None,
+            ahead_us: None,
             window: Duration::ZERO,
             frames: 0,
             bytes: 0,
@@ -271,12 +273,12 @@ impl Inner {
     pub fn push(&mut self, frame: Frame, interval_us: Option<i64>) {
         let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
         self.interval_us = interval_us.or(self.interval_us);
-        let apart = self.last_frame().map(|before| at.saturating_sub(before));
+        let set_us = self.health.clock_was_set();
         self.health.frame(at, us, frame.data.len());
         self.freshness.frame(at, frame.hash);
         self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
-            self.end_gap(us, (frame.run.clock, apart));
+            self.end_gap(us, set_us);
             self.first_us.get_or_insert(us);
         }
         let frame = Arc::new(frame);
@@ -301,7 +303,7 @@ impl Inner {
     /// No frame is expected here from now on, `wall_us` microseconds since the Unix epoch: what lacks here was for this
     /// member to receive until now only.
     pub fn rest(&mut self, wall_us: i64) {
-        self.end_gap(wall_us, (ClockSource::Own, None));
+        self.end_gap(wall_us, None);
         self.ring.close_gop();
         self.ring.rest(true);
         self.viewers.end(End::NoPicture);
@@ -440,6 +442,13 @@ impl Health {
         self.state = StreamState::Idle;
         (self.error, self.warning) = (None, None);
         (self.last_frame, self.last_end_us) = (None, None);
+    }
+
+    /// How far the wall clock was set forth since the newest frame came, microseconds, or less than zero if it was set back. From now on
+    /// it counts from now.
+    fn clock_was_set(&mut self) -> Option<i64> {
+        let now_us = crate::clock::ahead_us();
+        Some(now_us - self.ahead_us.replace(now_us)?)
     }
 
     fn worst(&self) -> Option<&StreamError> {

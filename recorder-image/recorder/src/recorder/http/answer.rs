@@ -14,7 +14,7 @@ use super::error::ApiError;
 
 /// The bytes of answers count in pieces of this size; the rest of each is bounded by how many answers there are.
 pub(super) const PIECE: usize = 256 << 10;
-/// The most pieces of all answers together; an answer with more is turned away.
+/// The most pieces of all answers together. One with more is refused, one that finds no place is turned away for now.
 pub(super) const MAX_PIECES: usize = 256;
 
 /// The kind of an answer that [`json`] made.
@@ -47,7 +47,11 @@ impl Api {
         text: Box<[u8]>,
         place: OwnedSemaphorePermit,
     ) -> Result<Response, ApiError> {
-        let count = u32::try_from(text.len() / PIECE).unwrap_or(u32::MAX);
+        let count = text.len() / PIECE;
+        if count > MAX_PIECES {
+            return Err(ApiError::too_many_bytes(MAX_PIECES * PIECE));
+        }
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let waiting = Waiting {
             text,
             _place: place,

@@ -102,6 +102,14 @@ impl ApiError {
         ))
     }
 
+    /// 400 for an answer of more than `most` bytes.
+    pub fn too_many_bytes(most: usize) -> Self {
+        let most = most >> 20;
+        Self::too_long(format!(
+            "an answer has {most} MiB at most; ask for a part with 'from' and 'to'"
+        ))
+    }
+
     /// 416 for a range outside the file, with how long that is.
     pub fn bad_range(length: u64) -> Self {
         let message = format!("the range cannot be satisfied: the segment has {length} bytes");

@@ -14,7 +14,7 @@ use retina::client::{
 };
 use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use retina::rtcp::ReceivedCompoundPacket;
-use segment::{AudioCodec, AudioTrack};
+use segment::{AudioCodec, AudioTrack, nal};
 
 use super::Demand;
 use super::classify::{Fault, unrecorded_tracks};
@@ -464,7 +464,9 @@ impl<'a> Reception<'a> {
         if frame.has_new_parameters() || !self.intake.has_parameters() {
             self.learn_parameters();
         }
-        let (key, bytes) = (frame.is_random_access_point(), frame.data().len());
+        // The library calls no picture of an open group of H.265 one that can be begun with.
+        let key = nal::is_key(frame.data(), self.track.hevc);
+        let bytes = frame.data().len();
         self.stream.count(bytes);
         let at = arrival(frame.timestamp(), frame.end_ctx());
         let lost = frame.loss();

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use segment::ClockSource;
-
 use super::{Inner, Notice};
 use crate::recorder::ring::Dropped;
 
-/// By more than this the wall clock of frames and the time between them differ only if it was set, microseconds.
-const SET_US: u64 = 1_000_000;
-/// The most that a camera keeps of its past for a session that begins, microseconds.
-const KEPT_US: i64 = 30_000_000;
+/// A clock that gained or lost more than this against the time since boot was set, microseconds. What is slewed is less, and so is what
+/// frames of two sessions overlap by.
+const SET_US: i64 = 1_000_000;
 
 /// Frames that this member does not hold, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +47,15 @@ impl GapNotice {
     }
 }
 
-/// Whose clock the frame after a gap has its wall clock from, and how long it came after the frame before the gap by
-/// `CLOCK_BOOTTIME`, which nobody sets: known if this process received both.
-pub(super) type Came = (ClockSource, Option<Duration>);
-
-/// How long frames lacked, microseconds, not less than zero: `wall_us` by their wall clock, unless that was set meanwhile. `None` if
-/// it was and nothing else is known.
-fn lasted_us(wall_us: i64, interval_us: i64, (clock, apart): Came) -> Option<i64> {
-    let passed_us = apart.map(|apart| (apart.as_micros() as i64 - interval_us).max(0));
-    let was_set = match clock {
-        ClockSource::Own => wall_us.abs_diff(passed_us.unwrap_or(wall_us.max(0))) > SET_US,
-        // A new session may begin with what the camera kept.
-        ClockSource::Camera => wall_us < -KEPT_US,
-    };
-    if was_set { passed_us } else { Some(wall_us.max(0)) }
+/// How long frames lacked, microseconds: `wall_us` by their wall clock, less what that was set forth by meanwhile (`set_us`, known if this
+/// process received the frames before and after). `None` if it was set and by how much is not known. A camera's clock is believed only
+/// while it is near this member's, so what is true of the one is true of the other.
+fn lasted_us(wall_us: i64, set_us: Option<i64>) -> Option<i64> {
+    match set_us {
+        Some(set_us) if set_us.abs() > SET_US => Some((wall_us - set_us).max(0)),
+        None if wall_us < -SET_US => None,
+        _ => Some(wall_us.max(0)),
+    }
 }
 
 impl Inner {
@@ -89,10 +81,10 @@ impl Inner {
         self.notice(Notice::Gap(gap));
     }
 
-    /// The gap that lasts is over.
-    pub(super) fn end_gap(&mut self, end_us: i64, came: Came) {
+    /// The gap that lasts is over, and meanwhile the wall clock was set forth by `set_us`, microseconds, where that is known.
+    pub(super) fn end_gap(&mut self, end_us: i64, set_us: Option<i64>) {
         if let Some(gap) = self.open_gap.take() {
-            let lasted_us = lasted_us(end_us - gap.start_us, self.interval_us.unwrap_or(0), came);
+            let lasted_us = lasted_us(end_us - gap.start_us, set_us);
             self.notice(Notice::Gap(gap.ended(end_us, self.interval_us, lasted_us)));
         }
     }
@@ -122,52 +114,19 @@ mod tests {
 
     #[test]
     fn i1_a_clock_that_was_set_hides_no_frame() {
-        use ClockSource::{Camera, Own};
         let ms = |ms: i64| ms * 1000;
-        let apart = |ms| Some(Duration::from_millis(ms));
-        for (what, wall_ms, clock, between, expected_ms) in [
-            ("as it should be", 30_000, Own, apart(30_040), Some(30_000)),
-            ("a little early", -20, Own, apart(60), Some(0)),
-            ("set back by a minute", -30_000, Own, apart(30_040), Some(30_000)),
-            (
-                "set back by five seconds",
-                25_000,
-                Own,
-                apart(30_040),
-                Some(30_000),
-            ),
-            (
-                "set forth by an hour",
-                3_630_000,
-                Own,
-                apart(30_040),
-                Some(30_000),
-            ),
-            ("of a process before", 30_000, Own, None, Some(30_000)),
-            ("of a process before, set back", -30_000, Own, None, None),
-            (
-                "the camera gives what it kept",
-                -9_000,
-                Camera,
-                apart(3_040),
-                Some(0),
-            ),
-            (
-                "the camera is late with what it kept",
-                21_000,
-                Camera,
-                apart(30_040),
-                Some(21_000),
-            ),
-            (
-                "the camera's clock was set back",
-                -3_570_000,
-                Camera,
-                apart(30_040),
-                Some(30_000),
-            ),
+        for (what, wall_ms, set_ms, expected_ms) in [
+            ("as it should be", 30_000, Some(0), Some(30_000)),
+            ("slewed", 30_000, Some(-15), Some(30_000)),
+            ("a little early", -20, Some(0), Some(0)),
+            ("the camera gives what it kept", -9_000, Some(0), Some(0)),
+            ("set back by a minute", -30_000, Some(-60_000), Some(30_000)),
+            ("set back by five seconds", 25_000, Some(-5_000), Some(30_000)),
+            ("set forth by an hour", 3_630_000, Some(3_600_000), Some(30_000)),
+            ("of a process before", 30_000, None, Some(30_000)),
+            ("of a process before, set back", -30_000, None, None),
         ] {
-            let lasted = lasted_us(ms(wall_ms), ms(40), (clock, between));
+            let lasted = lasted_us(ms(wall_ms), set_ms.map(ms));
             assert_eq!(lasted, expected_ms.map(ms), "{what}");
         }
     }

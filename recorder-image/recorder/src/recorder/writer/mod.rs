@@ -30,7 +30,9 @@ use crate::local::{
 };
 
 /// How often the rings are looked at, and what they have is written and synced: no more often, if it is asked to look sooner.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
+/// Between two turns it listens for so long at least, however long a turn takes.
+const LISTENS: Duration = Duration::from_millis(20);
 /// How often health rides on a ticket.
 const HEALTH_PERIOD: Duration = Duration::from_millis(250);
 /// How often the volume is measured.
@@ -75,6 +77,8 @@ pub struct Writer {
     tails: Vec<Finished>,
     dirty: bool,
     due: Due,
+    /// When the newest turn began.
+    turned: Instant,
     tickets: u64,
     /// How each stream was said to be received.
     told: Vec<(StreamState, Option<Fault>)>,
@@ -108,7 +112,11 @@ fn says_the_rest(volume: &mut Volume, stream: &Stream, dirty: &mut bool) -> bool
             *dirty |= any;
             true
         }
-        Err(e) => !e.is_of_volume(),
+        Err(e) if e.is_of_volume() => false,
+        Err(e) => {
+            tracing::error!(stream = %stream.name, "it leaves, and its notices are not in the ledger: {e}");
+            true
+        }
     }
 }
 
@@ -129,6 +137,7 @@ impl Writer {
             tails: Vec::new(),
             dirty: false,
             due: Due::default(),
+            turned: Instant::now(),
             tickets: 0,
             told: Vec::new(),
         }
@@ -145,7 +154,12 @@ impl Writer {
 
     /// Waits for the next tick, or until it is asked to look, and takes in commands meanwhile. Returns whether to stop.
     fn wait(&mut self) -> bool {
-        let until = Instant::now() + TICK;
+        let stop = self.listen((self.turned + TICK).max(Instant::now() + LISTENS));
+        self.turned = Instant::now();
+        stop
+    }
+
+    fn listen(&mut self, until: Instant) -> bool {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

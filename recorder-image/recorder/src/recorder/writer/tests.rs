@@ -216,7 +216,7 @@ impl Camera {
 }
 
 /// What the loop sees in a while.
-const WHILE: Duration = Duration::from_millis(200);
+const WHILE: Duration = TICK.saturating_mul(4);
 
 #[tokio::test]
 async fn one_bad_frame_costs_its_stream_a_group_and_the_others_nothing() {
@@ -424,7 +424,12 @@ async fn what_left_is_not_wanted_back_though_the_clock_of_retention_is_behind() 
     good.send(15);
     bed.run(WHILE);
     bed.shared.configure(&that_keep_nothing(&[]));
-    bed.run_until("it is sealed", |bed| bed.files(GOOD, "mp4").len() == 1);
+    bed.run_until("it is sealed", |bed| {
+        let catalogue = bed.shared.catalogue();
+        catalogue
+            .copies()
+            .all(|copy| copy.state == segment::State::Sealed)
+    });
     let end_us = bed.shared.catalogue().copies().next().map(segment::Copy::end_us);
     bed.writer.due.evict = Duration::ZERO;
     bed.run_until("it leaves", |bed| bed.files(GOOD, "mp4").is_empty());

@@ -18,7 +18,7 @@ pub use message::{
 };
 pub use segment::{SealedEntry, SegmentId, StreamUid};
 
-/// How often the recorder's writer loop sends a [`Ticket`].
+/// How often the recorder's writer loop sends a [`Ticket`] at most; its turns come half as often.
 pub const TICKET_PERIOD: Duration = Duration::from_millis(50);
 
 /// The socket that the recorder listens on, in the run folder `run`.

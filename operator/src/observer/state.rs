@@ -355,6 +355,7 @@ impl Memory {
             was_running: self.was_running.clone(),
             report: report.and_then(|(at, report)| Some((*at, translate::report(report)?))),
             in_sync: report.is_some_and(|(_, report)| translate::in_sync(report, peer)),
+            reaches_api: report.is_some_and(|(_, report)| report.lease.reachable),
             covers: report.is_some_and(|(_, report)| {
                 peer.is_none_or(|peer| coverage::lacks(report, peer).next().is_none())
             }),

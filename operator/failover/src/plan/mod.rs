@@ -204,7 +204,8 @@ impl<'a> View<'a> {
         (self.observed.lease.unchanged() >= duration).then_some((follower, TakeReason::Expired))
     }
 
-    /// A planned move has time: while the Lease cannot be read, what it said last may be old, and nobody could take.
+    /// A planned move has time: while the Lease cannot be read, what it said last may be old, and nobody could take; nor could a follower
+    /// that does not reach the API server, and the primary would have given authority up for nobody.
     fn planned(&self) -> Option<(&'a MemberState, TakeReason)> {
         if !self.observed.lease.is_read() {
             return None;
@@ -212,6 +213,7 @@ impl<'a> View<'a> {
         self.switchover()
             .or_else(|| self.rolling_switchover())
             .or_else(|| self.failback())
+            .filter(|(follower, _)| follower.reaches_api)
     }
 
     /// A planned move goes to the named follower only, and by default only where it is in sync.

@@ -137,6 +137,8 @@ pub struct MemberState {
     pub in_sync: bool,
     /// Whether it receives every stream that another member receives, or rests: that one can leave.
     pub covers: bool,
+    /// Whether it reached the API server when it called last. Who does not can take no Lease.
+    pub reaches_api: bool,
 }
 
 impl MemberState {

@@ -68,6 +68,7 @@ fn member(text: &str, role: Role, epoch: u64) -> MemberState {
         }),
         report: Some((NOW, report(text, role, epoch))),
         in_sync: true,
+        reaches_api: true,
         covers: true,
     }
 }
@@ -248,7 +249,7 @@ fn a_switchover_goes_to_who_is_in_sync() {
 }
 
 #[test]
-fn a_planned_move_waits_for_a_lease_that_can_be_read() {
+fn a_planned_move_waits_for_a_lease_that_can_be_read_and_taken() {
     let mut failback = healthy();
     failback.failback = Some(Failback {
         to: name("right"),
@@ -271,6 +272,9 @@ fn a_planned_move_waits_for_a_lease_that_can_be_read() {
             unread.lease.read(NOW, &result, Duration::from_secs(2));
             assert_eq!(plan(&unread, NOW), vec![], "{what}: {result:?}");
         }
+        let mut cut_off = observed.clone();
+        cut_off.members[1].reaches_api = false;
+        assert_eq!(plan(&cut_off, NOW), vec![], "{what}: its follower could not take");
     }
 }
 

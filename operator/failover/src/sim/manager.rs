@@ -115,6 +115,7 @@ impl Manager {
             was_running: self.ran[index].clone(),
             report: self.reports[index].clone(),
             in_sync: true,
+            reaches_api: true,
             covers: true,
         }
     }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use crds::member::Role;
 use crds::names;
-use e2e::cluster::{RETURN, Scene};
+use e2e::cluster::{Direction, RETURN, Scene, Trouble};
 use e2e::wait::until;
 
 use crate::{STREAMS, seconds};
 
 const API: &str = "kube-apiserver";
-/// Longer than a false alarm lasts.
+/// A standby looks each 30 s, and is told of after 15 s; the operator looks each second.
+const TOLD: Duration = Duration::from_mins(2);
+/// Longer than a false alarm lasts, and than a switchover takes.
 const STAYS: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -24,6 +26,44 @@ async fn a_minute_without_an_api_server_stops_nothing() {
 #[ignore = "ten minutes: make test-long"]
 async fn ten_minutes_without_an_api_server_stop_nothing() {
     without_an_api_server(600).await;
+}
+
+/// A standby that could not take over is told of before it has to, and a switchover waits until it can.
+#[tokio::test]
+#[ignore = "two minutes: make test-long"]
+async fn a_standby_without_an_api_server_is_told_of_and_given_nothing() {
+    let scene = Scene::start(STREAMS).await.unwrap();
+    let before = scene.record(Duration::from_secs(5)).await.unwrap();
+    let standby = &before.standby;
+    scene.lead_from(|node| node != standby.node).await.unwrap();
+    let began = Instant::now();
+    scene
+        .bed
+        .cut_towards(&standby.node, "api", Direction::Both)
+        .await
+        .unwrap();
+    until("the standby is told of", TOLD, async || {
+        let (status, reason, message) = scene.pair.condition("Degraded").await?;
+        let told = message.contains(&standby.name) && message.contains("has not reached the API server");
+        ensure!(status == "True" && told, "Degraded {status}: {reason}: {message}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    println!("  told of after {:.1} s", began.elapsed().as_secs_f64());
+
+    let asked = Trouble::Switchover.strike(&scene, &before).await.unwrap();
+    tokio::time::sleep(STAYS).await;
+    assert_eq!(scene.pair.epoch().await.unwrap(), before.epoch, "authority stays");
+    let dropped = scene.bed.mend_link(&standby.node, "api").await.unwrap();
+    assert!(dropped > 0, "nothing was cut");
+    let outcome = scene.failed_over(asked, &before).await.unwrap();
+    println!("  serves {} ms after it was asked to", outcome.serving_after_ms());
+    let members = scene.settled(RETURN).await.unwrap();
+    let verdict = scene.judge(before.start, &members).await.unwrap();
+    verdict.ensure_perfect().unwrap();
+    scene.ensure_well(&before, &members).await.unwrap();
+    println!("  {} words of holders", scene.holders.judge().unwrap());
 }
 
 /// The API server is gone for so many seconds; in the last third the primary's recorder dies.

@@ -12,6 +12,7 @@ use failover::streams::Fault;
 use tokio::sync::watch;
 
 use self::freshness::Freshness;
+use self::gap::Between;
 pub use self::gap::GapNotice;
 use self::live::{End, Viewers};
 use self::notices::Notices;
@@ -68,7 +69,8 @@ struct Health {
     unwritable: Option<StreamError>,
     last_frame: Option<(Duration, i64)>,
     last_end_us: Option<i64>,
-    /// By how much the wall clock was ahead of the time since boot when the newest frame came, microseconds.
+    /// By how much the wall clock was ahead of the time since boot when the newest key frame came, microseconds: those after it have their
+    /// times from it.
     ahead_us: Option<i64>,
     window: Duration,
     frames: u64,
@@ -273,12 +275,16 @@ impl Inner {
     pub fn push(&mut self, frame: Frame, interval_us: Option<i64>) {
         let (at, us, key) = (frame.received, frame.wallclock_us, frame.key);
         self.interval_us = interval_us.or(self.interval_us);
-        let set_us = self.health.clock_was_set();
+        let between = if key {
+            self.health.between(at, self.interval_us)
+        } else {
+            None
+        };
         self.health.frame(at, us, frame.data.len());
         self.freshness.frame(at, frame.hash);
         self.health.last_end_us = Some(us + self.interval_us.unwrap_or(0));
         if key {
-            self.end_gap(us, set_us);
+            self.end_gap(us, between);
             self.first_us.get_or_insert(us);
         }
         let frame = Arc::new(frame);
@@ -441,14 +447,18 @@ impl Health {
     fn rest(&mut self) {
         self.state = StreamState::Idle;
         (self.error, self.warning) = (None, None);
-        (self.last_frame, self.last_end_us) = (None, None);
+        (self.last_frame, self.last_end_us, self.ahead_us) = (None, None, None);
     }
 
-    /// How far the wall clock was set forth since the newest frame came, microseconds, or less than zero if it was set back. From now on
-    /// it counts from now.
-    fn clock_was_set(&mut self) -> Option<i64> {
+    /// What passed since the frame before, for a key frame that came at `at`.
+    fn between(&mut self, at: Duration, interval_us: Option<i64>) -> Option<Between> {
         let now_us = crate::clock::ahead_us();
-        Some(now_us - self.ahead_us.replace(now_us)?)
+        let set_us = now_us - self.ahead_us.replace(now_us)?;
+        let apart = at.saturating_sub(self.last_frame?.0).as_micros() as i64;
+        Some(Between {
+            passed_us: (apart - interval_us.unwrap_or(0)).max(0),
+            set_us,
+        })
     }
 
     fn worst(&self) -> Option<&StreamError> {

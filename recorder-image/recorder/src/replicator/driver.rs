@@ -53,8 +53,8 @@ pub trait LeaseApi: Send + Sync + 'static {
 pub enum Input {
     /// For the member.
     Event(Event),
-    /// How a look at the Lease ended.
-    Looked(ReadResult),
+    /// How a look at the Lease ended, and when it began.
+    Looked(BootTime, ReadResult),
     /// An order of the operator, and where its outcome goes.
     Order(Event, oneshot::Sender<OrderOutcome>),
     /// What the peer says of streams.
@@ -227,7 +227,11 @@ impl<A: LeaseApi> Driver<A> {
             match input {
                 Ok(None) => return,
                 Ok(Some(Input::Event(event))) => self.step(event, None),
-                Ok(Some(Input::Looked(result))) => self.api_reachable = is_reached(&result),
+                // A call that began later knows better.
+                Ok(Some(Input::Looked(began, result))) if self.called == Some(began) => {
+                    self.api_reachable = is_reached(&result);
+                }
+                Ok(Some(Input::Looked(..))) => {}
                 Ok(Some(Input::Order(event, answer))) => self.step(event, Some(answer)),
                 Ok(Some(Input::PeerStreams(word))) => self.streams.hear(word, self.now()),
                 Ok(Some(Input::Streams(received))) => self.streams.set_received(received, self.now()),
@@ -327,24 +331,28 @@ impl<A: LeaseApi> Driver<A> {
 
     fn read(&mut self, op: OpId) {
         let reading = self.api.read();
-        self.call(reading, move |result| {
+        self.call(reading, move |_, result| {
             Input::Event(Event::LeaseRead { op, result })
         });
     }
 
     fn swap(&mut self, op: OpId, expected: Version, record: LeaseRecord) {
         let swapping = self.api.swap(expected, record);
-        self.call(swapping, move |result| {
+        self.call(swapping, move |_, result| {
             Input::Event(Event::LeaseSwapped { op, result })
         });
     }
 
-    /// A call to the API, for which nothing here waits: how it ended comes as an input.
-    fn call<T: Send + 'static>(&mut self, call: Call<T>, ended: impl FnOnce(T) -> Input + Send + 'static) {
-        self.called = Some(self.now());
-        let own = self.own.clone();
+    /// A call to the API, for which nothing here waits: when it began and how it ended comes as an input.
+    fn call<T: Send + 'static>(
+        &mut self,
+        call: Call<T>,
+        ended: impl FnOnce(BootTime, T) -> Input + Send + 'static,
+    ) {
+        let (own, began) = (self.own.clone(), self.now());
+        self.called = Some(began);
         tokio::spawn(async move {
-            let _ = own.send(ended(call.await)).await;
+            let _ = own.send(ended(began, call.await)).await;
         });
     }
 

@@ -128,14 +128,14 @@ impl LeaseApi for KubeLease {
         let this = self.clone();
         Box::pin(async move {
             let answer = tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await;
-            let answer = answer.map_err(|e| e.to_string());
-            match answer.and_then(|answer| answer.map_err(|e| e.to_string())) {
+            let answer = answer.map_err(anyhow::Error::from);
+            match answer.and_then(|answer| answer.map_err(anyhow::Error::from)) {
                 Ok(Some(object)) => this
                     .understand(&object)
                     .map_or(ReadResult::Unreadable, ReadResult::Found),
                 Ok(None) => ReadResult::Missing,
                 Err(why) => {
-                    this.was_not_read(&why);
+                    this.was_not_read(&format!("{why:#}"));
                     ReadResult::Unavailable
                 }
             }

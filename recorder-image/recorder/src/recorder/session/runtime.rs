@@ -1,4 +1,4 @@
-//! Where the sessions run: one thread, which looks at its sockets at most once each 40 ms.
+//! Where the sessions run: one thread, which looks at its sockets at most once each 20 ms.
 //!
 //! A camera sends a frame as several packets, one shortly after the other, and each would wake somebody: a thread, then a task,
 //! which reads a little and finds nothing more. Here whole frames have mostly come when the thread looks, of all streams together,
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 
 /// How long what arrives is left to gather. It is part of the replication lag, and of how far a live view is behind.
-const CALM: Duration = Duration::from_millis(40);
+const CALM: Duration = Duration::from_millis(20);
 /// The same where a camera sends datagrams: what a socket's buffer has no room for meanwhile is lost.
 const HASTY: Duration = Duration::from_millis(5);
 

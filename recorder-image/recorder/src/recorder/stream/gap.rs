@@ -47,15 +47,26 @@ impl GapNotice {
     }
 }
 
-/// How long frames lacked, microseconds: `wall_us` by their wall clock, less what that was set forth by meanwhile (`set_us`, known if this
-/// process received the frames before and after). `None` if it was set and by how much is not known. A camera's clock is believed only
-/// while it is near this member's, so what is true of the one is true of the other.
-fn lasted_us(wall_us: i64, set_us: Option<i64>) -> Option<i64> {
-    match set_us {
-        Some(set_us) if set_us.abs() > SET_US => Some((wall_us - set_us).max(0)),
-        None if wall_us < -SET_US => None,
-        _ => Some(wall_us.max(0)),
-    }
+/// What passed between a frame and the key frame after it, both received by this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between {
+    /// From the end of the one to the other, by the time since boot, microseconds. Frames may have come late, so it is not exact.
+    pub passed_us: i64,
+    /// How far the wall clock was set forth, microseconds; less than zero if it was set back.
+    pub set_us: i64,
+}
+
+/// How long frames lacked, microseconds: `wall_us` by their wall clock, or that less what the clock was set forth by. A camera's clock that is
+/// believed follows this member's or does not, so what is nearer to the time that passed is true. `None` if the wall clock was set and
+/// nothing else is known.
+fn lasted_us(wall_us: i64, between: Option<Between>) -> Option<i64> {
+    let Some(Between { passed_us, set_us }) = between else {
+        return (wall_us >= -SET_US).then_some(wall_us.max(0));
+    };
+    let set_us = if set_us.abs() > SET_US { set_us } else { 0 };
+    let times = [wall_us, wall_us - set_us].into_iter();
+    let lasted = times.min_by_key(|lasted| lasted.abs_diff(passed_us));
+    lasted.map(|lasted| lasted.max(0))
 }
 
 impl Inner {
@@ -81,10 +92,10 @@ impl Inner {
         self.notice(Notice::Gap(gap));
     }
 
-    /// The gap that lasts is over, and meanwhile the wall clock was set forth by `set_us`, microseconds, where that is known.
-    pub(super) fn end_gap(&mut self, end_us: i64, set_us: Option<i64>) {
+    /// The gap that lasts is over.
+    pub(super) fn end_gap(&mut self, end_us: i64, between: Option<Between>) {
         if let Some(gap) = self.open_gap.take() {
-            let lasted_us = lasted_us(end_us - gap.start_us, set_us);
+            let lasted_us = lasted_us(end_us - gap.start_us, between);
             self.notice(Notice::Gap(gap.ended(end_us, self.interval_us, lasted_us)));
         }
     }
@@ -114,20 +125,58 @@ mod tests {
 
     #[test]
     fn i1_a_clock_that_was_set_hides_no_frame() {
-        let ms = |ms: i64| ms * 1000;
-        for (what, wall_ms, set_ms, expected_ms) in [
-            ("as it should be", 30_000, Some(0), Some(30_000)),
-            ("slewed", 30_000, Some(-15), Some(30_000)),
-            ("a little early", -20, Some(0), Some(0)),
-            ("the camera gives what it kept", -9_000, Some(0), Some(0)),
-            ("set back by a minute", -30_000, Some(-60_000), Some(30_000)),
-            ("set back by five seconds", 25_000, Some(-5_000), Some(30_000)),
-            ("set forth by an hour", 3_630_000, Some(3_600_000), Some(30_000)),
+        let between = |passed_ms: i64, set_ms: i64| {
+            Some(Between {
+                passed_us: passed_ms * 1000,
+                set_us: set_ms * 1000,
+            })
+        };
+        for (what, wall_ms, between, expected_ms) in [
+            ("as it should be", 30_000, between(30_010, 0), Some(30_000)),
+            ("slewed", 30_000, between(30_000, -15), Some(30_000)),
+            ("a little early", -20, between(5, 0), Some(0)),
+            (
+                "the camera gives what it kept",
+                -9_000,
+                between(3_000, 0),
+                Some(0),
+            ),
+            (
+                "the frames before came late",
+                30_000,
+                between(400, 0),
+                Some(30_000),
+            ),
+            (
+                "set back by a minute",
+                -30_000,
+                between(30_000, -60_000),
+                Some(30_000),
+            ),
+            (
+                "set back by five seconds",
+                25_000,
+                between(30_000, -5_000),
+                Some(30_000),
+            ),
+            (
+                "set forth by an hour",
+                3_630_000,
+                between(30_000, 3_600_000),
+                Some(30_000),
+            ),
+            (
+                "the camera's clock was not",
+                30_000,
+                between(30_000, 3_600_000),
+                Some(30_000),
+            ),
+            ("nor set back", 30_000, between(30_000, -60_000), Some(30_000)),
             ("of a process before", 30_000, None, Some(30_000)),
             ("of a process before, set back", -30_000, None, None),
         ] {
-            let lasted = lasted_us(ms(wall_ms), set_ms.map(ms));
-            assert_eq!(lasted, expected_ms.map(ms), "{what}");
+            let lasted = lasted_us(wall_ms * 1000, between);
+            assert_eq!(lasted, expected_ms.map(|ms: i64| ms * 1000), "{what}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
-/// Six seconds.
+/// Twelve seconds.
 const TURNS: usize = 120;
 /// How far the frames of a camera are apart.
 const FRAME: Duration = Duration::from_millis(40);
@@ -57,7 +57,7 @@ impl Many {
         }
     }
 
-    /// Syncs of six seconds, in which all was written, and each stream ended segments.
+    /// Syncs of twelve seconds, in which all was written, and each stream ended segments.
     fn measure(mut self) -> u64 {
         self.record();
         for camera in &self.cameras {
@@ -81,7 +81,7 @@ async fn i10_as_many_syncs_for_many_streams_as_for_one() {
     let most = (TICK * TURNS as u32).div_duration_f64(TICK) as u64 + 1;
     assert!(
         (most / 2..=most).contains(&one),
-        "I10: {one} syncs in six seconds"
+        "I10: {one} syncs in twelve seconds"
     );
     for (streams, syncs) in [(8, some), (32, many)] {
         assert!(

@@ -151,7 +151,7 @@ impl Trouble {
         }
         let stream = &self.camera(scene)?.stream;
         for found in verdict.streams.iter_mut().filter(|found| found.stream == *stream) {
-            let groups = usize::try_from(DOUBLED / GROUP)?;
+            let groups = usize::try_from(DOUBLED.div_ceil(GROUP))?;
             if found.doubled <= DOUBLED && found.out_of_order <= groups {
                 (found.doubled, found.out_of_order) = (0, 0);
             }

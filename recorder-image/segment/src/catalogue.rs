@@ -13,7 +13,7 @@ use crate::id::{SegmentId, StreamUid};
 use crate::inventory::Held;
 use crate::ledger::{Gap, Ledger, LedgerReader, Record, Truncation};
 use crate::reclaim::{Pin, Pins};
-use crate::retention::floor_us;
+use crate::retention::{RetentionClock, floor_us};
 use crate::sabotage::{Invariant::I8, breaks};
 use crate::volume::{Role, Volume};
 
@@ -82,8 +82,21 @@ impl Catalogue {
         Ok((catalogue, report))
     }
 
+    /// The same as a process does that opens the volume, with the clock of retention: `wall_s` is the wall clock, seconds since the Unix
+    /// epoch, and `boot_s` the time since boot, seconds. No floor is later than both clocks.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn open(volume: &Volume, wall_s: i64, boot_s: u64) -> Result<(RetentionClock, Self, LoadReport)> {
+        let mut clock = RetentionClock::load(volume, wall_s, boot_s)?;
+        let now_s = clock.advance(wall_s, boot_s);
+        let (mut catalogue, report) = Self::load(volume, now_s)?;
+        catalogue.bound_floors(now_s.max(wall_s));
+        Ok((clock, catalogue, report))
+    }
+
     /// Lowers floors to `latest_s`, see [`floor_us`]: a ledger has them as they were written, when the clock may have been ahead.
-    pub fn bound_floors(&mut self, latest_s: i64) {
+    fn bound_floors(&mut self, latest_s: i64) {
         for floor in self.streams.values_mut().filter_map(|s| s.floor_us.as_mut()) {
             *floor = floor_us(*floor, latest_s);
         }

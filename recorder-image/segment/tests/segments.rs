@@ -645,8 +645,7 @@ fn a_floor_in_the_future_is_capped_at_the_start() {
     let id = header(1, volume.store(), "a", 1, 0, 0).id;
     let end_us = 4_000_000_000_000_000;
     ledger.append(&Record::Evicted { id, end_us }).unwrap();
-    let (mut catalogue, _) = Catalogue::load(&volume, 1000).unwrap();
-    catalogue.bound_floors(2000);
+    let (_, catalogue, _) = Catalogue::open(&volume, 2000, 0).unwrap();
     assert_eq!(catalogue.floors()[&uid], 2_000_000_000);
 }
 

@@ -7,7 +7,6 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use segment::retention::RetentionClock;
 use segment::{Catalogue, Role, Volume};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -67,10 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     session::poison::obey(&options.media);
     reclaim::obey(&options.media);
     let volume = Volume::open(&options.media, Role::Recorder)?;
-    let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
-    let now_s = clock.advance(clock::wall_s(), clock::boot_s());
-    let (mut catalogue, found) = Catalogue::load(&volume, now_s)?;
-    catalogue.bound_floors(now_s.max(clock::wall_s()));
+    let (clock, catalogue, found) = Catalogue::open(&volume, clock::wall_s(), clock::boot_s())?;
     tracing::info!(
         store = %volume.store(), rebuilt = found.rebuilt.len(), partial = found.partial.len(),
         missing = found.missing.len(), "volume opened"

@@ -11,7 +11,6 @@ use failover::streams::{Policy, Streams};
 use failover::{
     BootTime, Config, Epoch, Event, Incarnation, Member, MemberName, MemberRef, Settings, StoreId,
 };
-use segment::retention::RetentionClock;
 use segment::{Catalogue, EpochSlots, Role, SegmentId, StreamUid, Volume};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -159,10 +158,7 @@ impl Opened {
         patience::obey(media);
         let volume = Arc::new(Volume::open(media, Role::Replicator)?);
         let slots = EpochSlots::open(&volume)?;
-        let mut clock = RetentionClock::load(&volume, clock::wall_s(), clock::boot_s())?;
-        let now_s = clock.advance(clock::wall_s(), clock::boot_s());
-        let (mut catalogue, found) = Catalogue::load(&volume, now_s)?;
-        catalogue.bound_floors(now_s.max(clock::wall_s()));
+        let (_, catalogue, found) = Catalogue::open(&volume, clock::wall_s(), clock::boot_s())?;
         // I10: what an earlier process wrote is durable only now. A disk that fails must not keep the replicator from starting.
         if let Err(e) = volume.sync() {
             tracing::error!("the volume cannot be synced: {e}");

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use failover::streams::Received;
 use failover::{Epoch, Event};
-use segment::retention::RetentionClock;
 use segment::{Catalogue, Volume};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -85,10 +84,7 @@ impl Link {
     async fn reload(&self) {
         let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
         let loading = move || {
-            let (wall_s, boot_s) = (clock::wall_s(), clock::boot_s());
-            let now_s = RetentionClock::load(&volume, wall_s, boot_s)?.advance(wall_s, boot_s);
-            let (mut catalogue, _) = Catalogue::load(&volume, now_s)?;
-            catalogue.bound_floors(now_s.max(wall_s));
+            let (_, catalogue, _) = Catalogue::open(&volume, clock::wall_s(), clock::boot_s())?;
             // I10: what a process wrote that ended counts as durable only now.
             volume.sync()?;
             hub.load(&catalogue);

@@ -231,6 +231,18 @@ async fn a_segment_that_cannot_be_read_takes_no_other_along() {
     );
 }
 
+/// A segment that is sealed, and the one after it, which is not.
+fn sealed_and_growing(shared: &Shared) -> [SegmentId; 2] {
+    let (sealed, goes_on) = (id(0), id(1));
+    let mut file = open(shared, &sealed, 0);
+    append(&mut file, 0, 0..3);
+    seal(shared, file);
+    let mut file = open(shared, &goes_on, 3 * SECOND);
+    append(&mut file, 3 * SECOND, 0..3);
+    tell_durable(shared, &goes_on, &file);
+    [sealed, goes_on]
+}
+
 /// The replicator tells that all of this file is durable.
 fn tell_durable(shared: &Shared, id: &SegmentId, file: &SegmentFile) {
     let (id, end, frames) = (id.clone(), file.end(), Vec::new());

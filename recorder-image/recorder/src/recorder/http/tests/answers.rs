@@ -106,13 +106,7 @@ async fn no_cache_keeps_what_may_change_nor_any_error() {
     let dir = tempfile::tempdir().unwrap();
     let (shared, token) = shared(dir.path());
     watched(&shared);
-    let (sealed, goes_on) = (id(0), id(1));
-    let mut file = open(&shared, &sealed, 0);
-    append(&mut file, 0, 0..3);
-    seal(&shared, file);
-    let mut file = open(&shared, &goes_on, 3 * SECOND);
-    append(&mut file, 3 * SECOND, 0..3);
-    tell_durable(&shared, &goes_on, &file);
+    let [sealed, goes_on] = sealed_and_growing(&shared);
     let address = server(&shared, &token, Limits::default()).await;
     let (sealed, goes_on) = (sealed.stem(), goes_on.stem());
     let table = [

@@ -21,13 +21,7 @@ async fn asked_for(shared: &Arc<Shared>, token: &Arc<Token>, id: &SegmentId) -> 
 async fn a_segment_that_is_gone_is_not_found_and_one_that_the_disk_does_not_give_is_unreadable() {
     let dir = tempfile::tempdir().unwrap();
     let (shared, token) = shared(dir.path());
-    let (sealed, goes_on) = (id(0), id(1));
-    let mut file = open(&shared, &sealed, 0);
-    append(&mut file, 0, 0..3);
-    seal(&shared, file);
-    let mut file = open(&shared, &goes_on, 3 * SECOND);
-    append(&mut file, 3 * SECOND, 0..3);
-    tell_durable(&shared, &goes_on, &file);
+    let [sealed, goes_on] = sealed_and_growing(&shared);
     let paths = [
         (&sealed, shared.volume.sealed_path(&sealed)),
         (&goes_on, shared.volume.open_path(&goes_on)),

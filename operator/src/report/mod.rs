@@ -1,13 +1,9 @@
 //! Status, conditions and events: a pure function from what was seen and what became of the effects.
 
-#[cfg(test)]
-mod bound_tests;
 mod conditions;
 mod events;
 mod failovers;
 mod problems;
-#[cfg(test)]
-mod refill_tests;
 #[cfg(test)]
 mod tests;
 

@@ -95,8 +95,8 @@ impl Catalogue {
         Ok((clock, catalogue, report))
     }
 
-    /// Lowers floors to `latest_s`, see [`floor_us`]: a ledger has them as they were written, when the clock may have been ahead.
-    fn bound_floors(&mut self, latest_s: i64) {
+    /// Lowers floors to `latest_s`, see [`floor_us`]: when they were written the clock may have been ahead.
+    pub fn bound_floors(&mut self, latest_s: i64) {
         for floor in self.streams.values_mut().filter_map(|s| s.floor_us.as_mut()) {
             *floor = floor_us(*floor, latest_s);
         }

@@ -230,8 +230,8 @@ impl Keeper {
         }
     }
 
-    /// Measures the volume (the reserve is for ledgers, epochs and seals), and asks again for what was refused long ago: its source, or
-    /// this volume, may be mended.
+    /// Measures the volume (the reserve is for ledgers, epochs and seals), lowers floors from a time when the wall clock was ahead, and asks
+    /// again for what was refused long ago: its source, or this volume, may be mended.
     fn look_around(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_PERIOD) {
             return;
@@ -241,6 +241,9 @@ impl Keeper {
             Ok(space) => self.guard.measured(space.total, space.free),
             Err(e) => self.guard.refused(self.now(), &e),
         }
+        let wall_s = clock::wall_s();
+        let now_s = self.clock.advance(wall_s, clock::boot_s());
+        self.hub.bound_floors(now_s.max(wall_s));
         if self.replies.is_some() && self.hub.forgive() {
             self.commit();
             self.again("what was refused before is asked for again");

@@ -36,6 +36,8 @@ const MAX_HELD: usize = 32 << 20;
 const MAX_DECLINED: usize = 1 << 16;
 /// The most streams of which media left a peer.
 const MAX_FLOORS: usize = 1 << 16;
+/// How much of what the receiver says may wait for the end of a turn; then the receiver waits.
+const HEARD: usize = 256;
 /// Too far behind: the peer dials again and says what it holds.
 const FELL_BEHIND: &str = "this side fell behind its own recorder";
 /// Bytes read of a file at once.
@@ -203,7 +205,7 @@ pub async fn serve<T: AsyncRead + AsyncWrite + Send + 'static>(
         pins,
     };
     sending.changed(std::mem::take(&mut changed));
-    let (tell, mut heard) = mpsc::unbounded_channel();
+    let (tell, mut heard) = mpsc::channel(HEARD);
     let listening = tokio::spawn(listen(from, Arc::clone(&hub), acks, tell));
     let connection = hub.connected();
     let outcome = loop {
@@ -291,7 +293,7 @@ fn news(change: Change, here: Uuid, peer: Uuid) -> Option<SegmentId> {
 #[derive(Debug)]
 enum Heard {
     Credit(u64),
-    Declined(Vec<SegmentId>),
+    Declined(SegmentId),
 }
 
 /// Takes in credit, acknowledgements and refusals.
@@ -299,18 +301,20 @@ async fn listen<T: AsyncRead>(
     mut from: Reader<T>,
     hub: Arc<Hub>,
     acks: mpsc::Sender<(SegmentId, u64)>,
-    tell: mpsc::UnboundedSender<Heard>,
+    tell: mpsc::Sender<Heard>,
 ) {
     loop {
         match from.next().await {
             Ok((Message::Credit(more), _)) => {
-                if tell.send(Heard::Credit(more)).is_err() {
+                if tell.send(Heard::Credit(more)).await.is_err() {
                     return;
                 }
             }
             Ok((Message::Inventory { declined, .. }, _)) => {
-                if tell.send(Heard::Declined(declined)).is_err() {
-                    return;
+                for id in declined {
+                    if tell.send(Heard::Declined(id)).await.is_err() {
+                        return;
+                    }
                 }
             }
             Ok((Message::Ack(ends), _)) => {
@@ -389,7 +393,7 @@ impl<T: AsyncWrite> Sending<T> {
     fn hear(&mut self, heard: Heard) {
         match heard {
             Heard::Credit(more) => self.credit = self.credit.saturating_add_unsigned(more),
-            Heard::Declined(ids) => ids.into_iter().for_each(|id| self.give_up(id)),
+            Heard::Declined(id) => self.give_up(id),
         }
     }
 

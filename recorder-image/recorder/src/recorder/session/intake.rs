@@ -51,8 +51,11 @@ pub struct Unit {
 /// Where an access unit went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Into the ring.
-    Frame,
+    /// Into the ring, as a key frame or another one.
+    Frame {
+        /// Whether a decoder can begin with it.
+        key: bool,
+    },
     /// Nowhere: no key frame with parameter sets came yet.
     TooEarly,
     /// Nowhere: it is not a frame that can be recorded.
@@ -98,7 +101,6 @@ pub struct Intake {
     last_us: i64,
     /// Decoding time of the frame before, 1/90000 s, and when it came, microseconds on the monotonic clock.
     before: Option<(i64, i64)>,
-    waiting: u64,
     refused: Refused,
     /// Units that were refused in this session.
     refusals: u64,
@@ -122,7 +124,6 @@ impl Intake {
             sound: None,
             last_us: 0,
             before: None,
-            waiting: 0,
             refused: Refused::default(),
             refusals: 0,
             doubts: 0,
@@ -183,18 +184,12 @@ impl Intake {
             .map(|t| Duration::from_micros((t * 100 / 9).max(0).cast_unsigned()))
     }
 
-    /// Frames that came before the first key frame.
-    pub fn waiting(&self) -> u64 {
-        self.waiting
-    }
-
     /// Takes one access unit. A session does not begin with a key frame whose first packets it may have missed.
     pub fn unit(&mut self, unit: Unit, inner: &mut Inner) -> Taken {
         let bare = nal::begins_with_slice(&unit.data, self.hevc);
         match std::mem::replace(&mut self.first, First::Past) {
             First::Awaited if bare && nal::is_key(&unit.data, self.hevc) => {
                 self.first = First::Held(unit);
-                self.waiting += 1;
                 Taken::TooEarly
             }
             First::Held(held) if bare => {
@@ -216,12 +211,12 @@ impl Intake {
         self.follow_jumps(&unit.arrival, inner);
         self.transit.learn(&unit.arrival);
         unit.arrival.late_us = self.transit.late_us(&unit.arrival);
+        // The library calls no picture of an open group of H.265 one that can be begun with.
         let key = nal::is_key(&unit.data, self.hevc);
         if key && !self.begin_run(&unit.arrival, inner) {
             return Taken::TooEarly;
         }
         let Some((run, clock)) = &mut self.run else {
-            self.waiting += 1;
             return Taken::TooEarly;
         };
         let times = clock.frame(unit.arrival);
@@ -248,7 +243,7 @@ impl Intake {
             run,
         };
         inner.push(frame, self.cadence.median().map(|t| t * 100 / 9));
-        Taken::Frame
+        Taken::Frame { key }
     }
 
     /// One unit that nobody could play must not keep the others from the disk. Said of the first, and then ever more

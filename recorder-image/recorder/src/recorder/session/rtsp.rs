@@ -14,7 +14,7 @@ use retina::client::{
 };
 use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use retina::rtcp::ReceivedCompoundPacket;
-use segment::{AudioCodec, AudioTrack, nal};
+use segment::{AudioCodec, AudioTrack};
 
 use super::Demand;
 use super::classify::{Fault, unrecorded_tracks};
@@ -39,8 +39,8 @@ const QUIET: Duration = Duration::from_mins(10);
 const DEAF: Duration = Duration::from_hours(24);
 /// So many errors of the sound in a row are no packets any more.
 const MAX_ERRORS: u32 = 10_000;
-/// A key frame has to come within this time, or nothing can be recorded.
-const KEY_FRAME: Duration = Duration::from_mins(1);
+/// A first key frame has to come within this time, or nothing can be recorded.
+const FIRST_KEY_FRAME: Duration = Duration::from_mins(1);
 /// A segment ends at a key frame only: if none comes for so long, which chance decides for each session since those of both members are
 /// not to end together, ...
 const NEXT_KEY_FRAME: Range<Duration> = Duration::from_mins(5)..Duration::from_mins(10);
@@ -304,16 +304,15 @@ struct Reception<'a> {
     unheard: Option<(String, u32)>,
     errors: u64,
     intake: Intake,
-    began: Instant,
     last_frame: Instant,
-    /// What came since the newest key frame that was recorded.
     group: Group,
-    recorded: bool,
 }
 
-/// A group of pictures that lasts.
+/// The group of pictures that lasts, or the wait for the first one.
 struct Group {
     began: Instant,
+    /// Whether it began with a key frame that is recorded.
+    recorded: bool,
     frames: u64,
     bytes: usize,
     /// For how long it may last, if it is large.
@@ -321,10 +320,11 @@ struct Group {
 }
 
 impl Group {
-    /// One that may last until `limit`.
-    fn new(limit: Duration) -> Self {
+    /// The wait for the first one; each may last until `limit`.
+    fn awaited(limit: Duration) -> Self {
         Self {
             began: Instant::now(),
+            recorded: false,
             frames: 0,
             bytes: 0,
             limit,
@@ -332,23 +332,30 @@ impl Group {
     }
 
     /// A frame of so many bytes came.
-    fn frame(&mut self, key: bool, bytes: usize) {
-        if key {
-            *self = Self::new(self.limit);
+    fn frame(&mut self, taken: Taken, bytes: usize) {
+        if let Taken::Frame { key } = taken {
+            if key {
+                *self = Self::awaited(self.limit);
+            }
+            self.recorded = true;
         }
         self.frames += 1;
         self.bytes += bytes;
     }
 
-    /// Whether it lasts too long to be written to one file.
-    fn is_endless(&self) -> bool {
-        self.bytes > LONG_GROUP && self.began.elapsed() > self.limit
+    /// Whether the next key frame is late: nothing can be recorded without a first one, and what has no second fits into no file.
+    fn lasts_too_long(&self) -> bool {
+        let lasted = self.began.elapsed();
+        if self.recorded {
+            self.bytes > LONG_GROUP && lasted > self.limit
+        } else {
+            lasted > FIRST_KEY_FRAME
+        }
     }
 }
 
 impl<'a> Reception<'a> {
     fn new(stream: &'a Stream, demuxed: Demuxed, tracks: Tracks) -> Self {
-        let now = Instant::now();
         let intake = Intake::new(tracks.video.hevc);
         let context = |index: usize| demuxed.streams()[index].ctx().map(ToString::to_string);
         let sound = tracks
@@ -366,10 +373,8 @@ impl<'a> Reception<'a> {
                 None => intake,
             },
             demuxed,
-            began: now,
-            last_frame: now,
-            group: Group::new(rand::random_range(NEXT_KEY_FRAME)),
-            recorded: false,
+            last_frame: Instant::now(),
+            group: Group::awaited(rand::random_range(NEXT_KEY_FRAME)),
         }
     }
 
@@ -380,7 +385,7 @@ impl<'a> Reception<'a> {
             self.stream.lock().deafen(now(), DEAF, &why);
             return Fault::Rtsp(format!("a packet of its sound: {why}"));
         }
-        if self.sound.is_some() && !self.recorded {
+        if self.sound.is_some() && !self.group.recorded {
             self.stream
                 .lock()
                 .deafen(now(), QUIET, "no frame came in a session with it");
@@ -406,10 +411,7 @@ impl<'a> Reception<'a> {
                 CodecItem::AudioFrame(frame) => self.heard(&frame),
                 _ => {}
             }
-            if !self.recorded && self.began.elapsed() > KEY_FRAME {
-                return Fault::NoKeyFrame(self.intake.waiting());
-            }
-            if self.group.is_endless() {
+            if self.group.lasts_too_long() {
                 return Fault::NoKeyFrame(self.group.frames);
             }
         }
@@ -464,8 +466,6 @@ impl<'a> Reception<'a> {
         if frame.has_new_parameters() || !self.intake.has_parameters() {
             self.learn_parameters();
         }
-        // The library calls no picture of an open group of H.265 one that can be begun with.
-        let key = nal::is_key(frame.data(), self.track.hevc);
         let bytes = frame.data().len();
         self.stream.count(bytes);
         let at = arrival(frame.timestamp(), frame.end_ctx());
@@ -479,12 +479,9 @@ impl<'a> Reception<'a> {
         };
         super::poison::taste(&self.stream.name);
         let mut inner = self.stream.lock();
-        match self.intake.unit(unit, &mut inner) {
-            Taken::Frame => {
-                self.recorded = true;
-                self.group.frame(key, bytes);
-                inner.receiving();
-            }
+        let taken = self.intake.unit(unit, &mut inner);
+        match taken {
+            Taken::Frame { .. } => inner.receiving(),
             Taken::TooEarly => {}
             Taken::Refused => {
                 // It proves nothing: a camera that sends nothing else is to be given up like a silent one.
@@ -493,6 +490,7 @@ impl<'a> Reception<'a> {
                 return;
             }
         }
+        self.group.frame(taken, bytes);
         self.last_frame = Instant::now();
     }
 
@@ -550,6 +548,7 @@ fn monotonic_us(at: Instant) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -560,17 +559,28 @@ mod tests {
             (Duration::ZERO, 63, false),
             (patient, 65, false),
         ] {
-            let mut group = Group::new(limit);
-            group.frame(true, 1000);
-            (0..mib).for_each(|_| group.frame(false, 1 << 20));
+            let mut group = Group::awaited(limit);
+            group.frame(Taken::Frame { key: true }, 1000);
+            (0..mib).for_each(|_| group.frame(Taken::Frame { key: false }, 1 << 20));
             std::thread::sleep(Duration::from_millis(1));
             assert_eq!(
-                (group.is_endless(), group.frames),
+                (group.lasts_too_long(), group.frames),
                 (endless, mib + 1),
                 "{limit:?} {mib}"
             );
-            group.frame(true, 1000);
-            assert_eq!((group.is_endless(), group.frames), (false, 1));
+            group.frame(Taken::Frame { key: true }, 1000);
+            assert_eq!((group.lasts_too_long(), group.frames), (false, 1));
         }
+    }
+
+    #[test]
+    fn the_first_key_frame_is_awaited_for_a_minute_however_little_comes() {
+        let mut group = Group::awaited(Duration::ZERO);
+        group.frame(Taken::TooEarly, 65 << 20);
+        assert!(!group.lasts_too_long());
+        group.began = Instant::now().checked_sub(FIRST_KEY_FRAME).unwrap();
+        assert!(group.lasts_too_long());
+        group.frame(Taken::Frame { key: true }, 1000);
+        assert!(!group.lasts_too_long());
     }
 }

@@ -506,6 +506,8 @@ impl Volume {
     pub fn let_go(&mut self, policy: &Policy) -> Result<bool> {
         let (mut leaving, mut stuck) = (BTreeMap::new(), BTreeSet::new());
         self.leaving.clear();
+        let latest_s = self.shared.now_s().max(wall_s());
+        self.shared.catalogue().bound_floors(latest_s);
         loop {
             let before = stuck.len();
             for (id, end_us) in self.due(policy, &leaving, &stuck) {

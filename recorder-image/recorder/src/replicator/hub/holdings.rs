@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use segment::canonical::WINDOW_US;
 use segment::inventory::{Held, missing};
+use segment::retention::floor_us;
 use segment::{Root, SegmentId, StreamUid};
 
 /// One copy here.
@@ -142,6 +143,13 @@ impl Holdings {
             known.sealed.is_some_and(below) && !is_here(id)
         });
         left.map(|(id, _)| id).collect()
+    }
+
+    /// Lowers floors to `latest_s`, see [`floor_us`]: when they were told of the clock may have been ahead.
+    pub(super) fn bound_floors(&mut self, latest_s: i64) {
+        for floor in self.floors.values_mut() {
+            *floor = floor_us(*floor, latest_s);
+        }
     }
 
     /// Below which time no media of a stream is wanted back.

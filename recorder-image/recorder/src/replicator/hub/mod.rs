@@ -243,6 +243,11 @@ impl Hub {
         (inner.pins_version != version).then(|| (inner.pins_version, inner.pins.values().cloned().collect()))
     }
 
+    /// No floor is later than `latest_s`, seconds since the Unix epoch.
+    pub fn bound_floors(&self, latest_s: i64) {
+        self.lock().holdings.bound_floors(latest_s);
+    }
+
     /// Below which time this side wants no media of a stream back.
     pub fn floors(&self) -> Vec<(StreamUid, i64)> {
         self.lock().holdings.floors().collect()

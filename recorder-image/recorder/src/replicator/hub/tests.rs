@@ -172,6 +172,18 @@ fn what_left_by_retention_or_as_a_duplicate_is_not_wanted_back() {
 }
 
 #[test]
+fn what_the_peer_records_after_a_clock_was_ahead_is_wanted() {
+    let mut holdings = Holdings::default();
+    holdings.evicted(&id(900), 901 * SECOND);
+    compare(&mut holdings, &[held(150, true)]);
+    assert!(holdings.still_lacking().is_empty());
+    holdings.bound_floors(150);
+    assert_eq!(holdings.floors().collect::<Vec<_>>(), [(STREAM, 150 * SECOND)]);
+    compare(&mut holdings, &[held(149, true), held(150, true)]);
+    assert_eq!(holdings.still_lacking()[&STREAM], [(150 * SECOND, 151 * SECOND)]);
+}
+
+#[test]
 fn what_left_while_nobody_told_is_forgotten() {
     let mut holdings = Holdings::default();
     for n in 0..4 {

@@ -70,9 +70,9 @@ fn runs(stream: &Stream) -> usize {
 fn loss_before_the_first_key_frame_is_no_gap() {
     let (stream, mut intake) = (stream(), Intake::new(false));
     intake.parameters(parameters(160));
-    intake.unit(Unit { lost: 7, ..unit(20) }, &mut stream.lock());
-    intake.unit(Unit { lost: 7, ..unit(25) }, &mut stream.lock());
-    assert_eq!(intake.waiting(), 1);
+    let mut taken = |n| intake.unit(Unit { lost: 7, ..unit(n) }, &mut stream.lock());
+    assert_eq!(taken(20), Taken::TooEarly);
+    assert_eq!(taken(25), Taken::Frame { key: true });
     assert!(notes(&stream).iter().all(|n| matches!(n, Notice::Note(_))));
 }
 
@@ -100,7 +100,10 @@ fn an_rtp_jump_inside_a_group_loses_no_frame_and_begins_a_run_at_the_next_key_fr
     for n in 60..100 {
         let mut u = unit(n);
         u.arrival.rtp += 90_000 * 3600;
-        assert_eq!(intake.unit(u, &mut stream.lock()), Taken::Frame);
+        assert_eq!(
+            intake.unit(u, &mut stream.lock()),
+            Taken::Frame { key: n % 25 == 0 }
+        );
     }
     let inner = stream.lock();
     assert_eq!(inner.ring.frames().count(), 100);
@@ -408,7 +411,9 @@ fn a_session_does_not_begin_with_a_unit_whose_first_packets_it_missed() {
         "{taken:?}"
     );
     assert!(
-        taken[25..].iter().all(|taken| *taken == Taken::Frame),
+        taken[25..]
+            .iter()
+            .all(|taken| matches!(taken, Taken::Frame { .. })),
         "{taken:?}"
     );
     // Where nothing ever stands before a picture, nothing is missed.
@@ -421,7 +426,7 @@ fn a_session_does_not_begin_with_a_unit_whose_first_packets_it_missed() {
     whole.parameters(parameters(160));
     assert_eq!(
         whole.unit(with_message(0), &mut self::stream().lock()),
-        Taken::Frame
+        Taken::Frame { key: true }
     );
 }
 

@@ -9,6 +9,8 @@ use crate::local::Disk;
 /// The reserve that frames never use: ledgers, epochs and seals must always fit. 1/200 of the volume, within these
 /// bounds, bytes.
 const RESERVE: (u64, u64) = (16 << 20, 1 << 30);
+/// Below this many times the reserve old media is to leave, before frames have to be refused.
+const ROOM: u64 = 2;
 /// How long to wait before the next attempt after a refusal.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -39,12 +41,22 @@ impl Guard {
     /// again above one and a half of it.
     pub fn measured(&mut self, total: u64, free: u64) {
         (self.total, self.free) = (total, free);
-        let reserve = (total / 200).clamp(RESERVE.0, RESERVE.1).min(total / 4);
+        let reserve = self.reserve();
         self.low = if self.low {
             free < reserve + reserve / 2
         } else {
             free < reserve
         };
+    }
+
+    fn reserve(&self) -> u64 {
+        (self.total / 200).clamp(RESERVE.0, RESERVE.1).min(self.total / 4)
+    }
+
+    /// How many bytes have to leave the volume so that it goes on taking frames: whatever its size was asked to be, it is as large as it is.
+    /// None before it was measured.
+    pub fn short(&self) -> u64 {
+        (self.reserve() * ROOM).saturating_sub(self.free)
     }
 
     /// A write or a sync failed at `now`.
@@ -118,7 +130,27 @@ mod tests {
     use super::*;
 
     const GB: u64 = 1 << 30;
+    const MB: u64 = 1 << 20;
     const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn old_media_is_to_leave_before_frames_are_refused() {
+        let short = |total, free| {
+            let mut guard = Guard::default();
+            guard.measured(total, free);
+            guard.short()
+        };
+        assert_eq!(
+            Guard::default().short(),
+            0,
+            "nothing leaves before it is measured"
+        );
+        assert_eq!(short(400 * GB, 3 * GB), 0);
+        assert_eq!(short(400 * GB, 2 * GB), 0);
+        assert_eq!(short(400 * GB, 2 * GB - 1), 1);
+        assert_eq!(short(400 * GB, 0), 2 * GB);
+        assert_eq!(short(GB, 20 * MB), 12 * MB);
+    }
 
     fn error(code: rustix::io::Errno) -> Error {
         Error::io("/media", code)

@@ -23,6 +23,19 @@ pub struct Policy {
     pub max_age: Option<Duration>,
     /// Above this many bytes the oldest leave, down to `min_age`.
     pub max_bytes: Option<u64>,
+    /// Besides, so many bytes leave, since the volume has no room for what is recorded next.
+    pub short: u64,
+}
+
+impl Policy {
+    /// How much may stay of so many bytes.
+    fn limit(&self, held: u64) -> Option<u64> {
+        let room = (self.short > 0).then(|| held.saturating_sub(self.short));
+        match (self.max_bytes, room) {
+            (Some(max), Some(room)) => Some(max.min(room)),
+            (max, room) => max.or(room),
+        }
+    }
 }
 
 /// What is asked of a sealed (or closed partial) copy.
@@ -60,18 +73,20 @@ pub fn evictions<'a>(
     policy: &Policy,
     most: usize,
 ) -> Vec<SegmentId> {
-    let (mut stays, mut old) = (0_u64, 0_usize);
+    let (mut all, mut stays, mut old) = (0_u64, 0_u64, 0_usize);
+    let is_limited = policy.limit(0).is_some();
     // With whether it is too old; the oldest media on top.
     let mut free = Vec::new();
     for candidate in held {
         let age = candidate.age(now_s);
         let too_old = policy.max_age.is_some_and(|max| age > max);
+        all += candidate.length;
         stays += candidate.length;
         // I11: minAge is undercut by nothing.
         if age >= policy.min_age && !candidate.stuck {
             stays -= candidate.length * u64::from(too_old);
             old += usize::from(too_old);
-            if too_old || policy.max_bytes.is_some() {
+            if too_old || is_limited {
                 let order = (candidate.end_us, candidate.id);
                 free.push(Reverse((order, candidate.length, too_old)));
             }
@@ -79,14 +94,15 @@ pub fn evictions<'a>(
     }
     let mut out = Vec::new();
     let mut free = BinaryHeap::from(free);
+    let limit = policy.limit(all);
     while out.len() < most
-        && (old > 0 || policy.max_bytes.is_some_and(|max| stays > max))
+        && (old > 0 || limit.is_some_and(|limit| stays > limit))
         && let Some(Reverse(((_, id), length, too_old))) = free.pop()
     {
         if too_old {
             old -= 1;
             out.push(id.clone());
-        } else if policy.max_bytes.is_some_and(|max| stays > max) {
+        } else if limit.is_some_and(|limit| stays > limit) {
             stays -= length;
             out.push(id.clone());
         }
@@ -236,6 +252,7 @@ mod tests {
             min_age: Duration::from_secs(min),
             max_age: max.map(Duration::from_secs),
             max_bytes,
+            short: 0,
         };
         let ids: Vec<SegmentId> = held.iter().map(|(sequence, ..)| id(*sequence)).collect();
         let candidates = held
@@ -264,6 +281,7 @@ mod tests {
                 min_age: Duration::ZERO,
                 max_age: None,
                 max_bytes: Some(20),
+                short: 0,
             },
         );
         let candidate = |sequence: usize| Candidate {
@@ -283,6 +301,41 @@ mod tests {
         assert_eq!(leaving(&all, 0, None, Some(20)), [2]);
         assert_eq!(leaving(&all, 0, None, Some(10)), [2, 0]);
         assert_eq!(leaving(&all, 0, None, Some(30)), [0; 0]);
+    }
+
+    #[test]
+    fn a_volume_without_room_loses_its_oldest_media_whatever_its_limit_is() {
+        let ids = [0, 1, 2].map(id);
+        let leaves = |min_age: u64, max_age: Option<u64>, max_bytes: Option<u64>, short: u64| {
+            let candidate = |sequence: usize| Candidate {
+                id: &ids[sequence],
+                received_s: 100 * sequence as i64,
+                end_us: sequence as i64,
+                length: 10,
+                stuck: false,
+            };
+            let policy = Policy {
+                min_age: Duration::from_secs(min_age),
+                max_age: max_age.map(Duration::from_secs),
+                max_bytes,
+                short,
+            };
+            let out = evictions((0..3).map(candidate), 1000, &policy, 9);
+            out.into_iter().map(|id| id.sequence).collect::<Vec<_>>()
+        };
+        for max_bytes in [None, Some(30), Some(1 << 40)] {
+            assert_eq!(leaves(0, None, max_bytes, 0), [0; 0], "there is room");
+            assert_eq!(leaves(0, None, max_bytes, 1), [0]);
+            assert_eq!(leaves(0, None, max_bytes, 11), [0, 1]);
+            assert_eq!(leaves(0, None, max_bytes, 1 << 40), [0, 1, 2]);
+        }
+        assert_eq!(leaves(0, None, Some(10), 1), [0, 1], "the lower limit counts");
+        assert_eq!(leaves(850, None, None, 1 << 40), [0, 1], "I11: down to minAge");
+        assert_eq!(
+            leaves(0, Some(950), None, 10),
+            [0],
+            "what is too old makes room as well"
+        );
     }
 
     #[test]

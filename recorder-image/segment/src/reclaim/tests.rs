@@ -310,6 +310,7 @@ fn i11_what_is_kept_inherits_the_later_receipt() {
         min_age: std::time::Duration::from_secs(100),
         max_age: None,
         max_bytes: Some(0),
+        short: 0,
     };
     let held = || all.get(&kept).map(Copy::candidate).into_iter();
     assert_eq!(evictions(held(), 599, &policy, 9), []);

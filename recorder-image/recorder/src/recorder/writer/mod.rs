@@ -436,6 +436,7 @@ impl Writer {
             min_age: retention.min_age,
             max_age: retention.max_age,
             max_bytes: retention.max_bytes,
+            short: self.guard.short(),
         };
         if let Err(e) = self.volume.store_clock() {
             // Retention is what makes room; the clock is behind after a restart, so media then stays longer.

@@ -113,6 +113,14 @@ impl Bed {
         stream.map_or(0, |s| s.copies.values().map(|c| c.extent.frames as usize).sum())
     }
 
+    /// Whether all that is held is.
+    fn is_sealed(&self) -> bool {
+        let catalogue = self.shared.catalogue();
+        catalogue
+            .copies()
+            .all(|copy| copy.state == segment::State::Sealed)
+    }
+
     fn files(&self, uid: StreamUid, ending: &str) -> Vec<PathBuf> {
         let dir = self.shared.volume.stream_dir(uid);
         let Ok(entries) = std::fs::read_dir(dir) else {
@@ -424,16 +432,29 @@ async fn what_left_is_not_wanted_back_though_the_clock_of_retention_is_behind() 
     good.send(15);
     bed.run(WHILE);
     bed.shared.configure(&that_keep_nothing(&[]));
-    bed.run_until("it is sealed", |bed| {
-        let catalogue = bed.shared.catalogue();
-        catalogue
-            .copies()
-            .all(|copy| copy.state == segment::State::Sealed)
-    });
+    bed.run_until("it is sealed", Bed::is_sealed);
     let end_us = bed.shared.catalogue().copies().next().map(segment::Copy::end_us);
     bed.writer.due.evict = Duration::ZERO;
     bed.run_until("it leaves", |bed| bed.files(GOOD, "mp4").is_empty());
     assert_eq!(bed.shared.catalogue().floors().get(&GOOD).copied(), end_us);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_smaller_than_its_limit_makes_room_by_itself() {
+    let mut bed = Bed::new();
+    let mut good = Camera::new(bed.stream(GOOD), fine());
+    good.send(15);
+    bed.run(WHILE);
+    bed.shared.configure(&settings(&[]));
+    bed.run_until("it is sealed", Bed::is_sealed);
+    let with_free = |bed: &mut Bed, free| {
+        bed.writer.guard.measured(20 << 30, free);
+        (bed.writer.due.measure, bed.writer.due.evict) = (now(), Duration::ZERO);
+        bed.run(WHILE);
+        bed.files(GOOD, "mp4").len()
+    };
+    assert_eq!(with_free(&mut bed, 1 << 30), 1, "nothing limits it, and there is room");
+    assert_eq!(with_free(&mut bed, 0), 0);
 }
 
 #[tokio::test]

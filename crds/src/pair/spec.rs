@@ -158,7 +158,8 @@ pub enum Mode {
     .field_path(".suspectAfter"))]
 pub struct Failover {
     /// How long a primary goes on without a word from its standby or the API server. Shorter is a faster
-    /// failover; longer bears a worse network.
+    /// failover; longer bears a worse network, and an API server that is far away: a call to it may take a third of this, or 250ms where
+    /// that is more.
     #[x_kube(validation = Rule::new("duration(self) >= duration('200ms') && duration(self) <= duration('10s')")
         .message("failover.leash must be from 200ms to 10s"))]
     #[serde(default = "default_leash")]

@@ -26,7 +26,8 @@ pub struct Settings {
     pub alone_interval: Duration,
     /// Between two tries at the API where it failed or is not to be hurried. Default 200 ms.
     pub retry_interval: Duration,
-    /// The driver gives up on a call to the API after so long and reports it as in doubt. Default 250 ms.
+    /// The driver gives up on a call to the API after so long and reports it as in doubt: a third of the leash, and at least what a near API
+    /// server needs. Default 250 ms.
     pub api_timeout: Duration,
     /// Without a progress ticket for so long, the recorder is unfit. Default 500 ms.
     pub ticket_timeout: Duration,
@@ -81,7 +82,7 @@ impl Settings {
             long_leash: usual.long_leash.max(leash),
             silence_before_long: usual.silence_before_long.max(suspect_after),
             alone_interval: usual.alone_interval.min(leash / 2),
-            api_timeout: usual.api_timeout.min(leash),
+            api_timeout: usual.api_timeout.max(leash / 3).min(leash),
             ..usual
         }
     }
@@ -152,4 +153,19 @@ fn within(what: &'static str, value: Duration, least: Duration, most: Duration) 
         least,
         most,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_bears_a_worse_network_waits_longer_for_the_api_server() {
+        let ms = Duration::from_millis;
+        for (leash, patience) in [(200, 200), (600, 250), (750, 250), (3_000, 1_000), (9_000, 3_000)] {
+            let settings = Settings::with(ms(leash), ms(100));
+            assert_eq!(settings.api_timeout, ms(patience), "{leash}");
+            assert_eq!(settings.check(), Ok(()), "{leash}");
+        }
+    }
 }

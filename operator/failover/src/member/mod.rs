@@ -210,6 +210,11 @@ impl Member {
         }
     }
 
+    /// The times that it goes by now.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The follower may claim streams until then. A shorter leash is written only if whoever waits for that waits for this too (I6).
     pub fn delegates_until(&mut self, until: BootTime) {
         self.delegated_until = until;

@@ -254,8 +254,11 @@ impl<'a> View<'a> {
 
     /// A rolling update restarts one follower at a time, the least preferred first, and only while every other
     /// member is up by its word of this round, so that it receives what this one receives (I1): a primary that died
-    /// just now is not up any more. The primary moves first.
+    /// just now is not up any more. The primary moves first. One that serves has to be able to do so alone meanwhile.
     fn restart(&self) -> Option<Decision> {
+        if self.someone_serves() && !self.renews() {
+            return None;
+        }
         let primary = self.holder().map(|holder| &holder.name);
         let members = &self.observed.members;
         let outdated = members.iter().rev().filter(|member| is_outdated(member));
@@ -282,6 +285,11 @@ impl<'a> View<'a> {
             pod_uid: pod.uid.clone(),
             why,
         })
+    }
+
+    /// Whether the holder can renew the Lease, without which authority ends as soon as no follower answers.
+    fn renews(&self) -> bool {
+        self.observed.lease.is_read() && self.holder().is_some_and(|holder| holder.reaches_api)
     }
 
     /// Whether the Lease was read, and its holder answered in this round and serves in its epoch.

@@ -282,6 +282,12 @@ fn a_planned_move_waits_for_a_lease_that_can_be_read_and_taken() {
 fn a_rolling_update_never_takes_both_down() {
     let unfit = |o: &mut Observed| o.members[0].report.as_mut().unwrap().1.health = Health::Unfit;
     let deleting = |o: &mut Observed| o.members[1].pod.as_mut().unwrap().deleting = true;
+    let cut_off = |o: &mut Observed| o.members[0].reaches_api = false;
+    let nobody_serves = |o: &mut Observed| {
+        o.members[0].reaches_api = false;
+        let told = &mut o.members[0].report.as_mut().unwrap().1;
+        (told.role, told.serving_epoch) = (Role::Standby, None);
+    };
     let blind: [fn(&mut Observed); 2] = [|o| o.members[0].covers = false, |o| o.members[1].covers = false];
     decides(vec![
         ("the standby", rolling(&[1], |_| {}), restart("right")),
@@ -299,6 +305,12 @@ fn a_rolling_update_never_takes_both_down() {
         ("the other is down", rolling(&[0], |o| silence(o, 1)), vec![]),
         ("it is being deleted", rolling(&[1], deleting), vec![]),
         (
+            "the primary could not go on alone",
+            rolling(&[1], cut_off),
+            vec![],
+        ),
+        ("nobody serves", rolling(&[1], nobody_serves), restart("right")),
+        (
             "a stream would be received by nobody",
             rolling(&[1], blind[0]),
             vec![],
@@ -314,6 +326,15 @@ fn a_rolling_update_never_takes_both_down() {
             restart("right"),
         ),
     ]);
+}
+
+#[test]
+fn no_follower_is_restarted_while_the_lease_cannot_be_read_and_authority_lives_by_its_answers() {
+    for result in [ReadResult::Unreadable, ReadResult::Unavailable] {
+        let mut observed = rolling(&[1], |_| {});
+        observed.lease.read(NOW, &result, Duration::from_secs(2));
+        assert_eq!(plan(&observed, NOW), vec![], "{result:?}");
+    }
 }
 
 #[test]

@@ -324,7 +324,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
     let driver_ended = if options.no_lease {
         drive(member, streams, Arc::new(NoLease), slots, outputs, channels)?
     } else {
-        let lease = lease(options, config, &settings, served, sights).await?;
+        let lease = lease(options, config, served, sights).await?;
         drive(member, streams, Arc::new(lease), slots, outputs, channels)?
     };
     let link = Link {
@@ -384,19 +384,12 @@ fn spawn(keeper: Keeper, work: mpsc::Receiver<Work>) -> std::io::Result<oneshot:
 async fn lease(
     options: &Options,
     config: &RenderedConfig,
-    settings: &Settings,
     served: mpsc::UnboundedReceiver<u64>,
     sights: watch::Receiver<Option<Sight>>,
 ) -> anyhow::Result<KubeLease> {
     let client = client().await?;
     let duration = config.failover.lease_duration_seconds;
-    let lease = KubeLease::new(
-        client.clone(),
-        config.pair.clone(),
-        &config.lease,
-        duration,
-        settings.api_timeout,
-    );
+    let lease = KubeLease::new(client.clone(), config.pair.clone(), &config.lease, duration);
     let me = slice::Me {
         member: options.member.clone(),
         pair: config.pair.clone(),

@@ -42,10 +42,10 @@ pub type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The Lease in the API. Each call ends within its time-out, and is never retried.
 pub trait LeaseApi: Send + Sync + 'static {
-    /// A quorum read.
-    fn read(&self) -> Call<ReadResult>;
-    /// A conditional swap.
-    fn swap(&self, expected: Version, record: LeaseRecord) -> Call<SwapResult>;
+    /// A quorum read, given up after `patience`.
+    fn read(&self, patience: Duration) -> Call<ReadResult>;
+    /// A conditional swap, in doubt after `patience`.
+    fn swap(&self, expected: Version, record: LeaseRecord, patience: Duration) -> Call<SwapResult>;
 }
 
 /// What the driver is told.
@@ -324,20 +324,24 @@ impl<A: LeaseApi> Driver<A> {
     /// read, never because time passed.
     fn look(&mut self, now: BootTime) {
         if now >= self.look_due() {
-            let reading = self.api.read();
+            let reading = self.api.read(self.patience());
             self.call(reading, Input::Looked);
         }
     }
 
+    fn patience(&self) -> Duration {
+        self.member.settings().api_timeout
+    }
+
     fn read(&mut self, op: OpId) {
-        let reading = self.api.read();
+        let reading = self.api.read(self.patience());
         self.call(reading, move |_, result| {
             Input::Event(Event::LeaseRead { op, result })
         });
     }
 
     fn swap(&mut self, op: OpId, expected: Version, record: LeaseRecord) {
-        let swapping = self.api.swap(expected, record);
+        let swapping = self.api.swap(expected, record, self.patience());
         self.call(swapping, move |_, result| {
             Input::Event(Event::LeaseSwapped { op, result })
         });
@@ -541,11 +545,11 @@ fn word_for(why: Why) -> &'static str {
 pub struct NoLease;
 
 impl LeaseApi for NoLease {
-    fn read(&self) -> Call<ReadResult> {
+    fn read(&self, _patience: Duration) -> Call<ReadResult> {
         Box::pin(async { ReadResult::Unavailable })
     }
 
-    fn swap(&self, _expected: Version, _record: LeaseRecord) -> Call<SwapResult> {
+    fn swap(&self, _expected: Version, _record: LeaseRecord, _patience: Duration) -> Call<SwapResult> {
         Box::pin(async { SwapResult::NotSent })
     }
 }

@@ -21,7 +21,6 @@ pub struct KubeLease {
     pair: PairIdentity,
     name: String,
     duration_s: u32,
-    timeout: Duration,
     /// What was wrong with it, or with the way to it, when it was read last.
     wrong: Arc<Mutex<Option<String>>>,
 }
@@ -54,13 +53,12 @@ pub async fn client() -> anyhow::Result<Client> {
 
 impl KubeLease {
     /// The Lease `name` of a pair.
-    pub fn new(client: Client, pair: PairIdentity, name: &str, duration_s: u32, timeout: Duration) -> Self {
+    pub fn new(client: Client, pair: PairIdentity, name: &str, duration_s: u32) -> Self {
         Self {
             api: Api::namespaced(client, &pair.namespace),
             pair,
             name: name.to_owned(),
             duration_s,
-            timeout,
             wrong: Arc::default(),
         }
     }
@@ -124,10 +122,10 @@ fn parse(object: &Object, pair: &PairIdentity) -> Result<Lease, String> {
 }
 
 impl LeaseApi for KubeLease {
-    fn read(&self) -> Call<ReadResult> {
+    fn read(&self, patience: Duration) -> Call<ReadResult> {
         let this = self.clone();
         Box::pin(async move {
-            let answer = tokio::time::timeout(this.timeout, this.api.get_opt(&this.name)).await;
+            let answer = tokio::time::timeout(patience, this.api.get_opt(&this.name)).await;
             let answer = answer.map_err(anyhow::Error::from);
             match answer.and_then(|answer| answer.map_err(anyhow::Error::from)) {
                 Ok(Some(object)) => this
@@ -142,13 +140,13 @@ impl LeaseApi for KubeLease {
         })
     }
 
-    fn swap(&self, expected: Version, record: LeaseRecord) -> Call<SwapResult> {
+    fn swap(&self, expected: Version, record: LeaseRecord, patience: Duration) -> Call<SwapResult> {
         let this = self.clone();
         Box::pin(async move {
             let patch = Patch::Merge(this.patch_of(&expected, &record));
             let params = PatchParams::default();
             let call = this.api.patch(&this.name, &params, &patch);
-            match tokio::time::timeout(this.timeout, call).await {
+            match tokio::time::timeout(patience, call).await {
                 Ok(Ok(object)) => match this.understand(&object) {
                     // A version that did not change was no swap.
                     Some(lease) if lease.version != expected => SwapResult::Swapped(lease),

@@ -140,14 +140,16 @@ impl Api {
 pub struct Client {
     pub api: Arc<Mutex<Api>>,
     pub who: usize,
-    pub timeout: Duration,
 }
 
 impl Client {
     /// The answer, if it comes in time.
-    fn call<T: Send + 'static>(&self, what: impl FnOnce(&mut Api) -> T + Send + 'static) -> Call<Option<T>> {
+    fn call<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Api) -> T + Send + 'static,
+        patience: Duration,
+    ) -> Call<Option<T>> {
         let answered = self.api.lock().unwrap().ask(self.who, what);
-        let limit = self.timeout;
         Box::pin(async move {
             let heard = async {
                 match answered.await {
@@ -156,19 +158,19 @@ impl Client {
                     Err(_) => std::future::pending().await,
                 }
             };
-            timeout(limit, heard).await.ok()
+            timeout(patience, heard).await.ok()
         })
     }
 }
 
 impl LeaseApi for Client {
-    fn read(&self) -> Call<ReadResult> {
-        let call = self.call(|api| api.read());
+    fn read(&self, patience: Duration) -> Call<ReadResult> {
+        let call = self.call(|api| api.read(), patience);
         Box::pin(async move { call.await.unwrap_or(ReadResult::Unavailable) })
     }
 
-    fn swap(&self, expected: Version, record: LeaseRecord) -> Call<SwapResult> {
-        let call = self.call(move |api| api.swap(&expected, record));
+    fn swap(&self, expected: Version, record: LeaseRecord, patience: Duration) -> Call<SwapResult> {
+        let call = self.call(move |api| api.swap(&expected, record), patience);
         Box::pin(async move { call.await.unwrap_or(SwapResult::InDoubt) })
     }
 }

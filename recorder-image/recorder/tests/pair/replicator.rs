@@ -186,7 +186,6 @@ impl Place {
         let lease = Client {
             api: Arc::clone(&self.api),
             who: self.index,
-            timeout: self.settings.api_timeout,
         };
         let streams = Streams::new(incarnation, Policy::default(), self.settings.leash);
         let (lease, clock) = (Arc::new(lease), Arc::new(clock));

@@ -43,14 +43,14 @@ impl Api {
 }
 
 impl LeaseApi for Mutex<Api> {
-    fn read(&self) -> Call<ReadResult> {
+    fn read(&self, _patience: Duration) -> Call<ReadResult> {
         let mut api = self.lock().unwrap();
         api.reads += 1;
         let found = api.lease.clone().map_or(ReadResult::Missing, ReadResult::Found);
         api.answer(found, ReadResult::Unavailable)
     }
 
-    fn swap(&self, expected: Version, record: LeaseRecord) -> Call<SwapResult> {
+    fn swap(&self, expected: Version, record: LeaseRecord, _patience: Duration) -> Call<SwapResult> {
         let mut api = self.lock().unwrap();
         api.swaps += 1;
         let is_newest = api.lease.as_ref().is_some_and(|lease| lease.version == expected);

@@ -113,8 +113,7 @@ pub async fn reconcile(
     };
     // An operator that has just begun to lead knows nothing of the members yet: what the one before it told stands until then.
     if looked {
-        let told = report(&context, &world, status(known, Timestamp::now()));
-        in_time("the status of the pair was written", told).await?;
+        report(&context, &world, status(known, Timestamp::now())).await?;
     }
     context.metrics.reconciled(true);
     Ok(next(&context, &world.id, &built, applied.progress))
@@ -266,28 +265,25 @@ fn switchover(pair: &RecorderPair) -> Option<Switchover> {
 }
 
 /// Writes the status where it differs, publishes what changed, and clears a switchover that is done.
-async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> Result<(), kube::Error> {
+async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> Result<(), ReconcileError> {
     let before = world.pair.status.clone().unwrap_or_default();
     let api: Api<RecorderPair> = Api::namespaced(context.client.clone(), &world.id.namespace);
     let mut version = world.pair.resource_version();
     if world.pair.status.as_ref() != Some(&after) {
-        // Conditional: a status that was written meanwhile, a recreated Lease's epoch in it, is not undone.
-        let patch =
-            json!({ "metadata": { "resourceVersion": world.pair.resource_version() }, "status": after });
-        let params = PatchParams {
-            field_manager: Some(names::MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let written = api
-            .patch_status(&world.id.name, &params, &Patch::Merge(&patch))
-            .await?;
+        let written = write_status(&api, world, &after).await?;
         version = written.resource_version();
         context.metrics.status_written();
         for (phase, seconds) in reached(&before, &after) {
             context.metrics.phase(phase, seconds);
         }
-        for note in notes(&before, &after) {
-            publish(context, &world.pair.object_ref(&()), note).await;
+        // It has a time of its own: what changed is told now or never.
+        let published = timeout(DEADLINE, async {
+            for note in notes(&before, &after) {
+                publish(context, &world.pair.object_ref(&()), note).await;
+            }
+        });
+        if published.await.is_err() {
+            tracing::warn!(pair = %world.id.name, "not all events were published in {} s", DEADLINE.as_secs());
         }
     }
     if let (Some(asked), Some(primary)) = (switchover(&world.pair), world.view.primary())
@@ -298,10 +294,37 @@ async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> 
             "resourceVersion": version,
             "annotations": { names::ANNOTATION_SWITCHOVER: null },
         } });
-        api.patch(&world.id.name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        let cleared = api.patch(&world.id.name, &params, &patch);
+        in_time("the switchover that is done was cleared", cleared).await?;
     }
     Ok(())
+}
+
+/// Writes the status. Where the answer was lost, or that to a retry says that the first one did it, it is there all the same: what it changed
+/// has to be told, and the next pass would find nothing new.
+async fn write_status(
+    api: &Api<RecorderPair>,
+    world: &World,
+    after: &RecorderPairStatus,
+) -> Result<RecorderPair, ReconcileError> {
+    // Conditional: a status that was written meanwhile, a recreated Lease's epoch in it, is not undone.
+    let patch = json!({ "metadata": { "resourceVersion": world.pair.resource_version() }, "status": after });
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(&patch);
+    let writing = api.patch_status(&world.id.name, &params, &patch);
+    let error = match in_time("the status of the pair was written", writing).await {
+        Ok(written) => return Ok(written),
+        Err(error) => error,
+    };
+    let found = in_time("the status of the pair was read again", api.get(&world.id.name)).await;
+    found
+        .ok()
+        .filter(|found| found.status.as_ref() == Some(after))
+        .ok_or(error)
 }
 
 /// An event that is not published is a pity, not an error.

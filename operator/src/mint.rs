@@ -1,7 +1,8 @@
 //! What is made at random, once: keys, tokens, UIDs. Whatever is there and still good is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crds::member::MemberReport;
 use crds::{Secret, names};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use rand::RngCore as _;
@@ -9,6 +10,9 @@ use uuid::Uuid;
 
 use crate::pki::{Authority, Identity, PkiError};
 use crate::world::{World, never_ran};
+
+/// The most streams that a pair remembers by the word of its members: the list has to fit into a Secret.
+const MAX_KNOWN: usize = 4096;
 
 /// Everything random that a pair needs, complete.
 #[derive(Debug, Clone)]
@@ -87,29 +91,46 @@ fn streams(world: &World) -> Streams {
             None => return Streams::Wait,
         },
     };
+    // A member that told nothing yet then may know more, of streams that are configured no longer.
+    let mut uids: BTreeSet<Uuid> = known.values().copied().collect();
+    for (name, uid) in world.view.reports.values().flat_map(|seen| told(&seen.report)) {
+        // No two streams have the same, whatever a member says.
+        if known.len() < MAX_KNOWN && !known.contains_key(name) && uids.insert(uid) {
+            known.insert(name.clone(), uid);
+        }
+    }
     for stream in &world.pair.spec.streams {
         known.entry(stream.name.clone()).or_insert_with(Uuid::new_v4);
     }
     Streams::Known(known)
 }
 
-/// What the volumes know. All members that have one must have told: a UID that is forgotten comes back as another. A volume
-/// that is lost tells nothing any more.
+/// What the volumes know. A UID that is forgotten comes back as another, so all members that have a volume must have told, or those that
+/// did know every stream that is wanted. A volume that is lost tells nothing any more.
 fn recover(world: &World) -> Option<BTreeMap<String, Uuid>> {
-    let mut known = BTreeMap::new();
+    let (mut known, mut silent) = (BTreeMap::new(), false);
     let there = world.claims.iter().filter(|(_, claim)| !is_lost(claim));
     for (member, _) in there {
-        let report = &world.view.reports.get(member)?.report;
-        let configured = report.streams.iter().map(|stream| (&stream.name, stream.uid));
-        let stored = report
-            .known_streams
-            .iter()
-            .map(|stream| (&stream.name, stream.uid));
-        for (name, uid) in configured.chain(stored) {
+        let Some(seen) = world.view.reports.get(member) else {
+            silent = true;
+            continue;
+        };
+        for (name, uid) in told(&seen.report) {
             known.entry(name.clone()).or_insert(uid);
         }
     }
-    Some(known)
+    let mut wanted = world.pair.spec.streams.iter();
+    (!silent || wanted.all(|stream| known.contains_key(&stream.name))).then_some(known)
+}
+
+/// The streams that a member has, and those that its volume knows.
+fn told(report: &MemberReport) -> impl Iterator<Item = (&String, Uuid)> {
+    let configured = report.streams.iter().map(|stream| (&stream.name, stream.uid));
+    let stored = report
+        .known_streams
+        .iter()
+        .map(|stream| (&stream.name, stream.uid));
+    configured.chain(stored)
 }
 
 /// Whether the volume behind a claim is gone for good.
@@ -269,15 +290,55 @@ mod tests {
 
     #[test]
     fn a_lost_volume_is_not_waited_for() {
-        let mut world = adopting(&[("front-0", &[("door", 7)])]);
+        let mut world = adopting(&[("front-0", &[("yard", 7)])]);
         assert_eq!(
             super::streams(&world),
             Streams::Recovering,
-            "front-1 may know more"
+            "front-1 may know the door"
         );
         let lost = world.claims.get_mut("front-1").unwrap();
         lost.status.get_or_insert_default().phase = Some("Lost".to_owned());
+        assert_eq!(known(&world)["yard"], Uuid::from_u128(7));
+    }
+
+    #[test]
+    fn a_member_that_knows_all_streams_waits_for_no_other_one_and_that_one_may_add_to_it() {
+        let mut world = adopting(&[("front-1", &[("door", 7)])]);
         assert_eq!(known(&world)["door"], Uuid::from_u128(7));
+        pass(&mut world);
+        let later = adopting(&[("front-0", &[("door", 8), ("yard", 9)])]);
+        world.view = later.view;
+        let expected = [("door", 7), ("yard", 9)].map(|(name, uid)| (name.to_owned(), Uuid::from_u128(uid)));
+        assert_eq!(known(&world), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn no_two_streams_get_the_same_uid_whatever_a_member_says() {
+        let mut world = at_rest(&streams(&["door"]));
+        let door = known(&world)["door"];
+        let stream = |name: &str| KnownStream {
+            name: name.to_owned(),
+            uid: door,
+        };
+        said(&mut world, "front-1").known_streams = vec![stream("yard"), stream("gate")];
+        ask(&mut world, &streams(&["door", "yard"]));
+        let known = known(&world);
+        assert_eq!((known["door"], known.len()), (door, 2));
+        assert_ne!(known["yard"], door);
+    }
+
+    #[test]
+    fn no_member_can_make_the_list_of_streams_endless() {
+        let mut world = at_rest(&streams(&["door"]));
+        let stream = |n: usize| KnownStream {
+            name: format!("cam-{n}"),
+            uid: Uuid::from_u128(n as u128),
+        };
+        said(&mut world, "front-1").known_streams = (1..MAX_KNOWN + 10).map(stream).collect();
+        ask(&mut world, &streams(&["door", "yard"]));
+        let known = known(&world);
+        assert_eq!(known.len(), MAX_KNOWN + 1, "what is wanted is there all the same");
+        assert!(known.contains_key("yard"));
     }
 
     #[test]
@@ -312,7 +373,7 @@ mod tests {
     #[test]
     fn no_uid_is_made_while_a_used_volume_may_know_another() {
         let both = || adopting(&[]);
-        let one = || adopting(&[("front-0", &[("door", 1)])]);
+        let one = || adopting(&[("front-0", &[("yard", 1)])]);
         let mut running = one();
         running.pods = at_rest(&json!({})).pods;
         let mut never_started = running.clone();
@@ -347,7 +408,7 @@ mod tests {
             "its pods wait for what is rendered"
         );
         assert_eq!(
-            known(&single)["door"],
+            known(&single)["yard"],
             Uuid::from_u128(1),
             "the other has no volume"
         );

@@ -32,12 +32,12 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Longer than anything that a patient client waits for; watches end by themselves before.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
-/// Runs until SIGTERM or SIGINT.
-///
-/// # Errors
 /// Who asks, in audit logs and in the managed fields of what is not applied.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("gapless-operator/", env!("CARGO_PKG_VERSION")));
 
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
 /// Where a part that should run for ever ended, and where the lead is lost.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     // Only fails where a provider is installed already.

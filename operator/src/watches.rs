@@ -115,10 +115,18 @@ impl Watches {
         let mut stream = std::pin::pin!(
             stream.inspect_err(|error| tracing::warn!(%error, "a watch failed; it is tried again"))
         );
+        let mut begun = false;
         while let Some(event) = stream.next().await {
-            // What is there at the start is reconciled anyhow.
-            let Ok(Event::Apply(object) | Event::Delete(object)) = event else {
-                continue;
+            let object = match event {
+                Ok(Event::Apply(object) | Event::Delete(object)) => object,
+                // It may have changed while there was no watch.
+                Ok(Event::InitApply(object)) if begun => object,
+                // What is there at the start is reconciled anyhow.
+                Ok(Event::InitDone) => {
+                    begun = true;
+                    continue;
+                }
+                _ => continue,
             };
             for pair in pairs(object) {
                 if self.triggers.send(pair).await.is_err() {

@@ -184,6 +184,19 @@ pub fn never_ran(pod: &Pod) -> bool {
     })
 }
 
+/// Whether its recorder ended again and again and waits for the next start: it records nothing either, until its template is mended.
+pub fn crash_loops(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    containers.into_iter().flatten().any(|container| {
+        let waits = container
+            .state
+            .as_ref()
+            .is_some_and(|state| state.waiting.is_some());
+        container.name == crds::names::CONTAINER_RECORDER && container.restart_count > 0 && waits
+    })
+}
+
 impl World {
     /// Both members' names, in the order in which they are preferred.
     pub fn members(&self) -> [String; 2] {

@@ -12,6 +12,7 @@ pub(crate) mod secrets;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crds::names;
 use k8s_openapi::api::core::v1::Pod;
@@ -22,7 +23,7 @@ pub use network::endpoint_of;
 pub use object::{Effect, Object};
 
 use crate::mint::{Minted, Streams};
-use crate::world::{World, never_ran};
+use crate::world::{World, crash_loops, never_ran};
 
 /// What to do, in this order.
 #[derive(Debug, Clone)]
@@ -36,6 +37,9 @@ pub struct Built {
     /// Whether something waits for what other controllers or the members have to do first.
     pub waiting: Option<&'static str>,
 }
+
+/// A pod that ended within so long of when it was made was refused by its node, or started in vain.
+const ENDED_AT_ONCE: Duration = Duration::from_secs(10);
 
 /// What should exist. What needs an address that is not there yet is built in a later pass.
 pub fn build(world: &World, minted: &Minted, image: Option<&str>) -> Built {
@@ -139,7 +143,8 @@ fn build_members(world: &World, minted: &Minted, image: Option<&str>, built: &mu
 }
 
 /// A pod is made once. A changed configuration changes an annotation, so that its kubelet looks at once; a changed
-/// template is for the rolling update, except where the pod never ran.
+/// template is for the rolling update, except where the pod never ran, or runs no longer: an update waits for the other member to be well, and
+/// that may never be if both have the same fault, which the new template mends.
 fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Built) {
     let Some(pod) = world.pods.get(wanted.name()) else {
         built.effects.push(Effect::Create(wanted));
@@ -150,7 +155,12 @@ fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Buil
     }
     let template = &wanted.value["metadata"]["annotations"][names::ANNOTATION_POD_HASH];
     let outdated = annotation(pod, names::ANNOTATION_POD_HASH) != template.as_str();
-    if has_ended(pod) || (outdated && never_ran(pod)) {
+    if has_ended(pod) && age(pod, world.now).is_some_and(|age| age < ENDED_AT_ONCE) {
+        // Its node would refuse the next one, too: not as fast as the API server goes.
+        built.waiting = Some("a pod ended as soon as it was made; another one is made after some seconds");
+        return;
+    }
+    if has_ended(pod) || (outdated && (never_ran(pod) || crash_loops(pod))) {
         built.effects.push(Effect::Delete {
             pod: wanted.name().to_owned(),
             uid: object::uid(pod),
@@ -171,6 +181,12 @@ fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Buil
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// How long ago it was made.
+fn age(pod: &Pod, now: Duration) -> Option<Duration> {
+    let made = pod.metadata.creation_timestamp.as_ref()?.0.as_second();
+    now.checked_sub(Duration::from_secs(u64::try_from(made).ok()?))
 }
 
 /// Whether all its containers ended for good: it was evicted, or its node shut down in order.

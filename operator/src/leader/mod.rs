@@ -126,7 +126,11 @@ impl Election {
     }
 
     async fn renew(&self, record: &Record) -> Renewal {
-        let spec = json!({ "holderIdentity": self.me, "renewTime": wall_clock() });
+        let spec = json!({
+            "holderIdentity": self.me,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "renewTime": wall_clock(),
+        });
         match self.write(&record.version, spec).await {
             Ok(record) => Renewal::Done(record),
             Err(error) if error.overtaken() => match self.read().await {

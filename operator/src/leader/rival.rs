@@ -12,6 +12,8 @@ use failover::BootTime;
 pub const DURATION_SECONDS: u32 = 6;
 /// A rival waits so long.
 pub const DURATION: Duration = Duration::from_secs(DURATION_SECONDS as u64);
+/// No longer, whatever the Lease says: one that somebody wrote by hand would leave all pairs without an operator.
+const LONGEST: Duration = Duration::from_mins(1);
 /// Between two renewals.
 pub const RENEW: Duration = Duration::from_millis(1500);
 /// A leader without a successful renewal for so long leads no more.
@@ -68,7 +70,7 @@ impl Rival {
         self.seen = Some((record.version.clone(), since));
         // The reply to a write of one's own was lost: nobody else has this name.
         let mine = record.holder.as_ref().is_none_or(|holder| *holder == self.me);
-        let expired = now.since(since) >= record.duration.max(DURATION);
+        let expired = now.since(since) >= record.duration.clamp(DURATION, LONGEST);
         if mine || expired {
             Move::Take(record)
         } else {

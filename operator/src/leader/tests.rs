@@ -36,7 +36,9 @@ fn a_rival_takes_what_it_saw_unchanged_for_a_whole_duration() {
     let (one, two) = (Some(held("1", "you")), Some(held("2", "you")));
     let mut long = held("1", "you");
     long.duration = Duration::from_secs(9);
-    let long = Some(long);
+    let mut endless = held("1", "you");
+    endless.duration = Duration::from_hours(24);
+    let (long, endless) = (Some(long), Some(endless));
     let take = |read: &Option<Record>| Move::Take(read.clone().unwrap());
     let cases = [
         ("nothing is there", vec![(0, None)], Move::Create),
@@ -89,6 +91,16 @@ fn a_rival_takes_what_it_saw_unchanged_for_a_whole_duration() {
             "a longer one has passed",
             vec![(0, long.clone()), (9_000, long.clone())],
             take(&long),
+        ),
+        (
+            "one of a day, which somebody wrote by hand",
+            vec![(0, endless.clone()), (59_999, endless.clone())],
+            Move::Wait,
+        ),
+        (
+            "no longer than a minute",
+            vec![(0, endless.clone()), (60_000, endless.clone())],
+            take(&endless),
         ),
     ];
     for (what, reads, expected) in cases {

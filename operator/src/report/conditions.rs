@@ -120,6 +120,7 @@ fn update(known: Known<'_>) -> Option<String> {
     let names: Vec<&str> = known.built.outdated.keys().map(String::as_str).collect();
     let why = stopped(known.progress)
         .or_else(|| held(known.world))
+        .or_else(|| needs_answers(known.world))
         .or_else(|| only_one_receives(known.world))
         .or_else(|| not_up(known));
     let why = why.map_or_else(String::new, |why| format!("; it waits: {why}"));
@@ -141,6 +142,20 @@ fn starting(members: &[MemberStatus]) -> Option<String> {
 fn held(world: &World) -> Option<String> {
     let (member, held) = world.view.held.first_key_value()?;
     Some(format!("the old pod {member:?} stays, {held}"))
+}
+
+/// Why a primary needs the answers of its standby: without them it goes on only while it renews the Lease.
+fn needs_answers(world: &World) -> Option<String> {
+    let (view, primary) = (&world.view, world.view.primary()?);
+    if view.lease_missing || view.lease_unreadable.is_some() {
+        return Some("the Lease cannot be renewed".to_owned());
+    }
+    let seen = view.reports.get(&primary.member)?;
+    seen.without_api?;
+    let member = &primary.member;
+    Some(format!(
+        "member {member:?}, which serves, does not reach the API server"
+    ))
 }
 
 /// Why the member whose turn it is has to wait for the other one. The primary's is the last.

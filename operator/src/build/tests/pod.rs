@@ -124,10 +124,21 @@ fn what_becomes_of_a_pod() {
     const OTHER: &str = "registry/gapless:2";
     let waits = json!([{ "name": "recorder", "state": { "waiting": { "reason": "ErrImagePull" } } }]);
     let crashes = json!([{ "name": "recorder", "restartCount": 3, "state": { "waiting": {} } }]);
+    let crashed = json!([{ "name": "recorder", "restartCount": 3, "state": { "running": {} } }]);
     let status =
         |statuses: &Value| json!({ "status": { "phase": "Pending", "containerStatuses": statuses } });
     let ended = json!({ "status": { "phase": "Failed" } });
     let deleting = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    let made = |ago: u64| {
+        let now = crate::fixtures::NOW;
+        let at = jiff::Timestamp::from_second((now.as_secs() - ago) as i64).unwrap();
+        let mut pod = ended.clone();
+        merge(
+            &mut pod,
+            &json!({ "metadata": { "creationTimestamp": at.to_string() } }),
+        );
+        pod
+    };
     let mut deleted_end = ended.clone();
     merge(&mut deleted_end, &deleting);
     let delete = ["delete front-0 uid-front-0"].as_slice();
@@ -143,14 +154,24 @@ fn what_becomes_of_a_pod() {
             delete,
             false,
         ),
+        ("it crashes again and again", status(&crashes), IMAGE, &[], false),
         (
-            "it ran before, from an old template",
+            "it crashes again and again, from an old template",
             status(&crashes),
+            OTHER,
+            delete,
+            false,
+        ),
+        (
+            "it crashed, and runs again, from an old template",
+            status(&crashed),
             OTHER,
             &[],
             true,
         ),
         ("it ended", ended.clone(), IMAGE, delete, false),
+        ("it ended at once", made(9), IMAGE, &[], false),
+        ("it ended at once, a while ago", made(10), IMAGE, delete, false),
         ("it is being deleted", deleting.clone(), OTHER, &[], false),
         ("it is being deleted and ended", deleted_end, IMAGE, &[], false),
     ];

@@ -64,12 +64,37 @@ fn an_update_tells_whom_it_waits_for() {
         ),
     ];
     for (what, change, why) in cases {
-        let status = changed(change);
-        let message = &condition(&status, "Reconciling").message;
-        assert!(message.starts_with("members to be replaced"), "{what}: {message}");
-        let told = message.split_once("; it waits: ").map_or("", |(_, why)| why);
-        assert_eq!(told, why, "{what}");
+        update_waits(&changed(change), what, why);
     }
+}
+
+#[test]
+fn an_update_tells_why_the_primary_could_not_go_on_alone() {
+    let cases: [(&str, Change, &str); 2] = [
+        (
+            "the primary does not reach the API server",
+            |w| lacks_api(w, PRIMARY, 60),
+            "member \"front-0\", which serves, does not reach the API server",
+        ),
+        (
+            "the Lease makes no sense",
+            |w| Arc::make_mut(&mut w.view).lease_unreadable = Some("it has no epoch".to_owned()),
+            "the Lease cannot be renewed",
+        ),
+    ];
+    for (what, change, why) in cases {
+        let mut world = at_rest(&with_password());
+        change(&mut world);
+        age(&mut world, STANDBY);
+        update_waits(&told(&world), what, why);
+    }
+}
+
+fn update_waits(status: &RecorderPairStatus, what: &str, why: &str) {
+    let message = &condition(status, "Reconciling").message;
+    assert!(message.starts_with("members to be replaced"), "{what}: {message}");
+    let told = message.split_once("; it waits: ").map_or("", |(_, why)| why);
+    assert_eq!(told, why, "{what}");
 }
 
 #[test]

@@ -1,10 +1,55 @@
 //! The part of a view that status shows. Only when it changes is there anything to reconcile.
 
+use tokio::time::{Duration, Instant};
+
 use crate::world::View;
 use crate::{coarse, lag};
 
+/// What is measured wavers: it is shown so often at most.
+const MEASURES: Duration = Duration::from_secs(10);
+
+/// What was shown last.
+#[derive(Debug)]
+pub(super) struct Shown {
+    view: View,
+    at: Instant,
+}
+
+impl Shown {
+    /// Whether there is something to reconcile now that this is seen: at once where a state is another, and after a while where only
+    /// a figure is.
+    pub(super) fn is_news(last: &mut Option<Self>, view: &View, now: Instant) -> bool {
+        let view = shown(view);
+        let waits = last.as_ref().is_some_and(|last| {
+            let of_measures = now.duration_since(last.at) < MEASURES && states(&last.view) == states(&view);
+            last.view == view || of_measures
+        });
+        if !waits {
+            *last = Some(Self { view, at: now });
+        }
+        !waits
+    }
+}
+
+/// What is shown without figures.
+fn states(shown: &View) -> View {
+    let mut view = shown.clone();
+    for seen in view.reports.values_mut() {
+        let replication = &mut seen.report.replication;
+        replication.lag_ms = 0;
+        replication.backfill_bytes = replication.backfill_bytes.min(1);
+        replication.backfill_of = replication.backfill_of.min(1);
+        replication.backfill_seconds = replication.backfill_seconds.map(|_| 0);
+        for stream in &mut seen.report.streams {
+            stream.open_gap_ms = stream.open_gap_ms.min(1);
+            stream.lost_gap_ms = stream.lost_gap_ms.min(1);
+        }
+    }
+    view
+}
+
 /// A view without what changes all the time.
-pub(super) fn shown(view: &View) -> View {
+fn shown(view: &View) -> View {
     let mut view = view.clone();
     if let Some(lease) = &mut view.lease {
         lease.counter = 0;
@@ -51,7 +96,6 @@ fn refill(sending: &mut crds::member::ReplicationReport) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use crds::member::{ReplicationReport, Role, StreamReport};
     use jiff::Timestamp;
@@ -203,6 +247,25 @@ mod tests {
             shown(&view(lead_nowhere)),
             "why nobody leads"
         );
+    }
+
+    #[test]
+    fn states_are_shown_at_once_and_figures_each_ten_seconds() {
+        let (mut last, began) = (None, Instant::now());
+        let mut is_news = |seconds: u64, change: Change| {
+            let now = began + Duration::from_secs(seconds);
+            Shown::is_news(&mut last, &view(change), now)
+        };
+        assert!(is_news(0, |_| ()), "the first view");
+        assert!(!is_news(1, |w| door(w).fps = 24.0));
+        let lags: Change = |w| flow(w).lag_ms = 1_000;
+        assert!(!is_news(2, lags) && !is_news(9, lags));
+        assert!(is_news(10, lags));
+        assert!(!is_news(11, |_| ()) && is_news(20, |_| ()), "and back");
+        assert!(is_news(21, |w| door(w).open_gap_ms = 1), "a gap has begun");
+        assert!(!is_news(22, |w| door(w).open_gap_ms = 5_000));
+        assert!(is_news(23, |w| said(w, STANDBY).disk.full = true));
+        assert!(is_news(24, |_| ()), "two seconds after a figure was held back");
     }
 
     #[test]

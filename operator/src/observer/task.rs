@@ -9,8 +9,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::member::MemberClient;
 use super::rehearsal::Rehearsal;
+use super::shown::Shown;
 use super::state::{Seen, State};
-use super::{PairRef, Setup, Shared, act, lease, shown};
+use super::{PairRef, Setup, Shared, act, lease};
 use crate::world::View;
 
 /// Between two rounds, unless there is something new to know.
@@ -30,7 +31,7 @@ pub(super) async fn run(
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pair = PairRef::new(&id.name).within(&id.namespace);
-    let mut last_shown = None;
+    let mut shown = None;
     loop {
         if due(&mut ticks, &mut setup).await.is_err() {
             return;
@@ -43,13 +44,10 @@ pub(super) async fn run(
             continue;
         }
         let current = state.view(&now.policy);
-        let showable = shown::shown(&current);
+        let is_news = Shown::is_news(&mut shown, &current, Instant::now());
         view.send_replace(Some(Arc::new(current)));
-        if last_shown.as_ref() != Some(&showable) {
-            last_shown = Some(showable);
-            if shared.triggers.send(pair.clone()).await.is_err() {
-                return;
-            }
+        if is_news && shared.triggers.send(pair.clone()).await.is_err() {
+            return;
         }
     }
 }

@@ -27,6 +27,9 @@ const ON_THE_WAY: u64 = 5;
 /// A stream of which the pictures do not change moves within 2 s, and until then both members write what they get: they differ, so
 /// they are there twice; and so may be a group of pictures at each end.
 const DOUBLED: u64 = 2 * 25 + 2 * GROUP;
+/// A member writes what it has of them into no file, or within so many frames, 10 s: then they count for the fault, and not for the next one,
+/// which might make it write what its ring has.
+const WRITTEN: u64 = 250;
 /// Frames of a group of pictures.
 const GROUP: u64 = 26;
 
@@ -98,7 +101,15 @@ impl Trouble {
         let client = client(member)?;
         match self {
             Self::SilenceCamera => cameras.thaw(camera).await,
-            Self::StillCamera(_) => cameras.move_on(camera, client).await,
+            Self::StillCamera(_) => {
+                cameras.move_on(camera, client).await?;
+                let mended = cameras.state().await?.counter;
+                until(&format!("{self:?}: no ring has its pictures"), BACK, async || {
+                    let now = cameras.state().await?.counter;
+                    Ok((now > mended + WRITTEN).then_some(()))
+                })
+                .await
+            }
             Self::SpoilCamera(_) | Self::GarbleCamera(_) => cameras.heal(camera, client).await,
             _ => cameras.on(camera).await,
         }

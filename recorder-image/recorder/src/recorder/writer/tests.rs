@@ -453,7 +453,11 @@ async fn a_volume_that_is_smaller_than_its_limit_makes_room_by_itself() {
         bed.run(WHILE);
         bed.files(GOOD, "mp4").len()
     };
-    assert_eq!(with_free(&mut bed, 1 << 30), 1, "nothing limits it, and there is room");
+    assert_eq!(
+        with_free(&mut bed, 1 << 30),
+        1,
+        "nothing limits it, and there is room"
+    );
     assert_eq!(with_free(&mut bed, 0), 0);
 }
 

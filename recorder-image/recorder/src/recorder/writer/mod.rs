@@ -442,6 +442,10 @@ impl Writer {
             // Retention is what makes room; the clock is behind after a restart, so media then stays longer.
             tracing::warn!("the retention clock is not persisted: {e}");
         }
+        if policy.short > 0 {
+            let short = policy.short >> 20;
+            tracing::warn!("the volume lacks {short} MiB of room for what is recorded next: the oldest media leaves, down to minAge");
+        }
         match self.volume.let_go(&policy) {
             Ok(true) => self.due.evict = (at + EVICT_AGAIN).saturating_sub(EVICT_PERIOD),
             Ok(false) => {}

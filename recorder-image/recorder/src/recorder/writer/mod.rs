@@ -444,7 +444,9 @@ impl Writer {
         }
         if policy.short > 0 {
             let short = policy.short >> 20;
-            tracing::warn!("the volume lacks {short} MiB of room for what is recorded next: the oldest media leaves, down to minAge");
+            tracing::warn!(
+                "the volume lacks {short} MiB of room for what is recorded next: the oldest media leaves, down to minAge"
+            );
         }
         match self.volume.let_go(&policy) {
             Ok(true) => self.due.evict = (at + EVICT_AGAIN).saturating_sub(EVICT_PERIOD),

@@ -178,7 +178,7 @@ async fn one(client: &Client, id: &PairIdentity, effect: &Effect) -> Result<(), 
             Ok(())
         }
         Effect::Annotate { pod, uid, annotation } => Ok(annotate(client, id, pod, uid, annotation).await?),
-        Effect::Delete { pod, uid } => Ok(delete(client, id, pod, uid).await?),
+        Effect::Delete { pod, version } => Ok(delete(client, id, pod, version).await?),
     }
 }
 
@@ -226,11 +226,12 @@ async fn annotate(
 }
 
 /// Deletes this very pod, with its grace: on a node that is off it stays until the node is back. It does nothing, so no disruption
-/// budget counts it, and none is asked; one that runs is evicted instead.
-async fn delete(client: &Client, id: &PairIdentity, pod: &str, uid: &str) -> Result<(), Error> {
+/// budget counts it, and none is asked; one that runs is evicted instead. What is decided of a version counts for that version alone: a
+/// container that waited for its next start may run by now, and be the only one that records.
+async fn delete(client: &Client, id: &PairIdentity, pod: &str, version: &str) -> Result<(), Error> {
     let params = DeleteParams::default().preconditions(Preconditions {
-        uid: Some(uid.to_owned()),
-        resource_version: None,
+        uid: None,
+        resource_version: Some(version.to_owned()),
     });
     let pods: Api<Pod> = Api::namespaced(client.clone(), &id.namespace);
     gone_is_fine(pods.delete(pod, &params).await.map(drop))
@@ -243,7 +244,7 @@ fn gone_is_fine(done: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-/// Another pod of that name, or none: what was to be done is done.
+/// Another pod of that name, another version of it, or none: what was to be done is done, or decided anew.
 pub(crate) fn is_gone(status: &Status) -> bool {
     status.is_not_found() || status.is_conflict()
 }

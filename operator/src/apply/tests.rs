@@ -29,10 +29,10 @@ fn pod(uid: &str) -> (String, serde_json::Value) {
     (format!("{CORE}/pods/front-0"), pod)
 }
 
-fn delete() -> Effect {
+fn delete(version: &str) -> Effect {
     Effect::Delete {
         pod: "front-0".to_owned(),
-        uid: "uid-front-0".to_owned(),
+        version: version.to_owned(),
     }
 }
 
@@ -410,15 +410,21 @@ async fn a_volume_that_was_kept_or_brought_along_is_adopted() {
 }
 
 #[tokio::test]
-async fn only_this_very_pod_is_deleted_and_never_by_force() {
-    for (uid, stays) in [("uid-front-0", false), ("uid-of-the-next", true)] {
+async fn a_pod_is_deleted_as_it_was_seen_only_and_never_by_force() {
+    for (comes_back, name) in [(false, "it still does nothing"), (true, "it runs again")] {
         let cluster = Cluster::default();
-        let (path, pod) = pod(uid);
-        cluster.put(&path, pod);
-        assert_eq!(done(&cluster, &[delete()]).await, Applied::default());
-        assert_eq!(cluster.get(&path).is_some(), stays, "{uid}");
+        let (path, mut pod) = pod("uid-front-0");
+        cluster.put(&path, pod.clone());
+        let seen = cluster.get(&path).unwrap()["metadata"]["resourceVersion"].clone();
+        if comes_back {
+            pod["status"] = json!({ "phase": "Running" });
+            cluster.put(&path, pod);
+        }
+        let seen = seen.as_str().unwrap();
+        assert_eq!(done(&cluster, &[delete(seen)]).await, Applied::default());
+        assert_eq!(cluster.get(&path).is_some(), comes_back, "{name}");
         let options = &cluster.asked("DELETE")[0].body;
-        assert_eq!(options["preconditions"], json!({ "uid": "uid-front-0" }));
+        assert_eq!(options["preconditions"], json!({ "resourceVersion": seen }));
         assert!(options["gracePeriodSeconds"].is_null());
     }
 }
@@ -438,7 +444,10 @@ async fn only_this_very_pod_is_annotated() {
 #[tokio::test]
 async fn a_pod_that_is_gone_needs_nothing() {
     let cluster = Cluster::default();
-    assert_eq!(done(&cluster, &[delete(), annotate()]).await, Applied::default());
+    assert_eq!(
+        done(&cluster, &[delete("7"), annotate()]).await,
+        Applied::default()
+    );
 }
 
 #[derive(Clone, Default)]

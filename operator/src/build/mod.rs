@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crds::names;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use uuid::Uuid;
 
 pub use access::lease;
@@ -163,7 +164,7 @@ fn member_pod(world: &World, wanted: Object, config_hash: &str, built: &mut Buil
     if has_ended(pod) || (outdated && (never_ran(pod) || crash_loops(pod))) {
         built.effects.push(Effect::Delete {
             pod: wanted.name().to_owned(),
-            uid: object::uid(pod),
+            version: pod.resource_version().unwrap_or_default(),
         });
         return;
     }

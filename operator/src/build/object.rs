@@ -100,8 +100,8 @@ pub enum Effect {
     Delete {
         /// The pod.
         pod: String,
-        /// Its UID.
-        uid: String,
+        /// The version of it that does nothing: it may have come back since.
+        version: String,
     },
 }
 

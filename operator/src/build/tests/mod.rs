@@ -63,7 +63,7 @@ fn on_pods(built: &Built) -> Vec<String> {
             object.is::<Pod>().then(|| format!("apply {}", object.name()))
         }
         Effect::Annotate { pod, uid, .. } => Some(format!("annotate {pod} {uid}")),
-        Effect::Delete { pod, uid } => Some(format!("delete {pod} {uid}")),
+        Effect::Delete { pod, version } => Some(format!("delete {pod} {version}")),
     });
     told.collect()
 }

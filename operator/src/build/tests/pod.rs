@@ -141,7 +141,7 @@ fn what_becomes_of_a_pod() {
     };
     let mut deleted_end = ended.clone();
     merge(&mut deleted_end, &deleting);
-    let delete = ["delete front-0 uid-front-0"].as_slice();
+    let delete = ["delete front-0 version-front-0"].as_slice();
     let cases = [
         ("it runs", json!({}), IMAGE, [].as_slice(), false),
         ("it runs an old template", json!({}), OTHER, &[], true),

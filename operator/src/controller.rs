@@ -277,13 +277,14 @@ async fn report(context: &Context, world: &World, after: RecorderPairStatus) -> 
             context.metrics.phase(phase, seconds);
         }
         // It has a time of its own: what changed is told now or never.
-        let published = timeout(DEADLINE, async {
+        let published = in_time("its events were published", async {
             for note in notes(&before, &after) {
                 publish(context, &world.pair.object_ref(&()), note).await;
             }
+            Ok(())
         });
-        if published.await.is_err() {
-            tracing::warn!(pair = %world.id.name, "not all events were published in {} s", DEADLINE.as_secs());
+        if let Err(error) = published.await {
+            tracing::warn!(pair = %world.id.name, %error, "not all events were published");
         }
     }
     if let (Some(asked), Some(primary)) = (switchover(&world.pair), world.view.primary())

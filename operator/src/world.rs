@@ -7,7 +7,7 @@ use std::time::Duration;
 use crds::member::{MemberReport, PairIdentity, RenderedConfig, ReplicationReport};
 use crds::{RecorderPair, Secret};
 use failover::LeaseRecord;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use uuid::Uuid;
 
 use crate::pki::{Authority, Identity};
@@ -171,24 +171,25 @@ impl View {
     }
 }
 
-/// Whether no container of a pod ever started: it records nothing that could be missed.
-pub fn never_ran(pod: &Pod) -> bool {
+/// What the kubelet says of the containers of a pod; nothing before it said anything.
+pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_ref());
-    containers.is_none_or(|containers| {
-        containers.iter().all(|container| {
-            let started = container.state.as_ref();
-            container.restart_count == 0
-                && started.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
-        })
+    containers.into_iter().flatten()
+}
+
+/// Whether no container of a pod ever started: it records nothing that could be missed.
+pub fn never_ran(pod: &Pod) -> bool {
+    containers(pod).all(|container| {
+        let started = container.state.as_ref();
+        container.restart_count == 0
+            && started.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
     })
 }
 
 /// Whether its recorder ended again and again and waits for the next start: it records nothing either, until its template is mended.
 pub fn crash_loops(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let containers = status.and_then(|status| status.container_statuses.as_ref());
-    containers.into_iter().flatten().any(|container| {
+    containers(pod).any(|container| {
         let waits = container
             .state
             .as_ref()

@@ -8,26 +8,23 @@ use crate::{coarse, lag};
 /// What is measured wavers: it is shown so often at most.
 const MEASURES: Duration = Duration::from_secs(10);
 
-/// What was shown last.
-#[derive(Debug)]
-pub(super) struct Shown {
-    view: View,
-    at: Instant,
-}
+/// What was shown last, and when.
+#[derive(Debug, Default)]
+pub(super) struct Shown(Option<(View, Instant)>);
 
 impl Shown {
     /// Whether there is something to reconcile now that this is seen: at once where a state is another, and after a while where only
     /// a figure is.
-    pub(super) fn is_news(last: &mut Option<Self>, view: &View, now: Instant) -> bool {
+    pub(super) fn is_news(&mut self, view: &View, now: Instant) -> bool {
         let view = shown(view);
-        let waits = last.as_ref().is_some_and(|last| {
-            let of_measures = now.duration_since(last.at) < MEASURES && states(&last.view) == states(&view);
-            last.view == view || of_measures
+        let is_news = self.0.as_ref().is_none_or(|(last, at)| {
+            let is_due = || now.duration_since(*at) >= MEASURES || states(last) != states(&view);
+            *last != view && is_due()
         });
-        if !waits {
-            *last = Some(Self { view, at: now });
+        if is_news {
+            self.0 = Some((view, now));
         }
-        !waits
+        is_news
     }
 }
 
@@ -98,13 +95,10 @@ mod tests {
     use std::sync::Arc;
 
     use crds::member::{ReplicationReport, Role, StreamReport};
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::apply::Progress;
-    use crate::fixtures::{PRIMARY, STANDBY, at_rest, built, lacks_api, said, silence};
-    use crate::report::{Known, status};
+    use crate::fixtures::{PRIMARY, STANDBY, at_rest, lacks_api, said, silence};
     use crate::world::{Held, World};
 
     type Change = fn(&mut World);
@@ -251,10 +245,10 @@ mod tests {
 
     #[test]
     fn states_are_shown_at_once_and_figures_each_ten_seconds() {
-        let (mut last, began) = (None, Instant::now());
+        let (mut last, began) = (Shown::default(), Instant::now());
         let mut is_news = |seconds: u64, change: Change| {
             let now = began + Duration::from_secs(seconds);
-            Shown::is_news(&mut last, &view(change), now)
+            last.is_news(&view(change), now)
         };
         assert!(is_news(0, |_| ()), "the first view");
         assert!(!is_news(1, |w| door(w).fps = 24.0));
@@ -276,14 +270,7 @@ mod tests {
             if hide {
                 world.view = Arc::new(shown(&world.view));
             }
-            let built = built(&world);
-            let known = Known {
-                world: &world,
-                built: &built,
-                problems: &[],
-                progress: Progress::Done,
-            };
-            status(known, Timestamp::UNIX_EPOCH)
+            crate::fixtures::told(&world)
         };
         let lags: [(&str, Change); 9] = [
             ("nobody leads", lead_nowhere),

@@ -31,7 +31,7 @@ pub(super) async fn run(
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pair = PairRef::new(&id.name).within(&id.namespace);
-    let mut shown = None;
+    let mut shown = Shown::default();
     loop {
         if due(&mut ticks, &mut setup).await.is_err() {
             return;
@@ -44,7 +44,7 @@ pub(super) async fn run(
             continue;
         }
         let current = state.view(&now.policy);
-        let is_news = Shown::is_news(&mut shown, &current, Instant::now());
+        let is_news = shown.is_news(&current, Instant::now());
         view.send_replace(Some(Arc::new(current)));
         if is_news && shared.triggers.send(pair.clone()).await.is_err() {
             return;

@@ -10,6 +10,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use crds::member::PairIdentity;
 
+use crate::world::containers;
+
 /// No pair gets to a higher epoch. A member that tells one is wrong, or captured: a Lease that is made again above it, or one of the next,
 /// could not be read.
 const HIGHEST_BELIEVED: Epoch = Epoch(Epoch::MAX.0 / 2);
@@ -24,19 +26,14 @@ pub(super) fn pod(pod: &Pod, outdated: bool) -> PlanPod {
     PlanPod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        containers: statuses(pod).flat_map(containers).collect(),
+        containers: containers(pod).flat_map(starts).collect(),
         outdated,
         deleting: pod.metadata.deletion_timestamp.is_some(),
     }
 }
 
-fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    let status = pod.status.as_ref();
-    let containers = status.and_then(|status| status.container_statuses.as_ref());
-    containers.into_iter().flatten()
-}
-
-fn containers(status: &ContainerStatus) -> Vec<Container> {
+/// The newest start of a container, and the one before.
+fn starts(status: &ContainerStatus) -> Vec<Container> {
     let current = status.container_id.as_ref().map(|id| Container {
         id: id.clone(),
         terminated: status
@@ -57,7 +54,7 @@ fn containers(status: &ContainerStatus) -> Vec<Container> {
 
 /// What runs, where every container does.
 pub(super) fn running(pod: &Pod) -> Option<Running> {
-    let ids = statuses(pod).map(|status| {
+    let ids = containers(pod).map(|status| {
         let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
         status.container_id.clone().filter(|_| runs)
     });

@@ -1,12 +1,12 @@
 //! What a status says of very many streams: owner and reason of a few, numbers of all, and never more than fits.
 
 use crds::RecorderPair;
-use crds::member::{self, StreamError, StreamErrorCode};
+use crds::member;
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{PRIMARY, STANDBY, at_rest, said, streams as asked, told};
+use crate::fixtures::told;
 
 /// A write of status stays far below the megabyte and a half that etcd takes, whatever the pair has.
 const MOST_BYTES: usize = 32 << 10;

@@ -1,13 +1,7 @@
 //! What a status says of media that is missing: on one member, or on both.
 
-use std::sync::Arc;
-
-use serde_json::json;
-
 use super::*;
-use crate::fixtures::{PRIMARY, STANDBY, at_rest, said, silence, told};
-
-type Change = fn(&mut World);
+use crate::fixtures::told;
 
 fn after(change: Change) -> RecorderPairStatus {
     let mut world = at_rest(&json!({}));

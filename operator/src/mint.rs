@@ -123,6 +123,15 @@ fn recover(world: &World) -> Option<BTreeMap<String, Uuid>> {
     (!silent || wanted.all(|stream| known.contains_key(&stream.name))).then_some(known)
 }
 
+/// Whether a stream may have this name: what a member says is checked as what a user asks for is, by the CRD.
+fn is_a_name(name: &str) -> bool {
+    let may_be = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(may_be)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// The streams that a member has, and those that its volume knows.
 fn told(report: &MemberReport) -> impl Iterator<Item = (&String, Uuid)> {
     let configured = report.streams.iter().map(|stream| (&stream.name, stream.uid));
@@ -130,7 +139,7 @@ fn told(report: &MemberReport) -> impl Iterator<Item = (&String, Uuid)> {
         .known_streams
         .iter()
         .map(|stream| (&stream.name, stream.uid));
-    configured.chain(stored)
+    configured.chain(stored).filter(|(name, _)| is_a_name(name))
 }
 
 /// Whether the volume behind a claim is gone for good.
@@ -339,6 +348,28 @@ mod tests {
         let known = known(&world);
         assert_eq!(known.len(), MAX_KNOWN + 1, "what is wanted is there all the same");
         assert!(known.contains_key("yard"));
+    }
+
+    #[test]
+    fn what_no_stream_is_called_is_not_remembered() {
+        let mut world = at_rest(&streams(&["door"]));
+        let names = [
+            "",
+            "Gate",
+            "-gate",
+            "gate-",
+            "a b",
+            "../x",
+            &"g".repeat(64),
+            "gate",
+        ];
+        let stream = |(n, name): (usize, &str)| KnownStream {
+            name: name.to_owned(),
+            uid: Uuid::from_u128(n as u128 + 50),
+        };
+        said(&mut world, "front-1").known_streams = names.into_iter().enumerate().map(stream).collect();
+        ask(&mut world, &streams(&["door"]));
+        assert_eq!(known(&world).into_keys().collect::<Vec<_>>(), ["door", "gate"]);
     }
 
     #[test]

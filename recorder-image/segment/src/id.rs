@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 /// The UID of a stream, minted by the operator when its name first appears.
@@ -17,12 +18,34 @@ pub struct SegmentId {
     /// The volume that it was written to first.
     pub store: Uuid,
     /// The member that wrote it, for example `front-0`; a DNS label.
+    #[serde(deserialize_with = "member")]
     pub member: String,
     /// The start of the recorder that wrote it; random, so that a lost folder entry can never lead to a number being
     /// used twice.
     pub incarnation: u64,
-    /// Its number within the incarnation, from 0.
+    /// Its number within the incarnation, from 0 to [`MAX_SEQUENCE`].
+    #[serde(deserialize_with = "sequence")]
     pub sequence: u64,
+}
+
+/// The highest number of a segment: it has ten digits in the name of its file.
+pub const MAX_SEQUENCE: u64 = 9_999_999_999;
+
+/// What a peer, a file or another process says is checked where it is read: an identity stands in names of files, in logs and in reports.
+fn member<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    if valid_member(&name) {
+        return Ok(name);
+    }
+    Err(D::Error::custom("the member of a segment is no DNS label"))
+}
+
+fn sequence<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    if number <= MAX_SEQUENCE {
+        return Ok(number);
+    }
+    Err(D::Error::custom("the number of a segment is too high"))
 }
 
 impl SegmentId {
@@ -54,7 +77,7 @@ impl SegmentId {
 
     /// Whether all its parts can stand in a file name.
     pub fn is_valid(&self) -> bool {
-        valid_member(&self.member) && self.sequence <= 9_999_999_999
+        valid_member(&self.member) && self.sequence <= MAX_SEQUENCE
     }
 }
 
@@ -74,17 +97,40 @@ impl fmt::Display for SegmentId {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_stem_names_exactly_one_segment() {
-        let id = SegmentId {
+    fn id() -> SegmentId {
+        SegmentId {
             stream: Uuid::from_u128(1),
             store: Uuid::from_u128(2),
             member: "front-0".into(),
             incarnation: 0xabc,
             sequence: 7,
+        }
+    }
+
+    #[test]
+    fn an_identity_that_can_stand_in_no_file_name_is_not_read() {
+        let read = |id: &SegmentId| {
+            let text = serde_json::to_string(id).unwrap();
+            serde_json::from_str::<SegmentId>(&text).ok()
         };
+        assert_eq!(read(&id()), Some(id()));
+        for member in ["", "../x", "Front-0", &"m".repeat(64), &"m".repeat(7 << 20)] {
+            let id = SegmentId {
+                member: member.into(),
+                ..id()
+            };
+            assert_eq!(read(&id), None);
+        }
+        let last = |sequence: u64| read(&SegmentId { sequence, ..id() }).is_some();
+        assert!(last(MAX_SEQUENCE) && !last(MAX_SEQUENCE + 1));
+    }
+
+    #[test]
+    fn a_stem_names_exactly_one_segment() {
+        let id = id();
         assert_eq!(SegmentId::from_stem(id.stream, &id.stem()), Some(id.clone()));
         for bad in [
             "",

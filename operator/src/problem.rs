@@ -24,6 +24,8 @@ pub enum Reason {
     DiskFailing,
     /// A member's volume takes no more.
     DiskFull,
+    /// Media that one member alone has cannot be read.
+    MediaUnreadable,
     /// A segment was refused: the two copies differ.
     ReplicaRefused,
     /// Members answer, and none of them is primary.
@@ -62,6 +64,7 @@ impl Reason {
             Self::VolumeLost => "VolumeLost",
             Self::DiskFailing => "DiskFailing",
             Self::DiskFull => "DiskFull",
+            Self::MediaUnreadable => "MediaUnreadable",
             Self::ReplicaRefused => "ReplicaRefused",
             Self::NoPrimary => "NoPrimary",
             Self::StreamFailed => "StreamFailed",

@@ -140,6 +140,9 @@ pub struct ReplicationReport {
     /// In how many seconds the peer will have it, at the rate that was measured and the limit that holds; while that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill_seconds: Option<u64>,
+    /// How many segments the peer lacks that cannot be read here; they are in no other figure.
+    #[serde(default)]
+    pub unreadable: u64,
     /// How many segments of its peer this member refused since it started.
     pub refused: u64,
     /// The newest of these.

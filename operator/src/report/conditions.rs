@@ -231,6 +231,10 @@ fn replicating(world: &World) -> Verdict {
         let message = format!("the peer of member {:?} takes no media from it", report.member);
         return verdict("Replicating", false, "NotConnected", message);
     }
+    if let Some(report) = reports.iter().find(|report| report.replication.unreadable > 0) {
+        let message = format!("member {:?} cannot read media that its peer lacks", report.member);
+        return verdict("Replicating", false, "MediaUnreadable", message);
+    }
     match reports
         .iter()
         .find(|report| report.replication.backfill_bytes > 0)

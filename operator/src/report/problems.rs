@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::coarse;
 use crate::mint::is_lost;
 use crate::problem::{Problem, Reason};
-use crate::world::{Held, World};
+use crate::world::{Held, World, containers};
 
 /// Everything that is wrong with members and streams.
 pub(super) fn observed(world: &World, members: &[MemberStatus]) -> Vec<Problem> {
@@ -154,6 +154,15 @@ fn of_report(report: &MemberReport) -> Vec<Problem> {
         );
         problems.push(Problem::new(Reason::DiskFull, member, message));
     }
+    if report.replication.unreadable > 0 {
+        let message = format!(
+            "member {member:?} cannot read media that its peer lacks: {} segments. It tries again and again; check the disk of its node, and \
+             save what can be read of its volume ({}) before that is replaced",
+            report.replication.unreadable,
+            names::claim(member)
+        );
+        problems.push(Problem::new(Reason::MediaUnreadable, member, message));
+    }
     if let Some(refusal) = &report.replication.last_refusal {
         let cure = if refusal.reason == "VolumeFailed" {
             "It cannot keep it: check the stream's folder on its own volume"
@@ -240,8 +249,7 @@ fn pending(member: &str, pod: Option<&Pod>) -> String {
     if let Some(message) = unscheduled.and_then(|condition| condition.message.as_deref()) {
         return format!("the pod of member {member:?} finds no node: {message}");
     }
-    let containers = status.and_then(|status| status.container_statuses.as_ref());
-    let waiting = containers.into_iter().flatten().find_map(|container| {
+    let waiting = pod.into_iter().flat_map(containers).find_map(|container| {
         let reason = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
         Some(format!("container {:?} waits: {reason}", container.name))
     });

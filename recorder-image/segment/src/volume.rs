@@ -42,6 +42,21 @@ pub struct Space {
     pub total: u64,
     /// What this process may still use, bytes.
     pub free: u64,
+    /// How many files it can have; 0 where that is not fixed.
+    pub files: u64,
+    /// How many it may still get.
+    pub free_files: u64,
+}
+
+impl Space {
+    /// What this process may still use, bytes, where every file is of the mean size for which the volume was made.
+    pub fn usable(&self) -> u64 {
+        if self.files == 0 {
+            return self.free;
+        }
+        let worth = u128::from(self.total) * u128::from(self.free_files) / u128::from(self.files);
+        self.free.min(u64::try_from(worth).unwrap_or(u64::MAX))
+    }
 }
 
 /// What `store.json` says.
@@ -57,6 +72,8 @@ pub struct Volume {
     root: PathBuf,
     store: Uuid,
     folder: File,
+    /// The same folder, opened for itself.
+    apart: File,
     _lock: File,
     syncs: Syncs,
 }
@@ -73,11 +90,12 @@ impl Volume {
             Some(store) => store,
             None => mint_store(root)?,
         };
-        let folder = File::open(root).map_err(|e| Error::io(root, e))?;
+        let opened = || File::open(root).map_err(|e| Error::io(root, e));
         Ok(Self {
             root: root.to_owned(),
             store,
-            folder,
+            folder: opened()?,
+            apart: opened()?,
             _lock: lock,
             syncs: Syncs::default(),
         })
@@ -98,12 +116,33 @@ impl Volume {
     /// # Errors
     /// [`Error::Io`]; then nothing may be taken for durable.
     pub fn sync(&self) -> Result<()> {
+        self.sync_over(&self.folder)
+    }
+
+    /// The same, for who does not acknowledge what this process writes. Linux tells an error of write-back once over each open file
+    /// (`syncfs(2)`, `fsync(2)`): one that this hears is heard by [`sync`](Self::sync) as well.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn sync_apart(&self) -> Result<()> {
+        self.sync_over(&self.apart)
+    }
+
+    fn sync_over(&self, folder: &File) -> Result<()> {
         if breaks(I10) {
             return Ok(());
         }
-        sys::syncfs(&self.folder).map_err(|e| Error::io(&self.root, e))?;
+        let synced = self.syncs.lost(folder).and_then(|()| Ok(sys::syncfs(folder)?));
+        synced.map_err(|e| Error::io(&self.root, e))?;
         self.syncs.tell(None);
         Ok(())
+    }
+
+    /// From now on each open file tells once that write-back failed.
+    #[cfg(feature = "sabotage")]
+    #[doc(hidden)]
+    pub fn lose_writes(&self) {
+        self.syncs.lose(&[&self.folder, &self.apart]);
     }
 
     /// Calls `observer` after each sync, with the file where it was one file's, so that a simulated power cut knows what is durable.
@@ -127,6 +166,8 @@ impl Volume {
         Ok(Space {
             total: found.f_blocks * found.f_frsize,
             free: found.f_bavail * found.f_frsize,
+            files: found.f_files,
+            free_files: found.f_favail,
         })
     }
 

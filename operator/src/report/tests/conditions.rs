@@ -235,6 +235,7 @@ fn replicating_is_that_each_takes_media_from_the_other() {
         ("one is silent", |w| silence(w, STANDBY), "False NoStandby"),
         ("cut off", |w| cut_off(w, PRIMARY), "False NotConnected"),
         ("the other way", |w| cut_off(w, STANDBY), "False NotConnected"),
+        ("only there", lose_media, "False MediaUnreadable"),
         ("more to come", |w| owes(w, PRIMARY), "True CatchingUp"),
         ("the other way", |w| owes(w, STANDBY), "True CatchingUp"),
     ];
@@ -247,14 +248,7 @@ fn a_condition_keeps_its_time_until_its_status_changes() {
     let before = told(&world);
     written(&mut world, &before);
     silence(&mut world, STANDBY);
-    let built = built(&world);
-    let known = Known {
-        world: &world,
-        built: &built,
-        problems: &[],
-        progress: Progress::Done,
-    };
-    let after = status(known, moment(60));
+    let after = at(&world, &[], Progress::Done, moment(60));
     let since = |kind: &str| condition(&after, kind).last_transition_time.0;
     assert_eq!(since("Ready"), moment(0));
     assert_eq!(since("Replicating"), moment(60));
@@ -268,14 +262,7 @@ fn nothing_is_written_while_nothing_changes() {
     fail(&mut world, STANDBY, "door");
     let first = told(&world);
     written(&mut world, &first);
-    let built = built(&world);
-    let known = Known {
-        world: &world,
-        built: &built,
-        problems: &[],
-        progress: Progress::Done,
-    };
-    let second = status(known, moment(3600));
+    let second = at(&world, &[], Progress::Done, moment(3600));
     assert_eq!(Some(&second), world.pair.status.as_ref());
     assert!(notes(world.pair.status.as_ref().unwrap(), &second).is_empty());
 }

@@ -149,6 +149,10 @@ fn fill(world: &mut World, member: &str) {
     said(world, member).disk.full = true;
 }
 
+fn lose_media(world: &mut World) {
+    said(world, PRIMARY).replication.unreadable = 2;
+}
+
 fn refuse(world: &mut World) {
     said(world, STANDBY).replication.last_refusal = Some(LastRefusal {
         stream: "door".to_owned(),

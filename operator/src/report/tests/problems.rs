@@ -59,6 +59,7 @@ fn degraded_names_the_gravest_that_is_wrong() {
     let cases: &[(&str, Change, &str)] = &[
         ("a lost volume", |w| lose_volume(w, STANDBY), "True VolumeLost"),
         ("a full one", |w| fill(w, STANDBY), "True DiskFull"),
+        ("media that cannot be read", lose_media, "True MediaUnreadable"),
         ("a refused copy", refuse, "True ReplicaRefused"),
         ("a stream", |w| fail(w, STANDBY, "door"), "True StreamFailed"),
         ("a missing Secret", miss_secret, "True CredentialsMissing"),

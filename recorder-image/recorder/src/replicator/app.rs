@@ -249,11 +249,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             let _ = to_recorder.send(ToRecorder::PeerAcknowledged { id, end });
         }
     };
+    // Tasks of their own: a heartbeat waits neither for a large inventory nor for the recorder's messages.
+    let heartbeats = tokio::spawn(Arc::clone(&network).control(inboxes.peer));
+    let media = tokio::spawn(Arc::clone(&network).media());
+    let link = tokio::spawn(link.run(inboxes.recorder));
     tokio::select! {
         () = leave(&driver, &leaving) => Ok(()),
-        () = link.run(inboxes.recorder) => anyhow::bail!("the link to the recorder ended"),
-        () = Arc::clone(&network).control(inboxes.peer) => anyhow::bail!("the control connection ended"),
-        () = Arc::clone(&network).media() => anyhow::bail!("the media connection ended"),
+        r = link => anyhow::bail!("the link to the recorder ended: {r:?}"),
+        r = heartbeats => anyhow::bail!("the control connection ended: {r:?}"),
+        r = media => anyhow::bail!("the media connection ended: {r:?}"),
         () = passing => anyhow::bail!("acknowledgements ended"),
         _ = inboxes.keeper_ended => anyhow::bail!("the keeper ended"),
         _ = inboxes.driver_ended => anyhow::bail!("authority is not driven any more"),
@@ -334,6 +338,7 @@ async fn connect(options: &Options, config: &RenderedConfig) -> anyhow::Result<P
         driver: driver.clone(),
         keeper: keeper_inbox.clone(),
         recorder: Arc::clone(&recorder),
+        reloads: Arc::default(),
     };
     let reporter = Reporter {
         member: options.member.clone(),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::clock;
 use crate::local::{self, LocalError, Receiver, StreamState, Ticket, ToRecorder, ToReplicator};
 
 const PAUSE: Duration = Duration::from_millis(100);
+/// After so long a volume that could not be read is read again.
+const RELOAD: Duration = Duration::from_secs(1);
 /// The most messages that go to the recorder at once.
 const AT_ONCE: usize = 256;
 /// A recorder that takes nothing for so long is left and dialled again, so that what waits for it does not pile up.
@@ -46,6 +49,8 @@ pub struct Link {
     pub keeper: mpsc::Sender<Work>,
     /// The newest health.
     pub recorder: Recorder,
+    /// How often the volume was read, or began to be.
+    pub reloads: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -80,20 +85,31 @@ impl Link {
         }
     }
 
-    /// What was sealed or evicted while nobody told: the volume knows.
+    /// What was sealed or evicted while nobody told: the volume knows, as soon as it can be read.
     async fn reload(&self) {
-        let (volume, hub) = (Arc::clone(&self.volume), Arc::clone(&self.hub));
-        let loading = move || {
-            let (_, catalogue, _) = Catalogue::open(&volume, clock::wall_s(), clock::boot_s())?;
-            // I10: what a process wrote that ended counts as durable only now.
-            volume.sync()?;
-            hub.load(&catalogue);
-            Ok::<_, segment::Error>(())
-        };
-        match tokio::task::spawn_blocking(loading).await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::error!("the volume cannot be read: {e}"),
-            Err(e) => tracing::error!("reading the volume failed: {e}"),
+        let generation = self.reloads.fetch_add(1, Ordering::SeqCst) + 1;
+        loop {
+            let (volume, hub, newest) = (
+                Arc::clone(&self.volume),
+                Arc::clone(&self.hub),
+                Arc::clone(&self.reloads),
+            );
+            let loading = move || {
+                let (_, catalogue, _) = Catalogue::open(&volume, clock::wall_s(), clock::boot_s())?;
+                // I10: what a process wrote that ended counts as durable only now.
+                volume.sync_apart()?;
+                // The thread goes on when the connection is gone: the next one may have read more already.
+                if newest.load(Ordering::SeqCst) == generation {
+                    hub.load(&catalogue);
+                }
+                Ok::<_, segment::Error>(())
+            };
+            match tokio::task::spawn_blocking(loading).await {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => tracing::error!("the volume cannot be read; it is tried again: {e}"),
+                Err(e) => tracing::error!("reading the volume failed; it is tried again: {e}"),
+            }
+            tokio::time::sleep(RELOAD).await;
         }
     }
 

@@ -91,6 +91,7 @@ impl Reporter {
                 backfill_bytes: figures.peer.backfill_bytes,
                 backfill_of: figures.peer.backfill_of,
                 backfill_seconds: figures.peer.backfill_seconds,
+                unreadable: figures.unreadable,
                 refused: figures.refused,
                 last_refusal: figures.last_refusal.map(|l| api::LastRefusal {
                     stream: self.name_of(&l.id.stream, ticket.as_ref()),

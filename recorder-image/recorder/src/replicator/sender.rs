@@ -505,6 +505,7 @@ impl<T: AsyncWrite> Sending<T> {
                 return Ok(true);
             }
             if progress.offset >= known.end && (progress.offset > 0 || known.end == 0) {
+                self.hub.readable(id);
                 if let Some(sealed) = known.sealed {
                     progress.sealed = true;
                     progress.file = None;
@@ -535,7 +536,7 @@ impl<T: AsyncWrite> Sending<T> {
                     }
                     self.live.remove(id);
                     // Nobody waits for it: planned moves, away from a failing disk above all, do not hang on one segment.
-                    self.hub.give_up(id);
+                    self.hub.unreadable(id);
                     self.unreadable.insert(id.clone(), Instant::now() + READ_RETRY);
                     return Ok(true);
                 }

@@ -212,6 +212,11 @@ async fn metrics(State(status): State<Status>) -> String {
             );
         }
         gauge(
+            "replication_unreadable",
+            "Segments that the peer lacks and that cannot be read here",
+            r.replication.unreadable as f64,
+        );
+        gauge(
             "replication_refused",
             "Segments of the peer that were refused",
             r.replication.refused as f64,

@@ -1,6 +1,7 @@
 //! What is on this volume, what left it, and what of the peer's is still to come. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use segment::canonical::WINDOW_US;
 use segment::inventory::{Held, missing};
@@ -37,6 +38,9 @@ pub(super) struct Lacking {
     /// When it begins and ends, microseconds since the Unix epoch; the whole of time where it is not known.
     span_us: (i64, i64),
 }
+
+/// From when to when a segment of a stream is, microseconds since the Unix epoch.
+pub(super) type StreamSpan = (StreamUid, (i64, i64));
 
 /// The whole of time.
 pub(super) const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
@@ -146,10 +150,15 @@ impl Holdings {
     }
 
     /// Lowers floors to `latest_s`, see [`floor_us`]: when they were told of the clock may have been ahead.
-    pub(super) fn bound_floors(&mut self, latest_s: i64) {
+    /// Returns whether one was later.
+    pub(super) fn bound_floors(&mut self, latest_s: i64) -> bool {
+        let mut any = false;
         for floor in self.floors.values_mut() {
-            *floor = floor_us(*floor, latest_s);
+            let bound = floor_us(*floor, latest_s);
+            any |= bound < *floor;
+            *floor = bound;
         }
+        any
     }
 
     /// Below which time no media of a stream is wanted back.
@@ -174,8 +183,8 @@ impl Holdings {
         own.map(|(id, known)| (id.clone(), known.end)).collect()
     }
 
-    /// What is here, for the peer.
-    pub(super) fn inventory(&self) -> Vec<Held> {
+    /// So many of the copies that are here, from behind one on, for the peer.
+    pub(super) fn held_after(&self, after: Option<&SegmentId>, most: usize) -> Vec<Held> {
         let held = |(id, known): (&SegmentId, &Known)| Held {
             id: id.clone(),
             length: known.end,
@@ -183,8 +192,12 @@ impl Holdings {
             span_us: known.sealed.map(|sealed| sealed.span_us),
             reclaimed: false,
         };
-        let here = self.known.iter().map(held);
-        here.chain(self.reclaimed.values().cloned()).collect()
+        self.known.range(behind(after)).take(most).map(held).collect()
+    }
+
+    /// The duplicates that the recorder removed, for the peer.
+    pub(super) fn all_reclaimed(&self) -> Vec<Held> {
+        self.reclaimed.values().cloned().collect()
     }
 
     /// What the peer holds and this volume lacked, when a connection to it was made.
@@ -206,18 +219,38 @@ impl Holdings {
         });
     }
 
-    /// What of each stream the peer holds and is still to come: the spans of all segments, as they are.
-    pub(super) fn still_lacking(&mut self) -> BTreeMap<StreamUid, Vec<(i64, i64)>> {
-        let known = &self.known;
-        self.lacking.retain(|id, lacking| {
+    /// What the peer holds and is still to come: the spans of segments, and their streams. It looks at so many, from behind one on, and
+    /// returns the last of them; none where there are no more.
+    pub(super) fn still_lacking(
+        &mut self,
+        after: Option<&SegmentId>,
+        most: usize,
+    ) -> (Vec<StreamSpan>, Option<SegmentId>) {
+        let page: Vec<(SegmentId, Lacking)> = self
+            .lacking
+            .range(behind(after))
+            .take(most)
+            .map(|(id, lacking)| (id.clone(), *lacking))
+            .collect();
+        let last = page
+            .last()
+            .filter(|_| page.len() == most)
+            .map(|(id, _)| id.clone());
+        let mut spans = Vec::new();
+        for (id, lacking) in page {
             let is_here =
                 |here: &Known| here.sealed.is_some() || !lacking.sealed && here.end >= lacking.length;
-            !known.get(id).is_some_and(is_here)
-        });
-        let mut spans: BTreeMap<StreamUid, Vec<(i64, i64)>> = BTreeMap::new();
-        for (id, lacking) in &self.lacking {
-            spans.entry(id.stream).or_default().push(lacking.span_us);
+            if self.known.get(&id).is_some_and(is_here) {
+                self.lacking.remove(&id);
+            } else {
+                spans.push((id.stream, lacking.span_us));
+            }
         }
-        spans
+        (spans, last)
     }
+}
+
+/// All that comes behind this.
+fn behind(after: Option<&SegmentId>) -> (Bound<&SegmentId>, Bound<&SegmentId>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }

@@ -6,7 +6,8 @@ mod refusals;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use progress::Progress;
 pub use refusals::LastRefusal;
 use refusals::Refusals;
 
+/// So many segments are looked at under the lock: an archive is large, and the recorder's tickets wait for who waits for it.
+const AT_ONCE: usize = 4096;
 /// Changes that a connection may be behind before it looks at everything again.
 const CHANGES: usize = 8192;
 
@@ -57,6 +60,8 @@ pub struct Change {
 pub struct Figures {
     /// How far the peer is.
     pub peer: PeerProgress,
+    /// Segments that the peer lacks and that cannot be read.
+    pub unreadable: u64,
     /// Refusals so far.
     pub refused: u64,
     /// Ledgers whose damaged end was cut.
@@ -74,11 +79,11 @@ struct Inner {
     /// The durable pins of this member, by their duplicates, and how often that changed.
     pins: BTreeMap<SegmentId, Pin>,
     pins_version: u64,
+    /// What the peer lacks and cannot be read.
+    unreadable: BTreeSet<SegmentId>,
     truncations: u64,
     /// The start of this member's recorder that lives.
     alive: Option<u64>,
-    /// When bytes of the peer were last made durable here, milliseconds since the Unix epoch.
-    received_ms: Option<u64>,
 }
 
 /// See the module.
@@ -89,6 +94,9 @@ pub struct Hub {
     /// What times are counted from.
     began: Instant,
     inner: Mutex<Inner>,
+    /// When bytes of the peer were last made durable here, milliseconds since the Unix epoch; 0 where they never were. Who drives
+    /// authority asks, and waits for nobody.
+    received_ms: AtomicU64,
     changes: broadcast::Sender<Change>,
 }
 
@@ -99,6 +107,7 @@ impl Hub {
             store,
             began: Instant::now(),
             inner: Mutex::default(),
+            received_ms: AtomicU64::new(0),
             changes: broadcast::channel(CHANGES).0,
         };
         hub.load(catalogue);
@@ -170,12 +179,12 @@ impl Hub {
 
     /// Bytes of the peer were made durable here.
     pub fn received(&self, at_ms: u64) {
-        self.lock().received_ms = Some(at_ms);
+        self.received_ms.store(at_ms, Ordering::Relaxed);
     }
 
     /// When bytes of the peer were last made durable here, milliseconds since the Unix epoch.
     pub fn received_ms(&self) -> Option<u64> {
-        self.lock().received_ms
+        Some(self.received_ms.load(Ordering::Relaxed)).filter(|at_ms| *at_ms > 0)
     }
 
     /// A copy is sealed, by the word of this member's recorder, or of its volume.
@@ -208,6 +217,7 @@ impl Hub {
         let mut inner = self.lock();
         inner.holdings.evicted(id, end_us);
         inner.progress.forget(id);
+        inner.unreadable.remove(id);
         inner.pins.retain(|_, pin| !pin.kept.contains(id));
     }
 
@@ -215,6 +225,7 @@ impl Hub {
     pub fn reclaimed(&self, held: Held) {
         let mut inner = self.lock();
         inner.progress.forget(&held.id);
+        inner.unreadable.remove(&held.id);
         inner.holdings.reclaimed(held);
     }
 
@@ -243,9 +254,9 @@ impl Hub {
         (inner.pins_version != version).then(|| (inner.pins_version, inner.pins.values().cloned().collect()))
     }
 
-    /// No floor is later than `latest_s`, seconds since the Unix epoch.
-    pub fn bound_floors(&self, latest_s: i64) {
-        self.lock().holdings.bound_floors(latest_s);
+    /// No floor is later than `latest_s`, seconds since the Unix epoch. Returns whether one was.
+    pub fn bound_floors(&self, latest_s: i64) -> bool {
+        self.lock().holdings.bound_floors(latest_s)
     }
 
     /// Below which time this side wants no media of a stream back.
@@ -268,26 +279,47 @@ impl Hub {
         self.changes.subscribe()
     }
 
-    /// What is here, for the peer.
+    /// What is here, for the peer. What changes meanwhile may be in it or not.
     pub fn inventory(&self) -> Vec<Held> {
-        self.lock().holdings.inventory()
+        let mut all: Vec<Held> = Vec::new();
+        loop {
+            let page = self
+                .lock()
+                .holdings
+                .held_after(all.last().map(|held| &held.id), AT_ONCE);
+            let is_last = page.len() < AT_ONCE;
+            all.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        all.extend(self.lock().holdings.all_reclaimed());
+        all
     }
 
     /// What the peer holds, when a connection to it was made.
     pub fn compare(&self, theirs: &[Held]) {
-        // Not under the lock: an archive is large, and heartbeats wait for who waits for the lock. What comes meanwhile is
-        // seen by `lacking`.
+        // Not under the lock. What comes meanwhile is seen by `lacking`.
         let lacking = holdings::lacking(&self.inventory(), theirs);
         self.lock().holdings.set_lacking(lacking);
     }
 
     /// What of each stream the peer holds and is still to come.
     pub fn lacking(&self) -> Vec<(StreamUid, Vec<(i64, i64)>)> {
-        let spans = self.lock().holdings.still_lacking();
-        spans
-            .into_iter()
-            .map(|(uid, spans)| (uid, joined(spans)))
-            .collect()
+        let mut spans: BTreeMap<StreamUid, Vec<(i64, i64)>> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let (page, last) = self.lock().holdings.still_lacking(after.as_ref(), AT_ONCE);
+            for (uid, span_us) in page {
+                spans.entry(uid).or_default().push(span_us);
+            }
+            if last.is_none() {
+                break;
+            }
+            after = last;
+        }
+        let joined = spans.into_iter().map(|(uid, spans)| (uid, joined(spans)));
+        joined.collect()
     }
 
     /// The recorder's start that is alive now: all others are dead.
@@ -356,6 +388,21 @@ impl Hub {
         self.lock().progress.forget(id);
     }
 
+    /// A segment that the peer lacks cannot be read. Nobody waits for it, and it is told.
+    pub fn unreadable(&self, id: &SegmentId) {
+        let mut inner = self.lock();
+        inner.progress.forget(id);
+        // Else it left meanwhile.
+        if inner.holdings.get(id).is_some() && inner.unreadable.len() < AT_ONCE {
+            inner.unreadable.insert(id.clone());
+        }
+    }
+
+    /// All of a segment that is here was read.
+    pub fn readable(&self, id: &SegmentId) {
+        self.lock().unreadable.remove(id);
+    }
+
     /// The peer takes media from here. Returns the number of this connection; it replaces one whose end was not noticed.
     pub fn connected(&self) -> u64 {
         self.lock().progress.connected()
@@ -370,8 +417,13 @@ impl Hub {
     pub fn set_backfill(&self, lacking: BTreeMap<SegmentId, u64>) {
         let mut inner = self.lock();
         let Inner {
-            holdings, progress, ..
+            holdings,
+            progress,
+            unreadable,
+            ..
         } = &mut *inner;
+        // What the peer has by now, from elsewhere, is not missed.
+        unreadable.retain(|id| lacking.contains_key(id));
         let durable = |id: &SegmentId| holdings.get(id).map_or(0, |known| known.end);
         progress.set_backfill(lacking, holdings.bytes(), durable);
     }
@@ -392,6 +444,7 @@ impl Hub {
         let limit = pace::limit(&inner.replication, clock::wall_s());
         Figures {
             peer: inner.progress.at(self.now(), limit),
+            unreadable: inner.unreadable.len() as u64,
             refused: inner.refusals.count(),
             truncations: inner.truncations,
             last_refusal: inner.refusals.last().cloned(),

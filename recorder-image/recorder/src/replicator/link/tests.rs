@@ -49,6 +49,7 @@ fn link(run: &std::path::Path, volume: Arc<Volume>) -> (Link, mpsc::Receiver<Inp
         driver,
         keeper,
         recorder: Recorder::default(),
+        reloads: Arc::default(),
     };
     (link, told, works)
 }
@@ -141,4 +142,17 @@ async fn all_streams_of_the_recorder_are_known_and_some_are_not_received_well() 
         idle: vec![three],
     };
     assert_eq!(received, expected);
+}
+
+#[cfg(feature = "sabotage")]
+#[tokio::test]
+async fn i10_reading_the_volume_takes_no_error_from_who_acknowledges() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = Arc::new(Volume::open(&dir.path().join("media"), Role::Replicator).unwrap());
+    let (link, ..) = link(dir.path(), Arc::clone(&volume));
+    volume.lose_writes();
+    // It reads until it hears no error.
+    timeout(SOON, link.reload()).await.unwrap();
+    assert!(volume.sync().is_err(), "the keeper has to hear it");
+    assert!(volume.sync().is_ok(), "it is told once");
 }

@@ -316,7 +316,14 @@ async fn nobody_waits_for_what_cannot_be_read() {
         .await
         .unwrap();
     assert_eq!(sent, [(1, "sent"), (1, "sealed")]);
-    let held = SegmentId { sequence: 1, ..lost };
+    let held = SegmentId {
+        sequence: 1,
+        ..lost.clone()
+    };
     side.hub.acknowledge(&held, side.hub.get(&held).unwrap().end);
-    assert_eq!(side.hub.figures().peer.backfill_bytes, 0);
+    let figures = side.hub.figures();
+    assert_eq!((figures.peer.backfill_bytes, figures.unreadable), (0, 1));
+    side.hub.evicted(&lost, 0);
+    side.hub.unreadable(&lost);
+    assert_eq!(side.hub.figures().unreadable, 0, "it left by retention");
 }

@@ -12,10 +12,7 @@ use e2e::wait::{now_ms, until};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{seconds, verdict};
-
-/// How long the first steps may take.
-const SOON: Duration = Duration::from_secs(30);
+use crate::{SOON, primary, seconds, verdict};
 
 #[tokio::test]
 async fn what_a_false_alarm_doubled_is_reclaimed_and_nothing_else_changes() {
@@ -97,29 +94,6 @@ async fn what_a_false_alarm_doubled_is_reclaimed_and_nothing_else_changes() {
         .unwrap()
         .ensure_perfect()
         .unwrap();
-}
-
-/// Waits until one member holds authority and writes every stream, and the other one none.
-async fn primary(pair: &Pair) -> Result<usize> {
-    let streams = pair.stream_names().len() as f64;
-    until(
-        "one member writes every stream, the other none",
-        SOON,
-        async || {
-            let mut found = Vec::new();
-            for api in pair.apis() {
-                let holds = api.metric("gapless_authority").await?;
-                found.push((holds, api.metric("gapless_stream_writing").await?));
-            }
-            let (one, none) = ((Some(1.0), Some(streams)), (Some(0.0), Some(0.0)));
-            let at = found.iter().position(|member| *member == one);
-            let alone = found.contains(&none);
-            at.filter(|_| alone)
-                .map(Some)
-                .with_context(|| format!("{found:?}"))
-        },
-    )
-    .await
 }
 
 /// Sealed segments, by stream and identity, with their lengths.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use crds::pair::Transport;
+use e2e::api::MemberApi;
 use e2e::cameras::{Cameras, Options};
 use e2e::judge::{Start, judge, watched};
 use e2e::members::{Pair, Program, with_login};
 use e2e::wait::until;
 
-use crate::seconds;
+use crate::{SOON, primary, seconds, verdict};
 
 #[tokio::test]
 async fn changes_touch_no_other_stream() {
@@ -65,6 +67,64 @@ async fn changes_touch_no_other_stream() {
         let logs = member.logs().unwrap();
         assert!(!logs.contains("first\"") && !logs.contains("second\""));
     }
+}
+
+#[tokio::test]
+async fn another_password_or_transport_costs_no_frame_and_a_wrong_one_stops_one_session() {
+    let cameras = Cameras::start(Options::loopback(1).unwrap().login("viewer:first"));
+    let cameras = cameras.await.unwrap();
+    let arbiter = tempfile::tempdir().unwrap();
+    let mut pair = Pair::prepare(&cameras).unwrap();
+    pair.arbitrate(arbiter.path()).await.unwrap();
+    with_login(&mut pair.config.streams[0], "viewer", "first");
+    pair.write_config().unwrap();
+    pair.start_all().unwrap();
+    pair.receiving().await.unwrap();
+    let owner = primary(&pair).await.unwrap();
+    let [last, first] = [&pair.members[owner], &pair.members[1 - owner]].map(e2e::members::Member::api);
+    let start = Start::now(&cameras).await.unwrap();
+    let reconfigured = async |api: &MemberApi, count: usize| {
+        until("it has gone over", SOON, async || {
+            let gaps = api.timeline("cam-0", start.at_ms).await?.gaps;
+            let found = gaps.iter().filter(|gap| gap.cause == "Reconfigured").count();
+            Ok((found >= count).then_some(()))
+        })
+        .await
+        .unwrap();
+    };
+
+    // A typo: the member that does not own the stream tries it, and the owner does not follow.
+    with_login(&mut pair.config.streams[0], "viewer", "tpyo");
+    pair.write_config().unwrap();
+    until("one is refused", SOON, async || {
+        let error = first.stream("cam-0").await?.error;
+        Ok(error.filter(|error| error.code == "Unauthorized").map(drop))
+    })
+    .await
+    .unwrap();
+    seconds(12).await;
+    let kept = last.stream("cam-0").await.unwrap();
+    assert!(kept.error.is_none(), "{:?}", kept.error);
+
+    // The right one, and the camera has it.
+    cameras.change_password("viewer", "second").await.unwrap();
+    with_login(&mut pair.config.streams[0], "viewer", "second");
+    pair.write_config().unwrap();
+    pair.receiving().await.unwrap();
+    reconfigured(&last, 1).await;
+    pair.receiving().await.unwrap();
+
+    // Another way for its packets.
+    pair.config.streams[0].transport = Transport::Udp;
+    pair.write_config().unwrap();
+    reconfigured(&last, 2).await;
+    pair.receiving().await.unwrap();
+    let state = cameras.state().await.unwrap();
+    let asked = state.transports(0).iter().rev().take(2);
+    assert!(asked.clone().all(|asked| !asked.contains("TCP")), "{asked:?}");
+    seconds(3).await;
+    let verdict = verdict(&cameras, &pair, start).await.unwrap();
+    verdict.ensure_perfect().unwrap();
 }
 
 async fn in_state(pair: &Pair, stream: &str, code: &str) -> Result<()> {

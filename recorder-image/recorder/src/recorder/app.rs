@@ -15,7 +15,7 @@ use super::http::{self, auth::Token};
 use super::metrics::Metrics;
 use super::state::{Held, Shared};
 use super::writer::{self, Command, Writer};
-use super::{config, demand, gap_account, ledgers, link, reclaim, session};
+use super::{config, demand, gap_account, ledgers, link, reclaim, registry, session};
 use crate::local::LocalError;
 use crate::{clock, early};
 
@@ -105,6 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // It starts the sessions, which run where it does.
     let sessions = session::runtime::start(Arc::clone(&shared.registry.gather))?;
     let mut follow = sessions.spawn(config::follow(Arc::clone(&shared), token, options.config));
+    let mut sources = sessions.spawn(registry::follow_sources(Arc::clone(&shared)));
     let mut demand = tokio::spawn(demand::follow(Arc::clone(&shared)));
     let mut account = tokio::spawn(gap_account::follow(Arc::clone(&shared)));
     let mut old = tokio::spawn(ledgers::follow(Arc::clone(&shared)));
@@ -121,6 +122,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         r = &mut old => anyhow::bail!("looking for old ledgers ended: {r:?}"),
         r = &mut demand => anyhow::bail!("following what is needed ended: {r:?}"),
         r = &mut follow => anyhow::bail!("following the configuration ended: {r:?}"),
+        r = &mut sources => anyhow::bail!("following the sources of streams ended: {r:?}"),
         r = &mut replicator => anyhow::bail!("the replicator's socket ended: {r:?}"),
     }
     tracing::info!("told to end: sealing what is open");

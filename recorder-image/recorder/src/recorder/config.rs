@@ -99,6 +99,12 @@ impl StreamSpec {
         }
     }
 
+    /// Whether it has the camera of another one, and is received as that is.
+    pub fn is_same_but_login(&self, other: &Self) -> bool {
+        let source = |spec: &Self| (spec.url.clone(), spec.transport, spec.audio);
+        source(self) == source(other)
+    }
+
     /// The password beside the URL.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
@@ -127,6 +133,8 @@ pub struct Settings {
     pub ring: Limits,
     /// What this member does of whom no frames are needed.
     pub mode: Mode,
+    /// The pair's first member; it goes last where none has the say.
+    pub first_member: String,
     /// How long media stays.
     pub retention: Retention,
 }
@@ -189,6 +197,11 @@ fn settings(rendered: RenderedConfig) -> Settings {
             preroll: Duration::from_millis(rendered.ring.preroll_ms),
         },
         mode: rendered.standby_mode,
+        first_member: rendered
+            .members
+            .into_iter()
+            .next()
+            .map_or_else(String::new, |m| m.name),
         retention: Retention {
             min_age: Duration::from_secs(rendered.retention.min_age_seconds),
             max_age: rendered.retention.max_age_seconds.map(Duration::from_secs),

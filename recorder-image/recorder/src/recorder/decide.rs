@@ -81,6 +81,23 @@ pub fn is_needed(owns: bool, peer: PeerView, lets_go: bool) -> bool {
     owns || !excused.writes()
 }
 
+/// Of two members that hear of another source of a stream, one goes over so much later.
+const GOES_LAST: Duration = Duration::from_secs(10);
+/// So long a session from an address that is not wanted any more may go on.
+const AT_LAST: Duration = Duration::from_mins(1);
+
+/// Whether a member ends the session of a stream, which plays well, because the stream has another source now. Both have heard of
+/// it: the owner goes last (the `first` of the pair where none owns it), and no one goes while the other does not receive the stream
+/// well, so a wrong password stops one session and not two. A session of the same camera goes on for as long as that takes
+/// (`login_only`), one from another address no longer than [`AT_LAST`]. `waited` is since the source is known.
+pub fn goes_over(owns: bool, first: bool, peer: PeerView, login_only: bool, waited: Duration) -> bool {
+    let bridged = peer.heard && peer.fit && !peer.stream_broken;
+    let goes_last = owns || (first && !peer.owns_stream);
+    let has_turn = !goes_last || waited >= GOES_LAST;
+    let must = !login_only && (!peer.heard || waited >= AT_LAST);
+    (bridged && has_turn) || must
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +202,58 @@ mod tests {
         }
     }
 
+    #[test]
+    fn i1_members_go_over_to_another_source_one_after_the_other() {
+        let silent = PeerView { heard: false, ..GOOD };
+        let unfit = PeerView { fit: false, ..GOOD };
+        let broken = PeerView {
+            stream_broken: true,
+            ..GOOD
+        };
+        let (login, address) = (true, false);
+        let of_nobody = PeerView {
+            owns_stream: false,
+            ..GOOD
+        };
+        // From which second on it goes; `None` where it never does.
+        let table = [
+            (false, false, GOOD, login, Some(0)),
+            (false, true, GOOD, login, Some(0)),
+            (false, false, GOOD, address, Some(0)),
+            (true, false, of_nobody, login, Some(10)),
+            (true, false, of_nobody, address, Some(10)),
+            (false, false, of_nobody, login, Some(0)),
+            (false, true, of_nobody, login, Some(10)),
+            (false, false, broken, login, None),
+            (true, false, broken, login, None),
+            (false, false, broken, address, Some(60)),
+            (true, false, broken, address, Some(60)),
+            (true, false, unfit, login, None),
+            (true, false, unfit, address, Some(60)),
+            (false, false, silent, login, None),
+            (true, false, silent, login, None),
+            (false, false, silent, address, Some(0)),
+            (true, false, silent, address, Some(0)),
+        ];
+        for (owns, first, peer, login_only, from) in table {
+            let goes = |s: &u64| goes_over(owns, first, peer, login_only, Duration::from_secs(*s));
+            assert_eq!((0..600).find(goes), from, "{owns} {first} {peer:?} {login_only}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn i1_two_members_do_not_go_over_at_once(owner in 0usize..3, login: bool, waited in 0u64..10, longer in 0u64..60) {
+            // What the two see of each other: one owns it, or none.
+            let owns = [owner == 0, owner == 1];
+            let goes = |me: usize, waited: u64| {
+                let peer = PeerView { owns_stream: owns[1 - me], ..GOOD };
+                goes_over(owns[me], me == 0, peer, login, Duration::from_secs(waited))
+            };
+            proptest::prop_assert!(!(goes(0, waited) && goes(1, waited)));
+            proptest::prop_assert!(goes(0, 10 + longer) && goes(1, 10 + longer), "and both go in the end");
+        }
+
         #[test]
         fn what_must_be_written_must_be_received(claims: bool, fit: bool, heard: bool, broken: bool) {
             let peer = PeerView { heard, owns_stream: claims, fit, stream_broken: broken };

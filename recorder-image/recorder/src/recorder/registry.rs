@@ -2,25 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crds::pair::{Mode, Transport};
 
 use super::config::{Settings, StreamSpec};
+use super::decide::goes_over;
 use super::metrics::Metrics;
+use super::pair::Pair;
 use super::session::Demand;
 use super::session::classify::Fault;
 use super::session::runtime::Gather;
 use super::session::source::Source;
 use super::session::supervise::{Supervised, supervise};
+use super::state::Shared;
 use super::stream::Stream;
 use super::stream::live::End;
+use crate::clock::boottime_ns;
 use crate::local::StreamUid;
+
+/// How often it is looked at whether a session may go over to another source.
+const PERIOD: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Entry {
+    /// What the session is of.
     spec: StreamSpec,
     stream: Arc<Stream>,
     session: Supervised,
+    /// What it is to be of, and since when that is known.
+    next: Option<(StreamSpec, Duration)>,
 }
 
 /// See the module.
@@ -39,8 +50,8 @@ pub struct Changes {
     pub added: Vec<String>,
     /// Names of streams that left.
     pub removed: Vec<String>,
-    /// Names of streams whose session was started again.
-    pub restarted: Vec<String>,
+    /// Names of streams that have another source.
+    pub changed: Vec<String>,
 }
 
 impl Registry {
@@ -75,9 +86,9 @@ impl Registry {
             .map(|e| Arc::clone(&e.stream))
     }
 
-    /// Brings the sessions in line with the settings; must be called within a tokio runtime.
+    /// Brings the sessions in line with the settings; another source is for [`follow_sources`]. Must be called within a tokio runtime.
     /// `prepare` sees each new stream before its session starts.
-    pub fn apply(&self, settings: &Settings, prepare: &dyn Fn(&Stream)) -> Changes {
+    pub fn apply(&self, settings: &Settings, prepare: &dyn Fn(&Stream), now: Duration) -> Changes {
         let mut changes = Changes::default();
         let datagrams = |spec: &StreamSpec| spec.transport == Transport::Udp;
         self.gather.set(settings.streams.iter().any(datagrams));
@@ -107,14 +118,31 @@ impl Registry {
                     drop(inner);
                     entry.stream.ask(demand(settings.mode, entry.stream.asked()));
                     entry.spec.detect_frozen = spec.detect_frozen;
-                    if entry.spec != *spec {
-                        entry.restart(spec);
-                        changes.restarted.push(spec.name.clone());
+                    if entry.wanted() != spec {
+                        entry.next = (entry.spec != *spec).then(|| (spec.clone(), now));
+                        changes.changed.push(spec.name.clone());
                     }
                 }
             }
         }
         changes
+    }
+
+    /// Lets those sessions go over to another source whose turn it is.
+    fn go_over(&self, pair: &Pair, first: bool, now: Duration) {
+        for (uid, entry) in self.lock().iter_mut() {
+            let Some((next, since)) = &entry.next else {
+                continue;
+            };
+            let (login_only, waited) = (next.is_same_but_login(&entry.spec), now.saturating_sub(*since));
+            let (owns, peer) = (pair.standing(*uid, now).owner, pair.peer(*uid, now));
+            // One that does not play has nothing to lose.
+            let is_well = entry.stream.lock().is_well(now);
+            if !is_well || goes_over(owns, first, peer, login_only, waited) {
+                tracing::info!(stream = %entry.spec.name, owns, is_well, ?peer, ?waited, "another source");
+                entry.go_over();
+            }
+        }
     }
 
     fn begin(&self, spec: &StreamSpec, settings: &Settings, prepare: &dyn Fn(&Stream)) -> Entry {
@@ -132,6 +160,7 @@ impl Registry {
             spec: spec.clone(),
             stream,
             session,
+            next: None,
         }
     }
 
@@ -139,8 +168,19 @@ impl Registry {
     pub fn stop(&self) {
         for entry in self.lock().values_mut() {
             entry.session.abort();
+            entry.next = None;
             entry.close();
         }
+    }
+}
+
+/// Lets sessions go over to other sources, for ever. They go on in the runtime of this.
+pub async fn follow_sources(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let now = Duration::from_nanos(boottime_ns());
+        let first = shared.settings().first_member == shared.member;
+        shared.registry.go_over(&shared.pair, first, now);
     }
 }
 
@@ -152,17 +192,17 @@ impl Entry {
         inner.viewers.end(End::Gone);
     }
 
-    fn restart(&mut self, spec: &StreamSpec) {
-        self.session.abort();
-        let mut inner = self.stream.lock();
-        inner.ring.close_gop();
-        inner.begin_gap(
-            "Reconfigured",
-            "the stream's address, credentials, transport or sound changed",
-        );
-        drop(inner);
-        self.session = supervise(Arc::clone(&self.stream), source(spec));
-        self.spec = spec.clone();
+    fn wanted(&self) -> &StreamSpec {
+        self.next.as_ref().map_or(&self.spec, |(spec, _)| spec)
+    }
+
+    fn go_over(&mut self) {
+        if let Some((spec, _)) = self.next.take() {
+            self.session.abort();
+            self.stream.lock().reconfigured();
+            self.session = supervise(Arc::clone(&self.stream), source(&spec));
+            self.spec = spec;
+        }
     }
 }
 

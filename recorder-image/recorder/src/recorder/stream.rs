@@ -357,6 +357,17 @@ impl Inner {
         self.failed(error);
     }
 
+    /// The session was ended, for one from another source: a gap lasts from its last frame on, unless none was expected.
+    pub fn reconfigured(&mut self) {
+        if self.health.state == StreamState::Idle {
+            return;
+        }
+        self.ring.close_gop();
+        let why = "the stream's address, credentials, transport or sound changed";
+        self.begin_gap("Reconfigured", why);
+        self.health.state = StreamState::Connecting;
+    }
+
     /// Nothing comes.
     pub fn failed(&mut self, error: StreamError) {
         self.health.state = StreamState::Failed;
@@ -417,6 +428,11 @@ impl Inner {
                 Some(_) => Fault::Broken,
             }),
         }
+    }
+
+    /// Whether frames come as they should.
+    pub fn is_well(&self, now: Duration) -> bool {
+        self.health.state == StreamState::Receiving && self.fault(now).is_none()
     }
 
     /// Whether frames of this stream alone cannot be written.

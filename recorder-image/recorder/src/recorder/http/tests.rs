@@ -389,6 +389,7 @@ fn watched(shared: &Shared) -> Arc<Stream> {
             preroll: Duration::from_secs(2),
         },
         mode: crds::pair::Mode::Hot,
+        first_member: "m-0".into(),
         retention: Retention::default(),
     };
     shared.configure(&settings);

@@ -91,7 +91,7 @@ impl Catalogue {
         let mut clock = RetentionClock::load(volume, wall_s, boot_s)?;
         let now_s = clock.advance(wall_s, boot_s);
         let (mut catalogue, report) = Self::load(volume, now_s)?;
-        catalogue.bound_floors(now_s.max(wall_s));
+        catalogue.bound_floors(clock.latest_s(wall_s, boot_s));
         Ok((clock, catalogue, report))
     }
 

@@ -45,7 +45,7 @@ pub struct Candidate<'a> {
     pub id: &'a SegmentId,
     /// When this member received it, on the retention clock, seconds since the Unix epoch.
     pub received_s: i64,
-    /// Wall clock of its end, microseconds since the Unix epoch.
+    /// Wall clock of its end as it was stamped, microseconds since the Unix epoch.
     pub end_us: i64,
     /// Its length, bytes.
     pub length: u64,
@@ -63,22 +63,41 @@ impl Candidate<'_> {
         };
         Duration::from_secs(u64::try_from(now_s - since_s).unwrap_or(0))
     }
+
+    /// When it ended, as far as that is believed, microseconds since the Unix epoch: not later than it was received. What a clock that
+    /// was ahead stamped would stay, and all that is recorded after it leave in its place.
+    fn ended_us(&self, now: Now) -> i64 {
+        let age_s = i64::try_from(self.age(now.retention_s).as_secs()).unwrap_or(i64::MAX);
+        // The second of its receipt had begun.
+        let received_s = now.latest_s.saturating_sub(age_s.saturating_sub(1));
+        floor_us(self.end_us, received_s)
+    }
 }
 
-/// What leaves now, oldest media first, and at most so many. Ages count from the receipt; for size the oldest media leave, whenever they
-/// were received. Pure. It looks at all that is held, and puts in order only what leaves.
+/// The time, by the clocks that retention goes by, seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// By the clock of retention.
+    pub retention_s: i64,
+    /// By the wall clock if that is ahead, see [`RetentionClock::latest_s`].
+    pub latest_s: i64,
+}
+
+/// What leaves now, and when it ended, microseconds since the Unix epoch: oldest media first, and at most so many. Ages count from the
+/// receipt; for size the oldest media leave, whenever they were received. Pure. It looks at all that is held, and puts in order only what
+/// leaves.
 pub fn evictions<'a>(
     held: impl Iterator<Item = Candidate<'a>>,
-    now_s: i64,
+    now: Now,
     policy: &Policy,
     most: usize,
-) -> Vec<SegmentId> {
+) -> Vec<(SegmentId, i64)> {
     let (mut all, mut stays, mut old) = (0_u64, 0_u64, 0_usize);
     let is_limited = policy.limit(0).is_some();
     // With whether it is too old; the oldest media on top.
     let mut free = Vec::new();
     for candidate in held {
-        let age = candidate.age(now_s);
+        let age = candidate.age(now.retention_s);
         let too_old = policy.max_age.is_some_and(|max| age > max);
         all += candidate.length;
         stays += candidate.length;
@@ -87,7 +106,7 @@ pub fn evictions<'a>(
             stays -= candidate.length * u64::from(too_old);
             old += usize::from(too_old);
             if too_old || is_limited {
-                let order = (candidate.end_us, candidate.id);
+                let order = (candidate.ended_us(now), candidate.id);
                 free.push(Reverse((order, candidate.length, too_old)));
             }
         }
@@ -97,21 +116,21 @@ pub fn evictions<'a>(
     let limit = policy.limit(all);
     while out.len() < most
         && (old > 0 || limit.is_some_and(|limit| stays > limit))
-        && let Some(Reverse(((_, id), length, too_old))) = free.pop()
+        && let Some(Reverse(((ended_us, id), length, too_old))) = free.pop()
     {
         if too_old {
             old -= 1;
-            out.push(id.clone());
+            out.push((id.clone(), ended_us));
         } else if limit.is_some_and(|limit| stays > limit) {
             stays -= length;
-            out.push(id.clone());
+            out.push((id.clone(), ended_us));
         }
     }
     out
 }
 
-/// The end of what left, for the floor below which nothing is wanted back: at most `latest_s`, so that media that a camera stamped
-/// in the future keep nothing out for ever. That is now by the wall clock, which media are stamped by, or by the clock of retention if
+/// An end that is no later than `latest_s`: of what left, so that media that were stamped in the future keep nothing out for ever, and of
+/// the floor below which nothing is wanted back. That is now by the wall clock, which media are stamped by, or by the clock of retention if
 /// it is ahead: alone it is behind by all the time that the machine was off, and what left would be wanted back.
 pub fn floor_us(end_us: i64, latest_s: i64) -> i64 {
     end_us.min(latest_s.saturating_mul(1_000_000))
@@ -169,6 +188,11 @@ impl RetentionClock {
         self.now_s
     }
 
+    /// The time now, or the wall clock if that is ahead: no floor is later, see [`floor_us`].
+    pub fn latest_s(&mut self, wall_s: i64, boot_s: u64) -> i64 {
+        self.advance(wall_s, boot_s).max(wall_s)
+    }
+
     /// Writes it to the volume; durable after the next `Volume::sync`.
     ///
     /// # Errors
@@ -210,6 +234,11 @@ mod tests {
     use crate::header::{ClockSource, Header};
     use crate::ledger::Ledger;
     use uuid::Uuid;
+
+    const NOW: Now = Now {
+        retention_s: 1000,
+        latest_s: 1000,
+    };
 
     fn id(sequence: u64) -> SegmentId {
         SegmentId {
@@ -265,12 +294,12 @@ mod tests {
                 length: 10,
                 stuck: false,
             });
-        let all = evictions(candidates.clone(), 1000, &policy, usize::MAX);
+        let all = evictions(candidates.clone(), NOW, &policy, usize::MAX);
         for most in 0..all.len() {
-            let some = evictions(candidates.clone(), 1000, &policy, most);
+            let some = evictions(candidates.clone(), NOW, &policy, most);
             assert_eq!(some, all[..most], "the oldest first");
         }
-        all.into_iter().map(|id| id.sequence).collect()
+        all.into_iter().map(|(id, _)| id.sequence).collect()
     }
 
     #[test]
@@ -291,7 +320,8 @@ mod tests {
             length: 10,
             stuck: sequence == 0,
         };
-        assert_eq!(evictions((0..3).map(candidate), 1000, &policy, 9), [id(1)]);
+        let out = evictions((0..3).map(candidate), NOW, &policy, 9);
+        assert_eq!(out, [(id(1), 1)]);
     }
 
     #[test]
@@ -320,8 +350,8 @@ mod tests {
                 max_bytes,
                 short,
             };
-            let out = evictions((0..3).map(candidate), 1000, &policy, 9);
-            out.into_iter().map(|id| id.sequence).collect::<Vec<_>>()
+            let out = evictions((0..3).map(candidate), NOW, &policy, 9);
+            out.into_iter().map(|(id, _)| id.sequence).collect::<Vec<_>>()
         };
         for max_bytes in [None, Some(30), Some(1 << 40)] {
             assert_eq!(leaves(0, None, max_bytes, 0), [0; 0], "there is room");
@@ -356,6 +386,41 @@ mod tests {
         // What leaves by age does not count for size.
         assert_eq!(leaving(&all, 0, Some(850), Some(20)), [0]);
         assert_eq!(leaving(&all, 950, Some(10), Some(0)), [0; 0]);
+    }
+
+    #[test]
+    fn i11_what_a_clock_that_was_ahead_stamped_is_as_old_as_its_receipt() {
+        // 0 and 1 are of a clock a year ahead, which was put right; 2 and 3 were recorded after that.
+        let year = 365 * 86_400;
+        let all = [
+            (0, 100, year + 100),
+            (1, 200, year + 200),
+            (2, 300, 300),
+            (3, 400, 400),
+        ];
+        assert_eq!(leaving(&all, 0, None, Some(20)), [0, 1]);
+        let ids: Vec<SegmentId> = (0..2).map(id).collect();
+        let candidate = |n: usize| Candidate {
+            id: &ids[n],
+            received_s: 100 + n as i64,
+            end_us: year * 1_000_000,
+            length: 10,
+            stuck: false,
+        };
+        let policy = Policy {
+            min_age: Duration::ZERO,
+            max_age: None,
+            max_bytes: Some(0),
+            short: 0,
+        };
+        // The clock of retention stood still for 500 s.
+        let now = Now {
+            latest_s: 1500,
+            ..NOW
+        };
+        let out = evictions((0..2).map(candidate), now, &policy, 9);
+        let ends: Vec<i64> = out.iter().map(|(_, end_us)| end_us / 1_000_000).collect();
+        assert_eq!(ends, [601, 602], "what left keeps out nothing that came later");
     }
 
     #[test]

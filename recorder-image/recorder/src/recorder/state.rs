@@ -145,7 +145,7 @@ impl Shared {
     pub fn configure(&self, settings: &Settings) {
         // Before the streams are there: the writer loop must never see them with other limits.
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(settings.clone()));
-        let changes = self.registry.apply(settings, &|stream| {
+        let prepare = |stream: &Stream| {
             let end = self
                 .catalogue()
                 .stream(stream.uid)
@@ -154,8 +154,10 @@ impl Shared {
                 let why = "the recorder was started again, or the stream came back";
                 stream.lock().resume_after(end, "RecorderRestart", why);
             }
-        });
-        tracing::info!(added = ?changes.added, removed = ?changes.removed, restarted = ?changes.restarted, "configured");
+        };
+        let now = Duration::from_nanos(clock::boottime_ns());
+        let changes = self.registry.apply(settings, &prepare, now);
+        tracing::info!(added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, "configured");
     }
 
     /// The catalogue.
@@ -262,10 +264,18 @@ impl Shared {
         Ok(None)
     }
 
+    fn clock(&self) -> MutexGuard<'_, RetentionClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The retention clock, seconds since the Unix epoch.
     pub fn now_s(&self) -> i64 {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.advance(clock::wall_s(), clock::boot_s())
+        self.clock().advance(clock::wall_s(), clock::boot_s())
+    }
+
+    /// The latest time that a floor may have, seconds since the Unix epoch.
+    pub fn latest_s(&self) -> i64 {
+        self.clock().latest_s(clock::wall_s(), clock::boot_s())
     }
 
     /// Persists the retention clock; durable with the next commit.
@@ -274,7 +284,7 @@ impl Shared {
     /// When the volume refuses.
     pub fn store_clock(&self) -> segment::Result<()> {
         self.now_s();
-        let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = *self.clock();
         clock.store(&self.volume)
     }
 

@@ -176,7 +176,7 @@ impl Keeper {
             told: BTreeMap::new(),
             pins: PeerPins::default(),
             early: false,
-            guard: Guard::default(),
+            guard: Guard::of_copies(),
             began: Instant::now(),
             looked: None,
             clock,
@@ -238,15 +238,23 @@ impl Keeper {
         }
         self.looked = Some(Instant::now());
         match self.volume.space() {
-            Ok(space) => self.guard.measured(space.total, space.free),
+            Ok(space) => self.guard.measured(space),
             Err(e) => self.guard.refused(self.now(), &e),
         }
-        let wall_s = clock::wall_s();
-        let now_s = self.clock.advance(wall_s, clock::boot_s());
-        self.hub.bound_floors(now_s.max(wall_s));
-        if self.replies.is_some() && self.hub.forgive() {
+        let latest_s = self.clock.latest_s(clock::wall_s(), clock::boot_s());
+        let why = [
+            // The peer sends nothing below the floors that it was told.
+            (
+                self.hub.bound_floors(latest_s),
+                "a floor is lower than it was told",
+            ),
+            (self.hub.forgive(), "what was refused before is asked for again"),
+        ];
+        if self.replies.is_some()
+            && let Some((_, why)) = why.into_iter().find(|(is_so, _)| *is_so)
+        {
             self.commit();
-            self.again("what was refused before is asked for again");
+            self.again(why);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::entry::{Extent, Fragment, SealedEntry};
 use crate::header::{ClockSource, Header};
 use crate::index::Index;
 use crate::parts::{Detail, gops};
-use crate::retention::{Policy, evictions};
+use crate::retention::{Now, Policy, evictions};
 
 const STREAM: Uuid = Uuid::from_u128(9);
 /// Frames of a whole group of pictures, which lasts a second.
@@ -313,8 +313,16 @@ fn i11_what_is_kept_inherits_the_later_receipt() {
         short: 0,
     };
     let held = || all.get(&kept).map(Copy::candidate).into_iter();
-    assert_eq!(evictions(held(), 599, &policy, 9), []);
-    assert_eq!(evictions(held(), 600, &policy, 9), std::slice::from_ref(&kept));
+    let leave = |now_s: i64| {
+        let now = Now {
+            retention_s: now_s,
+            latest_s: now_s,
+        };
+        let out = evictions(held(), now, &policy, 9).into_iter();
+        out.map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(leave(599), []);
+    assert_eq!(leave(600), std::slice::from_ref(&kept));
 }
 
 /// A duplicate, what is kept instead, and everything that has to be so before it is removed.

@@ -226,7 +226,7 @@ impl Writer {
             return;
         }
         match self.volume.store().space() {
-            Ok(space) => self.guard.measured(space.total, space.free),
+            Ok(space) => self.guard.measured(space),
             Err(e) => self.guard.refused(at, &e),
         }
         let (disk, metrics) = (self.guard.report(), &self.shared.metrics);

@@ -31,6 +31,14 @@ struct Bed {
     dir: tempfile::TempDir,
 }
 
+fn space(total: u64, free: u64) -> segment::Space {
+    segment::Space {
+        total,
+        free,
+        ..segment::Space::default()
+    }
+}
+
 fn settings(names: &[(&str, StreamUid)]) -> Settings {
     Settings {
         streams: names
@@ -43,6 +51,7 @@ fn settings(names: &[(&str, StreamUid)]) -> Settings {
             preroll: Duration::from_millis(500),
         },
         mode: crds::pair::Mode::Hot,
+        first_member: "m-0".into(),
         retention: Retention::default(),
     }
 }
@@ -61,6 +70,14 @@ fn that_keep_nothing(names: &[(&str, StreamUid)]) -> Settings {
 impl Bed {
     fn new() -> Self {
         Self::of(&settings(&[("bad", BAD), ("good", GOOD)]))
+    }
+
+    /// One that has written some of the good stream.
+    fn with_frames() -> Self {
+        let mut bed = Self::new();
+        Camera::new(bed.stream(GOOD), fine()).send(15);
+        bed.run(WHILE);
+        bed
     }
 
     fn of(settings: &Settings) -> Self {
@@ -441,14 +458,11 @@ async fn what_left_is_not_wanted_back_though_the_clock_of_retention_is_behind() 
 
 #[tokio::test]
 async fn a_volume_that_is_smaller_than_its_limit_makes_room_by_itself() {
-    let mut bed = Bed::new();
-    let mut good = Camera::new(bed.stream(GOOD), fine());
-    good.send(15);
-    bed.run(WHILE);
+    let mut bed = Bed::with_frames();
     bed.shared.configure(&settings(&[]));
     bed.run_until("it is sealed", Bed::is_sealed);
     let with_free = |bed: &mut Bed, free| {
-        bed.writer.guard.measured(20 << 30, free);
+        bed.writer.guard.measured(space(20 << 30, free));
         (bed.writer.due.measure, bed.writer.due.evict) = (now(), Duration::ZERO);
         bed.run(WHILE);
         bed.files(GOOD, "mp4").len()
@@ -466,7 +480,7 @@ async fn i1_gaps_are_written_down_while_the_disk_is_full() {
     let mut bed = Bed::new();
     bed.run(WHILE);
     // Until the next measurement.
-    bed.writer.guard.measured(20 << 30, 0);
+    bed.writer.guard.measured(space(20 << 30, 0));
     bed.writer.due.measure = now();
     let gap = GapNotice {
         start_us: 5,
@@ -520,10 +534,7 @@ async fn everything_is_written_at_the_end_however_much_it_is() {
 
 #[tokio::test]
 async fn media_leaves_although_the_retention_clock_cannot_be_written() {
-    let mut bed = Bed::new();
-    let mut good = Camera::new(bed.stream(GOOD), fine());
-    good.send(15);
-    bed.run(WHILE);
+    let mut bed = Bed::with_frames();
     bed.shared.configure(&that_keep_nothing(&[]));
     bed.run(WHILE);
     assert_eq!(bed.files(GOOD, "mp4").len(), 1);

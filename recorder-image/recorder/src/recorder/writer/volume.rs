@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use segment::inventory::Held;
 use segment::reclaim::Proof;
-use segment::retention::{Candidate, Policy, evictions, floor_us};
+use segment::retention::{Candidate, Now, Policy, evictions};
 use segment::sabotage::{Invariant::I1, breaks};
 use segment::{
     AudioTrack, Catalogue, Copy, Error, Extent, Finished, Gap, Header, Index, Ledger, Origin, Packet, Record,
@@ -18,7 +18,6 @@ use segment::{
 
 use super::SYNC_RETRY;
 use super::fragment::Ready;
-use crate::clock::wall_s;
 use crate::local::ToReplicator;
 use crate::recorder::frame::{Frame, Run};
 use crate::recorder::pair::Standing;
@@ -506,7 +505,7 @@ impl Volume {
     pub fn let_go(&mut self, policy: &Policy) -> Result<bool> {
         let (mut leaving, mut stuck) = (BTreeMap::new(), BTreeSet::new());
         self.leaving.clear();
-        let latest_s = self.shared.now_s().max(wall_s());
+        let latest_s = self.shared.latest_s();
         self.shared.catalogue().bound_floors(latest_s);
         loop {
             let before = stuck.len();
@@ -540,7 +539,11 @@ impl Volume {
         leaving: &BTreeMap<SegmentId, i64>,
         stuck: &BTreeSet<StreamUid>,
     ) -> Vec<(SegmentId, i64)> {
-        let (now_s, catalogue) = (self.shared.now_s(), self.shared.catalogue());
+        let now = Now {
+            retention_s: self.shared.now_s(),
+            latest_s: self.shared.latest_s(),
+        };
+        let catalogue = self.shared.catalogue();
         let ended = catalogue.copies().filter(|c| c.state != State::Open);
         let candidates = ended
             .map(Copy::candidate)
@@ -550,10 +553,7 @@ impl Volume {
                 ..c
             });
         let most = AT_ONCE.saturating_sub(leaving.len());
-        let due = evictions(candidates, now_s, policy, most).into_iter();
-        let latest_s = now_s.max(wall_s());
-        let end_us = |id: &SegmentId| Some(floor_us(catalogue.get(id)?.end_us(), latest_s));
-        due.filter_map(|id| Some((id.clone(), end_us(&id)?))).collect()
+        evictions(candidates, now, policy, most)
     }
 
     /// Removes a sealed segment, and its index: of one that is left over the next start takes care.

@@ -266,18 +266,8 @@ async fn a_tail_that_lacks_what_was_durable_is_not_sealed_but_asked_for() {
 
 #[tokio::test]
 async fn media_stays_until_it_is_durable_that_it_leaves() {
-    let mut bed = Bed::new();
-    let mut good = Camera::new(bed.stream(GOOD), fine());
-    good.send(15);
-    bed.run(WHILE);
-    let none = Retention {
-        max_bytes: Some(0),
-        ..Retention::default()
-    };
-    bed.shared.configure(&Settings {
-        retention: none,
-        ..settings(&[])
-    });
+    let mut bed = Bed::with_frames();
+    bed.shared.configure(&that_keep_nothing(&[]));
     bed.run(WHILE);
     assert_eq!(bed.files(GOOD, "mp4").len(), 1);
     bed.writer.volume.faults.failing = 1;

@@ -89,7 +89,7 @@ const AT_LAST: Duration = Duration::from_mins(1);
 /// Whether a member ends the session of a stream, which plays well, because the stream has another source now. Both have heard of
 /// it: the owner goes last (the `first` of the pair where none owns it), and no one goes while the other does not receive the stream
 /// well, so a wrong password stops one session and not two. A session of the same camera goes on for as long as that takes
-/// (`login_only`), one from another address no longer than [`AT_LAST`]. `waited` is since the source is known.
+/// (`login_only`), one from another address no longer than a minute. `waited` is since the source is known.
 pub fn goes_over(owns: bool, first: bool, peer: PeerView, login_only: bool, waited: Duration) -> bool {
     let bridged = peer.heard && peer.fit && !peer.stream_broken;
     let goes_last = owns || (first && !peer.owns_stream);

@@ -3,6 +3,7 @@
 //! named to anyone (I2).
 
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -103,7 +104,8 @@ impl SegmentFile {
         })
     }
 
-    /// Opens a segment that was left `.open`, and cuts what is not whole at its end.
+    /// Opens a segment that was left `.open`, and cuts what is not whole at its end. Where whole fragments lie behind that, because a block
+    /// between was lost, they are kept in a file beside it.
     ///
     /// # Errors
     /// [`Error::Damaged`] if its head is not whole, [`Error::Io`].
@@ -118,6 +120,7 @@ impl SegmentFile {
             .write(true)
             .open(&path)
             .map_err(|e| Error::io(&path, e))?;
+        keep_behind(&path, &file, found.end).map_err(|e| Error::io(&path, e))?;
         file.set_len(found.end).map_err(|e| Error::io(&path, e))?;
         Ok(Self {
             file,
@@ -309,6 +312,40 @@ fn begun(path: &Path, head: &[u8]) -> Result<Option<File>> {
     let mut held = vec![0; length as usize];
     file.read_exact_at(&mut held, 0).map_err(io)?;
     Ok(head.starts_with(&held).then_some(file))
+}
+
+/// Copies what lies behind `end`, before it is cut, if there is a whole fragment in it: no player finds it there, but a person can. Once
+/// for each end.
+fn keep_behind(path: &Path, file: &File, end: u64) -> std::io::Result<()> {
+    let behind = file.metadata()?.len().saturating_sub(end);
+    let mut bytes = vec![0; usize::try_from(behind).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, end)?;
+    if !holds_fragment(&bytes) {
+        return Ok(());
+    }
+    let aside = path.with_extension(format!("{end}.damaged"));
+    let mut kept = match OpenOptions::new().write(true).create_new(true).open(&aside) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        kept => kept?,
+    };
+    kept.write_all(&bytes)?;
+    // The bytes are cut where they were: never before they are durable here.
+    kept.sync_data()?;
+    tracing::error!(kept = %aside.display(), behind, "frames lie behind damage, and are kept there");
+    Ok(())
+}
+
+/// Whether there is a whole fragment in these bytes, wherever it begins.
+fn holds_fragment(bytes: &[u8]) -> bool {
+    let mut begins = bytes
+        .windows(4)
+        .enumerate()
+        .skip(4)
+        .filter(|(_, kind)| kind == b"moof");
+    begins.any(|(at, _)| {
+        let mut boxes = fmp4::boxes(&bytes[at - 4..]).map(|found| found.kind);
+        (boxes.next(), boxes.next()) == (Some(*b"moof"), Some(*b"mdat"))
+    })
 }
 
 /// Gives a file of which not even the head can be read another name, where no byte of it is lost (I3): it is no segment, and must not

@@ -63,6 +63,42 @@ fn i2_a_seal_replaces_nothing() {
 }
 
 #[test]
+fn frames_behind_a_block_that_was_lost_are_kept() {
+    let (_dir, path) = folder();
+    let volume = volume(&path);
+    let file = write(&volume, header(1, volume.store(), "a", 1, 0, 0), 0..25);
+    let (id, path) = (file.header().id.clone(), volume.open_path(&file.header().id));
+    let ends: Vec<u64> = file.fragments().iter().map(segment::Fragment::end).collect();
+    let whole = std::fs::read(&path).unwrap();
+    let beside = || {
+        let all = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        let all = all.map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|end| end == "damaged"))
+            .collect::<Vec<_>>()
+    };
+    // The second fragment is lost, and those behind it are whole.
+    let mut damaged = whole.clone();
+    damaged[ends[0] as usize + 64..ends[1] as usize].fill(0);
+    for _ in 0..2 {
+        std::fs::write(&path, &damaged).unwrap();
+        assert_eq!(SegmentFile::resume(&volume, &id).unwrap().end(), ends[0]);
+        let [kept] = &beside()[..] else {
+            panic!("{:?}", beside())
+        };
+        let kept = std::fs::read(kept).unwrap();
+        assert!(kept == damaged[ends[0] as usize..], "{} bytes", kept.len());
+    }
+    std::fs::remove_file(&beside()[0]).unwrap();
+    // Nothing lies behind the last one.
+    let mut torn = whole;
+    let last = ends[ends.len() - 2] as usize;
+    torn[last + 64..].fill(0);
+    std::fs::write(&path, &torn).unwrap();
+    assert_eq!(SegmentFile::resume(&volume, &id).unwrap().end(), last as u64);
+    assert_eq!(beside().len(), 0);
+}
+
+#[test]
 fn a_torn_tail_is_cut_after_the_last_whole_fragment() {
     let (_dir, path) = folder();
     let volume = volume(&path);
